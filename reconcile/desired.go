@@ -1,0 +1,61 @@
+// Package reconcile turns a fleet into what runs: it compares what is asked
+// for with what is there, does the difference, and tells the edge.
+//
+// Desired, Diff and Routes are pure and hold the thought; Agent does the IO
+// around them.
+package reconcile
+
+import (
+	"swage/runtime"
+	"swage/schema"
+)
+
+// Desired is what the fleet asks of one server.
+func Desired(f *schema.Fleet, server string) runtime.State {
+	var s runtime.State
+	for _, p := range f.Projects {
+		here := false
+		for _, c := range p.Containers {
+			if c.Server != server {
+				continue
+			}
+			here = true
+			s.Containers = append(s.Containers, runtime.Container{
+				ID: runtime.ID(c.ID), Project: p.Name, Name: c.Name,
+				Image: c.Image, Env: c.Env, Status: runtime.Status(c.State),
+				Commit: f.Commit,
+			})
+		}
+		if here {
+			s.Projects = append(s.Projects, runtime.Project{Name: p.Name, ID: runtime.ID(p.ID)})
+		}
+	}
+	s.Sort()
+	return s
+}
+
+// Scope is what a Runtime for one server of the fleet must know.
+func Scope(f *schema.Fleet, server string) runtime.Scope {
+	s := f.Servers[server]
+	return runtime.Scope{
+		Fleet: runtime.ID(f.ID), Server: server,
+		Bridge: s.Bridge, StoragePool: s.StoragePool, Prefix: s.ProjectPrefix, ImageServer: s.ImageServer,
+	}
+}
+
+// DeleteLimits is what bounds deletions on one server of the fleet.
+func DeleteLimits(f *schema.Fleet, server string) Limits {
+	l := Limits{MaxDeletes: f.MaxDeletes, Elsewhere: map[string]string{}}
+	for _, p := range f.Projects {
+		for _, c := range p.Containers {
+			if c.Server == server {
+				continue
+			}
+			l.Elsewhere[p.Name+"/"+c.Name] = c.Server
+			if c.ID != "" {
+				l.Elsewhere[c.ID] = c.Server
+			}
+		}
+	}
+	return l
+}

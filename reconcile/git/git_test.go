@@ -1,0 +1,158 @@
+package git
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func run(t *testing.T, dir string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("git", args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",
+		"GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.com")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("git %v: %v\n%s", args, err, out)
+	}
+	return string(out)
+}
+
+// fixture is a bare repository and a clone of it with one commit pushed.
+func fixture(t *testing.T) (bare, work string) {
+	t.Helper()
+	top := t.TempDir()
+	bare, work = filepath.Join(top, "fleet.git"), filepath.Join(top, "work")
+	run(t, top, "init", "-q", "--bare", "-b", "main", bare)
+	run(t, top, "clone", "-q", bare, work)
+	run(t, work, "checkout", "-q", "-b", "main")
+	write(t, work, "swage.cue", "one")
+	write(t, work, "projects/web/app/a.cue", "two")
+	commit(t, work)
+	return bare, work
+}
+
+func write(t *testing.T, dir, name, text string) {
+	t.Helper()
+	name = filepath.Join(dir, name)
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func commit(t *testing.T, work string) {
+	t.Helper()
+	run(t, work, "add", "-A")
+	run(t, work, "commit", "-q", "-m", "change")
+	run(t, work, "push", "-q", "origin", "main")
+}
+
+func TestTreeIsAFileSystem(t *testing.T) {
+	bare, _ := fixture(t)
+	s, err := Local{bare, "main"}.Latest(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := fstest.TestFS(s.Tree, "swage.cue", "projects/web/app/a.cue"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLinksAndSubmodulesAreShownNotFollowed(t *testing.T) {
+	bare, work := fixture(t)
+	if err := os.Symlink("/etc/passwd", filepath.Join(work, "projects/web/link.cue")); err != nil {
+		t.Fatal(err)
+	}
+	commit(t, work)
+	s, err := Local{bare, "main"}.Latest(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := fs.ReadDir(s.Tree, "projects/web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.Name() == "link.cue" && e.Type() != fs.ModeSymlink {
+			t.Errorf("link.cue has type %v, want a symbolic link", e.Type())
+		}
+	}
+}
+
+func TestOlderCommitsStayReadable(t *testing.T) {
+	bare, work := fixture(t)
+	src := Local{bare, "main"}
+	first, err := src.Latest(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, work, "swage.cue", "changed")
+	commit(t, work)
+	run(t, bare, "gc", "-q", "--prune=now")
+	for commit, want := range map[string]string{first.Commit: "one", "": "changed"} {
+		s, err := src.Latest(t.Context())
+		if commit != "" {
+			s, err = src.At(t.Context(), commit)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := fs.ReadFile(s.Tree, "swage.cue"); string(got) != want {
+			t.Errorf("swage.cue at %q is %q, want %q", commit, got, want)
+		}
+	}
+}
+
+func TestMissingRepositoryOrBranchIsAnError(t *testing.T) {
+	bare, _ := fixture(t)
+	for _, src := range []Local{{filepath.Join(t.TempDir(), "none"), "main"}, {bare, "none"}, {bare, "../../../HEAD"}} {
+		if s, err := src.Latest(t.Context()); err == nil {
+			t.Errorf("%+v gave commit %s, want an error", src, s.Commit)
+		}
+	}
+}
+
+func TestWatchSeesAPushAndAPackedRef(t *testing.T) {
+	bare, work := fixture(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	changed := make(chan struct{}, 1)
+	ended := make(chan error)
+	go func() { ended <- Local{bare, "main"}.Watch(ctx, changed) }()
+	// The watch has begun when it sees a change; until then keep changing.
+	wait := func(what string, change func()) {
+		t.Helper()
+		for deadline := time.After(10 * time.Second); ; {
+			change()
+			select {
+			case <-changed:
+				return
+			case <-time.After(50 * time.Millisecond):
+			case <-deadline:
+				t.Fatalf("%s was not seen", what)
+			}
+		}
+	}
+	push := func() {
+		run(t, work, "commit", "-q", "--allow-empty", "-m", "again")
+		run(t, work, "push", "-q", "origin", "main")
+	}
+	wait("a push", push)
+	wait("packing the refs", func() { push(); run(t, bare, "pack-refs", "--all") })
+	cancel()
+	if err := <-ended; err != context.Canceled {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,130 @@
+package git
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"path"
+	"time"
+
+	"github.com/go-git/go-git/v5/plumbing/filemode"
+	"github.com/go-git/go-git/v5/plumbing/object"
+)
+
+// tree is a Git tree as a file system. Symbolic links and submodules show as
+// what they are; they are never followed.
+type tree struct{ root *object.Tree }
+
+func (t tree) Open(name string) (fs.File, error) {
+	if !fs.ValidPath(name) {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
+	}
+	if name == "." {
+		return &dir{entry: entry{mode: fs.ModeDir, name: "."}, tree: t.root}, nil
+	}
+	e, err := t.root.FindEntry(name)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: notExist(err)}
+	}
+	here := entry{name: path.Base(name), mode: mode(e.Mode)}
+	if e.Mode == filemode.Dir {
+		sub, err := t.root.Tree(name)
+		if err != nil {
+			return nil, &fs.PathError{Op: "open", Path: name, Err: notExist(err)}
+		}
+		return &dir{entry: here, tree: sub}, nil
+	}
+	f, err := t.root.File(name)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: notExist(err)}
+	}
+	here.size = f.Size
+	r, err := f.Reader()
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	return &file{here, r}, nil
+}
+
+func notExist(err error) error {
+	if errors.Is(err, object.ErrEntryNotFound) || errors.Is(err, object.ErrDirectoryNotFound) || errors.Is(err, object.ErrFileNotFound) {
+		return fs.ErrNotExist
+	}
+	return err
+}
+
+func mode(m filemode.FileMode) fs.FileMode {
+	switch m {
+	case filemode.Dir:
+		return fs.ModeDir
+	case filemode.Symlink:
+		return fs.ModeSymlink
+	case filemode.Submodule:
+		return fs.ModeIrregular
+	}
+	return 0
+}
+
+// entry is both fs.FileInfo and fs.DirEntry.
+type entry struct {
+	name string
+	size int64
+	mode fs.FileMode
+	// sized reads the size of a file that was only listed.
+	sized func() (int64, error)
+}
+
+func (e entry) Name() string       { return e.name }
+func (e entry) Size() int64        { return e.size }
+func (e entry) Mode() fs.FileMode  { return e.mode | 0o444 }
+func (e entry) Type() fs.FileMode  { return e.mode.Type() }
+func (e entry) ModTime() time.Time { return time.Time{} }
+func (e entry) IsDir() bool        { return e.mode.IsDir() }
+func (e entry) Sys() any           { return nil }
+
+func (e entry) Info() (fs.FileInfo, error) {
+	if e.sized == nil {
+		return e, nil
+	}
+	size, err := e.sized()
+	e.size = size
+	return e, err
+}
+
+type file struct {
+	entry
+	io.ReadCloser
+}
+
+func (f *file) Stat() (fs.FileInfo, error) { return f.entry, nil }
+
+type dir struct {
+	entry
+	tree *object.Tree
+	next int
+}
+
+func (d *dir) Stat() (fs.FileInfo, error) { return d.entry, nil }
+func (d *dir) Close() error               { return nil }
+
+func (d *dir) Read([]byte) (int, error) {
+	return 0, &fs.PathError{Op: "read", Path: d.name, Err: errors.New("is a directory")}
+}
+
+// ReadDir follows fs.ReadDirFile.
+func (d *dir) ReadDir(n int) ([]fs.DirEntry, error) {
+	var out []fs.DirEntry
+	for ; d.next < len(d.tree.Entries) && (n <= 0 || len(out) < n); d.next++ {
+		e := d.tree.Entries[d.next]
+		listed := entry{name: e.Name, mode: mode(e.Mode)}
+		if listed.mode.IsRegular() {
+			name := e.Name
+			listed.sized = func() (int64, error) { return d.tree.Size(name) }
+		}
+		out = append(out, listed)
+	}
+	if n > 0 && len(out) == 0 {
+		return nil, io.EOF
+	}
+	return out, nil
+}

@@ -1,0 +1,156 @@
+// Package incus is the Runtime over the API of an Incus daemon.
+//
+// What swage knows of an object stands on the object, as user.swage.* keys.
+// Names in Incus are cosmetic; the keys are the identity.
+package incus
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+
+	incus "github.com/lxc/incus/v6/client"
+	"github.com/lxc/incus/v6/shared/api"
+
+	"swage/runtime"
+)
+
+// The keys on instances and projects.
+const (
+	keyFleet   = "user.swage.fleet"
+	keyServer  = "user.swage.server"
+	keyID      = "user.swage.id"
+	keyProject = "user.swage.project"
+	keyName    = "user.swage.name"
+	keyImage   = "user.swage.image"
+	keyCommit  = "user.swage.commit"
+
+	envPrefix = "environment."
+)
+
+// Runtime is one scope of one daemon. Its fields are only a cache: losing
+// them costs a query.
+type Runtime struct {
+	client *incus.ProtocolIncus
+	scope  runtime.Scope
+
+	mu sync.Mutex
+	// where the containers are that Observe or a step saw.
+	where map[runtime.ID]place
+	// taken addresses of the bridge; nil until it is next asked for them.
+	taken map[netip.Addr]bool
+	// unsettled: an operation that nobody waited for may still be under way.
+	unsettled bool
+}
+
+// place is where Incus keeps a container.
+type place struct {
+	project, name string
+	addr          netip.Addr
+}
+
+// Open connects to the daemon at a unix socket. It does not ask it anything
+// yet, so it succeeds while the daemon is away.
+func Open(socket string, scope runtime.Scope) (*Runtime, error) {
+	c, err := incus.ConnectIncusUnixWithContext(context.Background(), socket, &incus.ConnectionArgs{
+		SkipGetServer: true,
+		SkipGetEvents: true, // operations are waited for by their own call
+		UserAgent:     "swage",
+	})
+	if err != nil {
+		return nil, fmt.Errorf("incus at %s: %w", socket, err)
+	}
+	return &Runtime{client: c.(*incus.ProtocolIncus), scope: scope, where: map[runtime.ID]place{}, unsettled: true}, nil
+}
+
+// in is a client for one project and one call. UseProject makes a copy;
+// WithContext alone would change the client that all calls share.
+func (r *Runtime) in(ctx context.Context, project string) *incus.ProtocolIncus {
+	c := r.client.UseProject(project).(*incus.ProtocolIncus)
+	return c.WithContext(ctx).(*incus.ProtocolIncus)
+}
+
+// wait asks for the end of an operation. The client's own way writes to the
+// transport that all calls share.
+func wait(c *incus.ProtocolIncus, id string) error {
+	resp, _, err := c.RawQuery(http.MethodGet, "/1.0/operations/"+id+"/wait?timeout=-1", nil, "")
+	if err != nil {
+		return err
+	}
+	op, err := resp.MetadataAsOperation()
+	if err != nil {
+		return err
+	}
+	if op.Err != "" {
+		return errors.New(op.Err)
+	}
+	return nil
+}
+
+// finish waits for an operation that a call has begun.
+func finish(c *incus.ProtocolIncus, op incus.Operation, err error) error {
+	if err != nil {
+		return err
+	}
+	return wait(c, op.Get().ID)
+}
+
+// brief keeps the head of an error: those of a full pool carry pages.
+func brief(err error) error {
+	const most = 400
+	if text := err.Error(); len(text) > most {
+		return fmt.Errorf("%s… (%d bytes more)", strings.ToValidUTF8(text[:most], ""), len(text)-most)
+	}
+	return err
+}
+
+func notFound(err error) bool { return api.StatusErrorCheck(err, http.StatusNotFound) }
+
+// legal makes a name that Incus takes. Two names may become the same one;
+// what follows it must tell them apart.
+func legal(name string, most int) string {
+	out := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-':
+			return r
+		}
+		return '-'
+	}, name)
+	out = strings.Trim(out[:min(len(out), most)], "-")
+	if out == "" || out[0] >= '0' && out[0] <= '9' {
+		out = "c" + out
+	}
+	return out
+}
+
+// instanceName is a container's name in Incus, unique on the whole bridge.
+func instanceName(c runtime.Container) string {
+	return legal(c.Name, 50) + "-" + string(c.ID[:6])
+}
+
+// projectName is a project's name in Incus. Names that had to be changed get
+// a suffix, so that no two projects share one.
+func (r *Runtime) projectName(name string) string {
+	out := r.scope.Prefix + legal(name, 35)
+	if out != r.scope.Prefix+name {
+		sum := sha256.Sum256([]byte(name))
+		out += "-" + hex.EncodeToString(sum[:3])
+	}
+	return out
+}
+
+// marked reports whether config carries the mark of this scope.
+func (r *Runtime) marked(config map[string]string) bool {
+	return config[keyFleet] == string(r.scope.Fleet) && config[keyServer] == r.scope.Server
+}
+
+// unmarked is the error for an object that is in the way and not ours.
+func unmarked(kind, name string) error {
+	return fmt.Errorf("the Incus %s %q exists and does not carry the mark of this fleet and server; remove or rename it, or choose another name", kind, name)
+}

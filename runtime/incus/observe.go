@@ -1,0 +1,149 @@
+package incus
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/lxc/incus/v6/shared/api"
+
+	"swage/runtime"
+)
+
+// settleTime bounds the wait for operations that an earlier process left.
+const settleTime = 30 * time.Second
+
+// Observe lists what carries the mark, across all Incus projects: a list of
+// one project is empty, not an error, when that project does not exist.
+func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
+	a := runtime.Actual{Addr: map[runtime.ID]netip.Addr{}}
+	if err := r.settle(ctx); err != nil {
+		return a, err
+	}
+	c := r.in(ctx, "")
+	projects, err := c.GetProjects()
+	if err != nil {
+		return a, fmt.Errorf("list projects: %w", err)
+	}
+	for _, p := range projects {
+		if !r.marked(p.Config) {
+			continue
+		}
+		if p.Config[keyProject] == "" || p.Config[keyID] == "" {
+			return a, fmt.Errorf("the Incus project %q has lost %s or %s; put it back, or remove %s to give the project up", p.Name, keyProject, keyID, keyFleet)
+		}
+		a.Projects = append(a.Projects, runtime.Project{Name: p.Config[keyProject], ID: runtime.ID(p.Config[keyID])})
+	}
+	instances, err := c.GetInstancesAllProjectsWithFilter(api.InstanceTypeContainer, []string{
+		"config." + keyFleet + "=" + string(r.scope.Fleet),
+		"config." + keyServer + "=" + r.scope.Server,
+	})
+	if err != nil {
+		return a, fmt.Errorf("list instances: %w", err)
+	}
+	where := map[runtime.ID]place{}
+	for i := range instances {
+		in := &instances[i]
+		if !r.marked(in.Config) {
+			continue
+		}
+		h := container(in)
+		if h.ID == "" || h.Project == "" || h.Name == "" {
+			return a, fmt.Errorf("the Incus instance %q in project %q has lost %s, %s or %s; put it back, or remove %s to give the instance up", in.Name, in.Project, keyID, keyProject, keyName, keyFleet)
+		}
+		if other, ok := where[h.ID]; ok {
+			return a, fmt.Errorf("the Incus instances %q in project %q and %q in project %q carry the same %s; remove %s from the copy", other.name, other.project, in.Name, in.Project, keyID, keyFleet)
+		}
+		where[h.ID] = located(in)
+		a.Containers = append(a.Containers, h)
+		if addr := where[h.ID].addr; h.Status == runtime.Running && addr.IsValid() {
+			a.Addr[h.ID] = addr
+		}
+	}
+	a.Sort()
+	r.mu.Lock()
+	r.where, r.taken = where, nil
+	r.mu.Unlock()
+	return a, nil
+}
+
+// container is an instance in normal form.
+func container(in *api.Instance) runtime.Container {
+	h := runtime.Container{
+		ID:      runtime.ID(in.Config[keyID]),
+		Project: in.Config[keyProject],
+		Name:    in.Config[keyName],
+		Image:   in.Config[keyImage],
+		Commit:  in.Config[keyCommit],
+		Status:  runtime.Other,
+	}
+	switch in.StatusCode {
+	case api.Running:
+		h.Status = runtime.Running
+	case api.Stopped:
+		h.Status = runtime.Stopped
+	}
+	for k, v := range in.Config {
+		if name, ok := strings.CutPrefix(k, envPrefix); ok {
+			if h.Env == nil {
+				h.Env = map[string]string{}
+			}
+			h.Env[name] = v
+		}
+	}
+	return h
+}
+
+func located(in *api.Instance) place {
+	addr, _ := netip.ParseAddr(in.Devices[nic]["ipv4.address"])
+	return place{in.Project, in.Name, addr}
+}
+
+// settle waits for what an earlier process, or a step that was given up, may
+// have begun: an instance that is being made is not in any list at first,
+// and would be made twice.
+func (r *Runtime) settle(ctx context.Context) error {
+	r.mu.Lock()
+	unsettled := r.unsettled
+	r.mu.Unlock()
+	if !unsettled {
+		return nil
+	}
+	c := r.in(ctx, "")
+	ops, err := c.GetOperationsAllProjects()
+	if err != nil {
+		return fmt.Errorf("list operations: %w", err)
+	}
+	limited, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	for _, op := range ops {
+		if op.Class != "task" || op.StatusCode.IsFinal() || !r.concerns(op) {
+			continue
+		}
+		// How it ended shows in the lists; that it ended is all that matters.
+		_, _, _ = r.in(limited, "").RawQuery(http.MethodGet, "/1.0/operations/"+op.ID+"/wait?timeout=-1", nil, "")
+		if limited.Err() != nil {
+			return fmt.Errorf("the Incus operation %q (%s) does not end; see incus operation show %s", op.Description, op.ID, op.ID)
+		}
+	}
+	r.mu.Lock()
+	r.unsettled = false
+	r.mu.Unlock()
+	return nil
+}
+
+// concerns reports whether an operation works on an instance in a project
+// with our prefix.
+func (r *Runtime) concerns(op api.Operation) bool {
+	for _, urls := range op.Resources {
+		for _, u := range urls {
+			if strings.Contains(u, "/instances/") && strings.Contains(u, "project="+r.scope.Prefix) {
+				return true
+			}
+		}
+	}
+	return false
+}

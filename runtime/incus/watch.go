@@ -1,0 +1,72 @@
+package incus
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/lxc/incus/v6/shared/api"
+)
+
+// rewatch is the pause before a lost stream is opened again.
+const rewatch = time.Second
+
+// Watch follows the daemon's lifecycle events. After a gap it sends a hint,
+// since the stream cannot be resumed where it ended.
+func (r *Runtime) Watch(ctx context.Context, changed chan<- struct{}) error {
+	for {
+		_ = r.stream(ctx, changed) // whatever ended it, the answer is the same
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(rewatch):
+		}
+		hint(changed)
+	}
+}
+
+// stream reads events until the connection or ctx ends. The client's own
+// listeners leave goroutines behind when they are closed.
+func (r *Runtime) stream(ctx context.Context, changed chan<- struct{}) error {
+	conn, err := r.in(ctx, "").RawWebsocket("/1.0/events?all-projects=true&type=lifecycle")
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	hint(changed) // of what happened before the stream began
+	for {
+		var e api.Event
+		if err := conn.ReadJSON(&e); err != nil {
+			return err
+		}
+		if r.matters(e) {
+			hint(changed)
+		}
+	}
+}
+
+// matters tells changes to instances of our projects from the rest.
+func (r *Runtime) matters(e api.Event) bool {
+	var l api.EventLifecycle
+	if json.Unmarshal(e.Metadata, &l) != nil {
+		return true
+	}
+	switch {
+	case l.Action == "instance-exec", strings.HasPrefix(l.Action, "instance-file-"),
+		strings.HasPrefix(l.Action, "instance-log-"), l.Action == "instance-console":
+		return false
+	case strings.HasPrefix(l.Action, "instance-"):
+		return strings.HasPrefix(e.Project, r.scope.Prefix)
+	}
+	return strings.HasPrefix(l.Action, "project-")
+}
+
+func hint(changed chan<- struct{}) {
+	select {
+	case changed <- struct{}{}:
+	default:
+	}
+}
