@@ -21,9 +21,11 @@ type Agent struct {
 	Source Source
 	// Open connects the runtime. It is called again when the scope changes.
 	Open func(runtime.Scope) (runtime.Runtime, error)
-	// Publish is given every new table and the zone it is for. Nil where
+	// Publish is given every new table with where it is served. Nil where
 	// there is no edge.
-	Publish func(zone string, t *edge.Table)
+	Publish func(Edge)
+	// OnStep is told of each step that ended. It may be nil.
+	OnStep func(StepReport)
 	// Accepted remembers the last commit that could be loaded, for a restart
 	// while the newest cannot be. Nil forgets.
 	Accepted Memory
@@ -39,6 +41,13 @@ type Agent struct {
 	wake   chan struct{} // capacity one
 	again  bool          // a hint came during a pass and was not for a commit
 	report atomic.Pointer[Report]
+}
+
+// Edge is what the edge of a server serves, and where.
+type Edge struct {
+	Zone   string
+	Listen []string // addresses from the server's file
+	Table  *edge.Table
 }
 
 // Memory keeps one short string across restarts. Losing it costs nothing but
@@ -81,6 +90,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}()
 	retry := firstRetry
 	for {
+		// A commit that was rejected is not tried again: it stays wrong.
 		r, err := a.Pass(ctx)
 		if ctx.Err() != nil {
 			return nil
@@ -90,7 +100,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		case r.State == Superseded || a.again:
 			a.again = false
 			continue
-		case err != nil:
+		case err != nil && (r.State == Failed || r.Rejected == nil):
 			wait = retry/2 + rand.N(retry)
 			retry = min(2*retry, lastRetry)
 			a.Log.Error("pass failed", "commit", r.Commit, "err", err, "retry_in", wait.Round(time.Millisecond))
@@ -274,6 +284,6 @@ func (a *Agent) publish() error {
 	if err != nil {
 		return fmt.Errorf("routes: %w", err)
 	}
-	a.Publish(a.fleet.Zone(a.Server), table)
+	a.Publish(Edge{a.fleet.Zone(a.Server), a.fleet.Servers[a.Server].Listen, table})
 	return nil
 }

@@ -22,7 +22,7 @@ type Limits struct {
 // Diff is what makes have equal to want. Its order is the order to work in:
 // projects, containers, deletions of containers, deletions of projects.
 func Diff(have, want runtime.State, limits Limits) Plan {
-	d := differ{have: have, want: want}
+	d := differ{have: have, want: want, maybe: map[runtime.ID]string{}}
 	d.pair()
 	d.projects()
 	d.containers()
@@ -32,8 +32,9 @@ func Diff(have, want runtime.State, limits Limits) Plan {
 
 type differ struct {
 	have, want runtime.State
-	match      map[int]int         // index in want → index in have
-	kept       map[runtime.ID]bool // present and wanted
+	match      map[int]int           // index in want → index in have
+	kept       map[runtime.ID]bool   // present and wanted
+	maybe      map[runtime.ID]string // present, and perhaps wanted under this name
 	plan       Plan
 }
 
@@ -77,10 +78,10 @@ func (d *differ) projects() {
 }
 
 func (d *differ) containers() {
-	unwanted := map[string]runtime.ID{} // by ref
+	unwanted := map[string]runtime.Container{} // by ref
 	for _, h := range d.have.Containers {
 		if !d.kept[h.ID] {
-			unwanted[h.Ref()] = h.ID
+			unwanted[h.Ref()] = h
 		}
 	}
 	for i, w := range d.want.Containers {
@@ -90,13 +91,32 @@ func (d *differ) containers() {
 		}
 		// Of the same name under another ID: that one would be deleted, and
 		// one without its data take its place.
-		if id, ok := unwanted[w.Ref()]; ok {
+		if h, ok := unwanted[w.Ref()]; ok {
 			d.hold("create container "+w.Ref(),
-				"a container of this name has the id %s; write that id to keep it, or another name for a new one", id)
+				"a container of this name has the id %s; write that id to keep it, or another name for a new one", h.ID)
+			continue
+		}
+		if h, ok := d.renamed(w); ok {
+			d.maybe[h.ID] = w.Ref()
+			d.hold("create container "+w.Ref(),
+				"it may be %s under a new name; if so write id: %q to keep its data, else take %s away in a commit of its own first", h.Ref(), h.ID, h.Ref())
 			continue
 		}
 		d.do(runtime.CreateContainer{New: w})
 	}
+}
+
+// renamed finds what w may be a new name of, when w has no ID to tell.
+func (d *differ) renamed(w runtime.Container) (runtime.Container, bool) {
+	if w.ID != "" {
+		return runtime.Container{}, false
+	}
+	for _, h := range d.have.Containers {
+		if !d.kept[h.ID] && d.maybe[h.ID] == "" && h.Project == w.Project && h.Image == w.Image {
+			return h, true
+		}
+	}
+	return runtime.Container{}, false
 }
 
 func (d *differ) change(h, w runtime.Container) {
@@ -150,6 +170,8 @@ func (d *differ) deletions(limits Limits) {
 			d.hold(s.String(), "its server cannot change to %s; put the server back, or make a new container there and delete this one", server)
 		case wanted[h.Ref()]:
 			d.hold(s.String(), "its name is declared with another id; give it back its id %s, or remove the declaration first", h.ID)
+		case d.maybe[h.ID] != "":
+			d.hold(s.String(), "it may be renamed to %s; if so write id: %q there", d.maybe[h.ID], h.ID)
 		case len(gone) > limits.MaxDeletes:
 			d.hold(s.String(), "%d containers would go and prune.max in swage.cue allows %d; delete fewer at a time or raise it", len(gone), limits.MaxDeletes)
 		case all:

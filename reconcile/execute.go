@@ -185,11 +185,12 @@ func (x *execution) handle(e *event) {
 		if s, ok := step.(runtime.CreateProject); ok {
 			x.broken[s.Project.Name] = true
 		}
-		x.agent.Log.Error("step failed", "step", line.Step, "err", e.err)
 	default:
 		line.State, line.Millis = Done, e.took.Milliseconds()
 		x.learn(step, e.done)
-		x.agent.Log.Info("step", "step", line.Step, "ms", line.Millis)
+	}
+	if !e.begin && x.agent.OnStep != nil {
+		x.agent.OnStep(*line)
 	}
 	x.agent.tell(x.report)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
 	"net/netip"
 	"slices"
 	"sync"
@@ -20,6 +21,9 @@ type Fake struct {
 	// Fault, when set, is asked before and after the effect of every step;
 	// an error is what the caller sees, whether or not the effect took place.
 	Fault func(s Step, after bool) error
+	// Draw, when set, gives the ID of the project or the project/container
+	// of a name instead of NewID, so that a test knows it beforehand.
+	Draw func(name string) ID
 
 	mu      sync.Mutex
 	world   world
@@ -31,7 +35,6 @@ type Fake struct {
 type world struct {
 	Projects   []fakeProject
 	Containers []fakeContainer
-	Drawn      uint64 // addresses given out so far
 }
 
 type mark struct {
@@ -76,6 +79,13 @@ func (f *Fake) UnmarshalJSON(b []byte) error {
 	defer f.mu.Unlock()
 	f.world = world{}
 	return json.Unmarshal(b, &f.world)
+}
+
+func (f *Fake) draw(name string) ID {
+	if f.Draw != nil {
+		return f.Draw(name)
+	}
+	return NewID()
 }
 
 type fakeView struct {
@@ -184,7 +194,7 @@ func (v *fakeView) createProject(p Project) (Done, error) {
 		return Done{Project: have.Project}, nil
 	}
 	if p.ID == "" {
-		p.ID = NewID()
+		p.ID = v.draw(p.Name)
 	}
 	v.world.Projects = append(v.world.Projects, fakeProject{v.mark, v.prefix, p})
 	return Done{Project: p}, nil
@@ -217,13 +227,27 @@ func (v *fakeView) createContainer(c Container) (Done, error) {
 		}
 	}
 	if c.ID == "" {
-		c.ID = NewID()
+		c.ID = v.draw(c.Ref())
 	}
-	v.world.Drawn++
-	var a [4]byte
-	binary.BigEndian.PutUint32(a[:], 127<<24|1<<16|uint32(v.world.Drawn&0xffff))
-	v.world.Containers = append(v.world.Containers, fakeContainer{v.mark, c, netip.AddrFrom4(a)})
+	v.world.Containers = append(v.world.Containers, fakeContainer{v.mark, c, v.allocate(c.ID)})
 	return v.change(c.ID, func(*fakeContainer) {})
+}
+
+// allocate finds a free address, the same one for the same ID wherever it can.
+func (v *fakeView) allocate(id ID) netip.Addr {
+	taken := map[netip.Addr]bool{}
+	for _, c := range v.world.Containers {
+		taken[c.Addr] = true
+	}
+	h := fnv.New32a()
+	h.Write([]byte(id))
+	for n := h.Sum32(); ; n++ {
+		var b [4]byte
+		binary.BigEndian.PutUint32(b[:], 127<<24|1<<16|n%65535+1)
+		if a := netip.AddrFrom4(b); !taken[a] {
+			return a
+		}
+	}
 }
 
 func (v *fakeView) change(id ID, f func(*fakeContainer)) (Done, error) {

@@ -68,7 +68,7 @@ func (l *loader) walk(file, path string, v, s, field cue.Value) {
 		if err := s.Unify(v).Validate(cue.Concrete(true)); err != nil {
 			found := show(v)
 			if secret := l.attribute(field, "secret"); secret.Err() == nil {
-				found = "a " + v.Kind().String() // the kind is no secret
+				found = kindOf(v) // which is no secret
 			}
 			l.add(valuePos(v, file), path, "found %s, want %s", found, l.want(field))
 		}
@@ -156,10 +156,8 @@ func (l *loader) attribute(s cue.Value, name string) cue.Attribute {
 // show is a value as an author would recognise it, cut to a line.
 func show(v cue.Value) string {
 	switch v.Kind() {
-	case cue.StructKind:
-		return "a struct"
-	case cue.ListKind:
-		return "a list"
+	case cue.StructKind, cue.ListKind:
+		return kindOf(v)
 	case cue.StringKind:
 		text, _ := v.String()
 		if r := []rune(text); len(r) > 60 {
@@ -168,6 +166,20 @@ func show(v cue.Value) string {
 		return strconv.Quote(text)
 	}
 	return fmt.Sprint(v)
+}
+
+func kindOf(v cue.Value) string {
+	switch v.Kind() {
+	case cue.StringKind:
+		return "a text"
+	case cue.IntKind, cue.FloatKind, cue.NumberKind:
+		return "a number"
+	case cue.BoolKind:
+		return "a boolean"
+	case cue.NullKind:
+		return "null"
+	}
+	return "a " + v.Kind().String()
 }
 
 // at is where the field at path is declared.

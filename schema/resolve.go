@@ -219,6 +219,8 @@ func parseCell(v any) (Cell, error) {
 			return Cell{[]PortRange{everyPort}}, nil
 		}
 		return Cell{}, nil
+	case int64:
+		return Cell{[]PortRange{{uint16(v), uint16(v)}}}, nil
 	case int:
 		return Cell{[]PortRange{{uint16(v), uint16(v)}}}, nil
 	case string:

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"swage/edge"
+	"swage/edge/certs"
+	"swage/reconcile"
+	"swage/reconcile/api"
+	"swage/reconcile/git"
+	"swage/runtime"
+	"swage/schema"
+)
+
+func agentCommand(open opener) *cobra.Command {
+	var config string
+	cmd := &cobra.Command{
+		Use:   "agent",
+		Short: "Follow the fleet repository and serve its containers, until stopped",
+		Long: `Keep this server equal to the branch that the node file names, and serve its
+containers over HTTPS. Sockets that are passed in (LISTEN_FDS, as systemd
+does) are used for HTTPS instead of those the server's file names.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			src, err := os.ReadFile(config)
+			if err != nil {
+				return fmt.Errorf("node file: %w", err)
+			}
+			node, err := schema.LoadNode(config, src)
+			if err != nil {
+				return err
+			}
+			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+			return serve(cmd.Context(), node, log, open)
+		},
+	}
+	cmd.Flags().StringVar(&config, "config", "/etc/swage/agent.cue", "the node file")
+	return cmd
+}
+
+// serve joins the loop, the edge and the API; the first that fails ends all.
+func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener) error {
+	if err := os.MkdirAll(node.StateDir, 0o700); err != nil {
+		return fmt.Errorf("state_dir: %w", err)
+	}
+	ca, err := certs.Open(filepath.Join(node.StateDir, "ca"))
+	if err != nil {
+		return err
+	}
+	// For people and their tools; the key stays where only the agent reads.
+	if err := os.WriteFile(filepath.Join(node.StateDir, "ca.crt"), ca.PEM(), 0o644); err != nil {
+		return err
+	}
+	inherited, err := inheritedListeners()
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	front := &front{
+		ctx: ctx, group: g, log: log, ca: ca,
+		proxy: edge.NewProxy(edge.Options{Logger: log}), open: map[string]context.CancelFunc{},
+	}
+	for _, l := range inherited {
+		front.serve(ctx, l)
+	}
+	front.inherited = len(inherited) > 0
+	agent := &reconcile.Agent{
+		Server:   node.Server,
+		Source:   git.Local{Path: node.Source.Path, Branch: node.Source.Branch},
+		Open:     func(s runtime.Scope) (runtime.Runtime, error) { return open(node.Incus.Socket, s) },
+		Publish:  front.publish,
+		Accepted: memory(filepath.Join(node.StateDir, "accepted")),
+		Log:      log,
+		OnStep: func(s reconcile.StepReport) {
+			if s.Error != "" {
+				log.Error("step failed", "step", s.Step, "err", s.Error)
+				return
+			}
+			log.Info("step", "step", s.Step, "ms", s.Millis)
+		},
+	}
+	g.Go(func() error { return agent.Run(ctx) })
+	g.Go(func() error { return api.Serve(ctx, node.Socket, api.Handler(agent.Report), log) })
+	log.Info("agent started", "server", node.Server, "source", node.Source.Path, "branch", node.Source.Branch)
+	return g.Wait()
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"swage/reconcile"
+)
+
+func applyCommand(open opener) *cobra.Command {
+	var t target
+	cmd := &cobra.Command{
+		Use:   "apply [DIR]",
+		Short: "Make this machine equal to a fleet repository, once",
+		Long: `Do what plan shows for the fleet repository in DIR (default: the current
+folder), and print each step as it ends. Exit code 0: all is done; 3: all is
+done but what is held; 1: an error.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a, err := t.agent(cmd.Context(), folder(args), open)
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			a.OnStep = func(s reconcile.StepReport) {
+				if s.State == reconcile.Done {
+					fmt.Fprintf(out, "%s: done in %d ms\n", s.Step, s.Millis)
+				}
+			}
+			r, err := a.Pass(cmd.Context())
+			for _, h := range r.Held {
+				fmt.Fprintf(out, "! held: %s: %s\n", h.What, h.Why)
+			}
+			for _, s := range r.Steps {
+				if s.State == reconcile.Skipped {
+					fmt.Fprintf(out, "%s: skipped, %s\n", s.Step, s.Error)
+				}
+			}
+			if err != nil {
+				return problems(err)
+			}
+			if len(r.Held) > 0 {
+				return exitHeld
+			}
+			if len(r.Steps) == 0 {
+				fmt.Fprintln(out, "no changes")
+			}
+			return nil
+		},
+	}
+	t.flags(cmd)
+	return cmd
+}

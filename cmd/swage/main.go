@@ -1,0 +1,75 @@
+// Swage turns a Git repository into running containers with HTTPS addresses.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"swage/runtime"
+	"swage/runtime/incus"
+	"swage/schema"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr, openIncus)
+	stop()
+	os.Exit(code)
+}
+
+// opener connects the runtime; tests give one that needs no Incus.
+type opener func(socket string, scope runtime.Scope) (runtime.Runtime, error)
+
+func openIncus(socket string, scope runtime.Scope) (runtime.Runtime, error) {
+	return incus.Open(socket, scope)
+}
+
+// exit is an outcome that is not a failure but has a code of its own. Its
+// message was printed already.
+type exit int
+
+func (e exit) Error() string { return fmt.Sprintf("exit %d", int(e)) }
+
+// Exit codes of every command. 1 is an error.
+const (
+	exitChanges exit = 2 // plan --detailed-exitcode: there are changes
+	exitHeld    exit = 3 // something was asked for that swage does not do by itself
+)
+
+// run is the whole program.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer, open opener) int {
+	root := &cobra.Command{
+		Use:           "swage",
+		Short:         "Turn a Git repository into running containers with HTTPS addresses",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.AddCommand(
+		validateCommand(), planCommand(open), applyCommand(open), agentCommand(open),
+		statusCommand(), versionCommand(),
+	)
+	err := root.ExecuteContext(ctx)
+	var code exit
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &code):
+		return int(code)
+	case schema.IsProblems(err):
+		fmt.Fprintln(stderr, err) // each line begins with its place
+	default:
+		fmt.Fprintln(stderr, "swage:", err)
+	}
+	return 1
+}

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"swage/schema"
+)
+
+func validateCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "validate [DIR]",
+		Short: "Check a fleet repository, with no server at hand",
+		Long: `Check the fleet repository in DIR (default: the current folder) and print
+every problem with file:line:column. Exit code 0: it is right; 1: it is not.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f, err := schema.Load(cmd.Context(), os.DirFS(folder(args)))
+			if err != nil {
+				return err
+			}
+			var containers, aliases int
+			for _, p := range f.Projects {
+				containers += len(p.Containers)
+				aliases += len(p.Aliases)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "ok: %s, %s, %s, %s\n", count(len(f.Servers), "server"),
+				count(len(f.Projects), "project"), count(containers, "container"), count(aliases, "alias"))
+			return nil
+		},
+	}
+}
+
+func folder(args []string) string {
+	if len(args) == 0 {
+		return "."
+	}
+	return args[0]
+}
+
+func count(n int, what string) string {
+	switch {
+	case n == 1:
+		return "1 " + what
+	case what == "alias":
+		return fmt.Sprintf("%d aliases", n)
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,337 @@
+package reconcile_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"swage/reconcile"
+	"swage/runtime"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// commits is a Source in memory.
+type commits struct {
+	mu      sync.Mutex
+	all     []fs.FS
+	changed chan<- struct{}
+	err     error
+}
+
+// push adds a commit with one project file.
+func (c *commits) push(project string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all = append(c.all, fstest.MapFS{
+		"swage.cue":            {Data: []byte("id: \"5a6b7c8d9e0f1a2b3c4d5e6f\"\ndomain: \"example.com\"\ncontainer_image: \"tiny/1\"\n")},
+		"servers/lab.cue":      {},
+		"projects/web/app.cue": {Data: []byte(project)},
+	})
+	if c.changed != nil {
+		select {
+		case c.changed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (c *commits) Latest(context.Context) (reconcile.Snapshot, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.all) == 0 || c.err != nil {
+		return reconcile.Snapshot{}, errors.Join(errors.New("no commit"), c.err)
+	}
+	return reconcile.Snapshot{Commit: fmt.Sprintf("c%d", len(c.all)), Tree: c.all[len(c.all)-1]}, nil
+}
+
+func (c *commits) At(_ context.Context, commit string) (reconcile.Snapshot, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var n int
+	if _, err := fmt.Sscanf(commit, "c%d", &n); err != nil || n > len(c.all) {
+		return reconcile.Snapshot{}, fmt.Errorf("no commit %s", commit)
+	}
+	return reconcile.Snapshot{Commit: commit, Tree: c.all[n-1]}, nil
+}
+
+func (c *commits) Watch(ctx context.Context, changed chan<- struct{}) error {
+	c.mu.Lock()
+	c.changed = changed
+	c.mu.Unlock()
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+type memory struct{ commit string }
+
+func (m *memory) Load() (string, error) { return m.commit, nil }
+func (m *memory) Save(c string) error   { m.commit = c; return nil }
+
+// node is an agent with all that it works on.
+type node struct {
+	*reconcile.Agent
+	source   *commits
+	engine   *runtime.Fake
+	accepted *memory
+}
+
+func newNode() *node {
+	n := &node{source: &commits{}, engine: &runtime.Fake{}, accepted: &memory{}}
+	n.restart()
+	return n
+}
+
+// restart is a new process on the same machine.
+func (n *node) restart() {
+	n.Agent = &reconcile.Agent{
+		Server: "lab", Source: n.source, Accepted: n.accepted, Log: slog.New(slog.DiscardHandler),
+		Open:    func(s runtime.Scope) (runtime.Runtime, error) { return n.engine.Open(s), nil },
+		Publish: func(reconcile.Edge) {},
+	}
+}
+
+func (n *node) running(t *testing.T) string {
+	t.Helper()
+	scope := runtime.Scope{Fleet: "5a6b7c8d9e0f1a2b3c4d5e6f", Server: "lab", Prefix: "swage-"}
+	a, err := n.engine.Open(scope).Observe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, c := range a.Containers {
+		if c.Status == runtime.Running {
+			names = append(names, c.Name)
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+func TestARejectedCommitChangesNothing(t *testing.T) {
+	n := newNode()
+	n.source.push(`containers: {one1: {}, two2: {}}`)
+	if _, err := n.Pass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	writes := n.engine.Writes()
+	n.source.push("containers: {\n\tone1: state: \"off\"\n}")
+	for _, when := range []string{"at once", "after a restart"} {
+		r, err := n.Pass(t.Context())
+		if err == nil || !strings.Contains(err.Error(), "projects/web/app.cue:2:14: containers.one1.state") {
+			t.Errorf("%s: error %v", when, err)
+		}
+		if r.Rejected == nil || r.Rejected.Commit != "c2" || r.Commit != "c1" || r.State != reconcile.Applied {
+			t.Errorf("%s: report %+v", when, r)
+		}
+		if n.running(t) != "one1 two2" || n.engine.Writes() != writes {
+			t.Errorf("%s: %s runs, %d writes", when, n.running(t), n.engine.Writes()-writes)
+		}
+		n.restart()
+	}
+}
+
+func TestWithoutAnyGoodCommitNothingHappens(t *testing.T) {
+	n := newNode()
+	if r, err := n.Pass(t.Context()); err == nil || r.State != reconcile.Failed {
+		t.Errorf("empty repository: %v, %v", r.State, err)
+	}
+	n.source.push(`containers: {`)
+	if r, err := n.Pass(t.Context()); err == nil || r.State != reconcile.Failed {
+		t.Errorf("broken repository: %v, %v", r.State, err)
+	}
+	if n.engine.Writes() != 0 {
+		t.Errorf("%d writes", n.engine.Writes())
+	}
+}
+
+func TestWhatRunsIsKeptWhileTheSourceIsAway(t *testing.T) {
+	n := newNode()
+	n.source.push(`containers: {one1: {}, two2: {}}`)
+	if _, err := n.Pass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n.source.err = errors.New("gone fishing")
+	r, err := n.Pass(t.Context())
+	if err == nil || r.State != reconcile.Applied || n.running(t) != "one1 two2" {
+		t.Errorf("%v, %v, %s runs", r.State, err, n.running(t))
+	}
+}
+
+func TestAnAddressIsWithdrawnBeforeItStopsAnswering(t *testing.T) {
+	n := newNode()
+	var mu sync.Mutex
+	var log []string
+	add := func(what string) {
+		mu.Lock()
+		defer mu.Unlock()
+		log = append(log, what)
+	}
+	n.Agent.Publish = func(reconcile.Edge) { add("table") }
+	n.engine.Fault = func(s runtime.Step, after bool) error {
+		if !after {
+			add(strings.Fields(s.String())[0])
+		}
+		return nil
+	}
+	pass := func(project string, want ...string) {
+		t.Helper()
+		n.source.push(project)
+		log = nil
+		if _, err := n.Pass(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(log, want) {
+			t.Errorf("%s: %v, want %v", project, log, want)
+		}
+	}
+	// A table for what is seen, then one after each change of an address.
+	pass(`containers: job: {}`, "table", "create", "table", "create", "table")
+	pass(`containers: {app: {}, job: {}}`, "table", "table", "create", "table")
+	// A commit's own table comes first, on the addresses known last.
+	pass(`containers: {app: environment_vars: A: "1", job: {}}`, "table", "table", "table", "update", "table")
+	pass(`containers: {app: {environment_vars: A: "1", state: "stopped"}, job: {}}`, "table", "table", "table", "stop", "table")
+	pass(`containers: job: {}`, "table", "table", "table", "delete", "table")
+}
+
+func TestDeletionsWaitUntilAllElseIsWell(t *testing.T) {
+	n := newNode()
+	n.source.push(`containers: {one1: {}, two2: {}}`)
+	if _, err := n.Pass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n.engine.Fault = func(s runtime.Step, after bool) error {
+		if _, ok := s.(runtime.CreateContainer); ok && !after {
+			return errors.New("no room")
+		}
+		return nil
+	}
+	n.source.push(`containers: {one1: {}, new: id: "111111111111111111111111"}`)
+	r, err := n.Pass(t.Context())
+	if err == nil || r.State != reconcile.Failed || !strings.Contains(r.Error, "no room") {
+		t.Errorf("%v, %v", r.State, err)
+	}
+	if got := n.running(t); got != "one1 two2" {
+		t.Errorf("%s runs", got)
+	}
+	if last := r.Steps[len(r.Steps)-1]; last.State != reconcile.Skipped {
+		t.Errorf("the deletion is %+v", last)
+	}
+	n.engine.Fault = nil
+	if _, err := n.Pass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := n.running(t); got != "new one1" {
+		t.Errorf("%s runs", got)
+	}
+}
+
+func TestOneFailureDoesNotStopTheRest(t *testing.T) {
+	n := newNode()
+	n.engine.Fault = func(s runtime.Step, after bool) error {
+		if s.Container().Name == "bad" && !after {
+			return errors.New("broken image")
+		}
+		return nil
+	}
+	n.source.push(`containers: {bad: {}, good: {}, fine: {}}`)
+	r, err := n.Pass(t.Context())
+	if err == nil || r.State != reconcile.Failed {
+		t.Errorf("%v, %v", r.State, err)
+	}
+	if got := n.running(t); got != "fine good" {
+		t.Errorf("%s runs", got)
+	}
+}
+
+// The loop, on a fake clock.
+
+func TestTheLoopFollowsCommitsAndRetriesWhatFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode()
+		failures := 3
+		n.engine.Fault = func(s runtime.Step, after bool) error {
+			if s.Container().Name == "flaky" && !after && failures > 0 {
+				failures--
+				return errors.New("not now")
+			}
+			return nil
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- n.Run(ctx) }()
+		synctest.Wait()
+		if r := n.Report(); r.State != reconcile.Failed {
+			t.Errorf("with an empty repository: %s", r.State)
+		}
+		n.source.push(`containers: {one1: {}, flaky: {}}`)
+		synctest.Wait()
+		if r := n.Report(); r.State != reconcile.Failed || n.running(t) != "one1" {
+			t.Errorf("after the first failure: %s, %s runs", r.State, n.running(t))
+		}
+		time.Sleep(30 * time.Second) // of the fake clock: the retries
+		synctest.Wait()
+		if r := n.Report(); r.State != reconcile.Applied || n.running(t) != "flaky one1" {
+			t.Errorf("after the retries: %s, %s runs", r.State, n.running(t))
+		}
+		writes := n.engine.Writes()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if n.engine.Writes() != writes {
+			t.Errorf("%d writes in an hour without a change", n.engine.Writes()-writes)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestANewCommitDoesNotWaitForAHungStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode()
+		n.Agent.Open = func(s runtime.Scope) (runtime.Runtime, error) { return hangs{n.engine.Open(s)}, nil }
+		var tables int
+		n.Agent.Publish = func(reconcile.Edge) { tables++ }
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- n.Run(ctx) }()
+		n.source.push(`containers: {one1: {}, hang: {}}`)
+		synctest.Wait()
+		if r := n.Report(); r.Commit != "c1" || r.State != reconcile.Applying {
+			t.Errorf("while a step hangs: %s %s", r.Commit, r.State)
+		}
+		tables = 0
+		n.source.push(`containers: {one1: {}, two2: id: "222222222222222222222222"}`)
+		synctest.Wait()
+		if r := n.Report(); r.Commit != "c2" || r.State != reconcile.Applied || n.running(t) != "one1 two2" {
+			t.Errorf("the new commit: %s %s, %s runs", r.Commit, r.State, n.running(t))
+		}
+		if tables == 0 {
+			t.Error("no table for the new commit")
+		}
+		cancel()
+		<-ended
+	})
+}
+
+// hangs never ends steps on containers called hang.
+type hangs struct{ runtime.Runtime }
+
+func (h hangs) Do(ctx context.Context, s runtime.Step) (runtime.Done, error) {
+	if s.Container().Name == "hang" {
+		<-ctx.Done()
+		return runtime.Done{}, ctx.Err()
+	}
+	return h.Runtime.Do(ctx, s)
+}
