@@ -128,7 +128,7 @@ func TestARejectedCommitChangesNothing(t *testing.T) {
 	n.source.push("containers: {\n\tone1: state: \"off\"\n}")
 	for _, when := range []string{"at once", "after a restart"} {
 		r, err := n.Pass(t.Context())
-		if err == nil || !strings.Contains(err.Error(), "projects/web/app.cue:2:14: containers.one1.state") {
+		if err == nil || !strings.Contains(err.Error(), "projects/web/app.cue:2:15: containers.one1.state") {
 			t.Errorf("%s: error %v", when, err)
 		}
 		if r.Rejected == nil || r.Rejected.Commit != "c2" || r.Commit != "c1" || r.State != reconcile.Applied {

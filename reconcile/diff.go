@@ -11,7 +11,7 @@ import (
 // Limits bound what a plan may delete.
 type Limits struct {
 	// MaxDeletes is how many containers may go at once. A plan with more, or
-	// one that would empty a server of several, holds all of them.
+	// one that would leave nothing of several, holds all of them.
 	MaxDeletes int
 	// Elsewhere holds the containers that the fleet declares on other
 	// servers, by ID and by project/name: server. Such a one was not taken
@@ -22,43 +22,164 @@ type Limits struct {
 // Diff is what makes have equal to want. Its order is the order to work in:
 // projects, containers, deletions of containers, deletions of projects.
 func Diff(have, want runtime.State, limits Limits) Plan {
-	d := differ{have: have, want: want, maybe: map[runtime.ID]string{}}
+	d := differ{have: have, want: want, limits: limits}
 	d.pair()
+	d.refuse()
+	d.keepDeleted()
+	d.keepNames()
 	d.projects()
 	d.containers()
-	d.deletions(limits)
+	d.deletions()
 	return d.plan
 }
 
+// differ decides in steps, each of which reads what those before it found.
 type differ struct {
 	have, want runtime.State
-	match      map[int]int           // index in want → index in have
-	kept       map[runtime.ID]bool   // present and wanted
-	maybe      map[runtime.ID]string // present, and perhaps wanted under this name
-	plan       Plan
+	limits     Limits
+
+	match   map[int]int           // index in want → index in have
+	wanted  map[runtime.ID]bool   // present, and matched by something wanted
+	refused map[int]Held          // index in want → why it is left as it is
+	renamed map[runtime.ID]string // present, and perhaps wanted under this name
+	kept    map[runtime.ID]string // not wanted and not deleted either: why
+
+	plan Plan
 }
 
 // pair matches wanted with present containers: by ID first, since names may
-// change, then those without an ID by name. What has an ID and is present
-// under another one by the same name is not the same container.
+// change, then those without an ID by name among what is left.
 func (d *differ) pair() {
-	byID := map[runtime.ID]int{}
-	byRef := map[string]int{}
+	byID, byRef := map[runtime.ID]int{}, map[string]int{}
 	for i, h := range d.have.Containers {
 		byID[h.ID] = i
-		if _, ok := byRef[h.Ref()]; !ok { // the first by ID stands for the name
+	}
+	d.match, d.wanted = map[int]int{}, map[runtime.ID]bool{}
+	for i, w := range d.want.Containers {
+		if h, ok := byID[w.ID]; ok {
+			d.match[i], d.wanted[w.ID] = h, true
+		}
+	}
+	for i, h := range d.have.Containers {
+		if !d.wanted[h.ID] {
 			byRef[h.Ref()] = i
 		}
 	}
-	d.match, d.kept = map[int]int{}, map[runtime.ID]bool{}
 	for i, w := range d.want.Containers {
-		if h, ok := byID[w.ID]; ok && w.ID != "" {
-			d.match[i], d.kept[w.ID] = h, true
+		if h, ok := byRef[w.Ref()]; ok && w.ID == "" {
+			d.match[i], d.wanted[d.have.Containers[h].ID] = h, true
 		}
 	}
+}
+
+// gone lists what is present and not wanted.
+func (d *differ) gone() []runtime.Container {
+	var out []runtime.Container
+	for _, h := range d.have.Containers {
+		if !d.wanted[h.ID] {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// refuse finds what cannot be done without destroying something: a change of
+// an image, and a new container in the place of one that is there.
+func (d *differ) refuse() {
+	d.refused, d.renamed = map[int]Held{}, map[runtime.ID]string{}
+	gone := d.gone()
+	byRef := map[string]runtime.Container{}
+	for _, h := range gone {
+		byRef[h.Ref()] = h
+	}
 	for i, w := range d.want.Containers {
-		if h, ok := byRef[w.Ref()]; ok && w.ID == "" && !d.kept[d.have.Containers[h].ID] {
-			d.match[i], d.kept[d.have.Containers[h].ID] = h, true
+		if j, ok := d.match[i]; ok {
+			if h := d.have.Containers[j]; h.Image != w.Image {
+				d.refused[i] = held("change the image of container "+w.Ref(),
+					"container_image cannot change from %s to %s; make a new container and delete this one", h.Image, w.Image)
+			}
+			continue
+		}
+		if h, ok := byRef[w.Ref()]; ok {
+			d.refused[i] = held("create container "+w.Ref(),
+				"a container of this name has the id %s; write that id to keep it, or another name for a new one", h.ID)
+			continue
+		}
+		if w.ID != "" {
+			continue
+		}
+		// Without an ID nothing tells a rename from a deletion and a creation.
+		k := slices.IndexFunc(gone, func(h runtime.Container) bool {
+			return d.renamed[h.ID] == "" && h.Project == w.Project && h.Image == w.Image
+		})
+		if k >= 0 {
+			h := gone[k]
+			d.renamed[h.ID] = w.Ref()
+			d.refused[i] = held("create container "+w.Ref(),
+				"it may be %s under a new name; if so write id: %q to keep its data, else take %s away in a commit of its own first", h.Ref(), h.ID, h.Ref())
+		}
+	}
+}
+
+// keepDeleted finds the deletions that are not made.
+func (d *differ) keepDeleted() {
+	d.kept = map[runtime.ID]string{}
+	gone := d.gone()
+	anew := map[string]bool{} // names that a new container would take
+	for i, w := range d.want.Containers {
+		if _, ok := d.match[i]; !ok {
+			anew[w.Ref()] = true
+		}
+	}
+	// Asked of the fleet, not of what is left: what a pass creates must not
+	// release what the pass before it held.
+	all := len(d.want.Containers) == 0 && len(gone) > 1
+	for _, h := range gone {
+		server := cmp.Or(d.limits.Elsewhere[string(h.ID)], d.limits.Elsewhere[h.Ref()])
+		switch {
+		case server != "":
+			d.keep(h, "its server cannot change to %s; put the server back, or make a new container there and delete this one", server)
+		case anew[h.Ref()]:
+			d.keep(h, "its name is declared with another id; give it back its id %s, or remove the declaration first", h.ID)
+		case d.renamed[h.ID] != "":
+			d.keep(h, "it may be renamed to %s; if so write id: %q there", d.renamed[h.ID], h.ID)
+		case len(gone) > d.limits.MaxDeletes:
+			d.keep(h, "%d containers would go and prune.max in swage.cue allows %d; delete fewer at a time or raise it", len(gone), d.limits.MaxDeletes)
+		case all:
+			d.keep(h, "every container of this server would go; delete all but one first if that is meant")
+		}
+	}
+}
+
+// keepNames refuses names that something which stays as it is has. What is
+// refused keeps its own name in turn, so it goes on until nothing changes.
+func (d *differ) keepNames() {
+	stays := map[string]runtime.ID{}
+	for _, h := range d.gone() {
+		if d.kept[h.ID] != "" {
+			stays[h.Ref()] = h.ID
+		}
+	}
+	for i := range d.refused {
+		if j, ok := d.match[i]; ok {
+			stays[d.have.Containers[j].Ref()] = d.have.Containers[j].ID
+		}
+	}
+	for more := true; more; {
+		more = false
+		for i, w := range d.want.Containers {
+			j, matched := d.match[i]
+			id, taken := stays[w.Ref()]
+			if _, ok := d.refused[i]; ok || !taken || matched && d.have.Containers[j].ID == id {
+				continue
+			}
+			what := "create container " + w.Ref()
+			if matched {
+				h := d.have.Containers[j]
+				what = "rename container " + h.Ref() + " to " + w.Ref()
+				stays[h.Ref()], more = h.ID, true
+			}
+			d.refused[i] = held(what, "the container with the id %s still has this name, since its own change is held", id)
 		}
 	}
 }
@@ -71,61 +192,26 @@ func (d *differ) projects() {
 			continue
 		}
 		if h := d.have.Projects[i]; w.ID != "" && w.ID != h.ID {
-			d.hold("change the id of project "+w.Name,
-				"the project already has the id %s; write that one, since an id cannot change", h.ID)
+			d.plan.Held = append(d.plan.Held, held("change the id of project "+w.Name,
+				"the project already has the id %s; write that one, since an id cannot change", h.ID))
 		}
 	}
 }
 
 func (d *differ) containers() {
-	unwanted := map[string]runtime.Container{} // by ref
-	for _, h := range d.have.Containers {
-		if !d.kept[h.ID] {
-			unwanted[h.Ref()] = h
-		}
-	}
 	for i, w := range d.want.Containers {
-		if j, ok := d.match[i]; ok {
+		if h, ok := d.refused[i]; ok {
+			d.plan.Held = append(d.plan.Held, h)
+		} else if j, ok := d.match[i]; ok {
 			d.change(d.have.Containers[j], w)
-			continue
-		}
-		// Of the same name under another ID: that one would be deleted, and
-		// one without its data take its place.
-		if h, ok := unwanted[w.Ref()]; ok {
-			d.hold("create container "+w.Ref(),
-				"a container of this name has the id %s; write that id to keep it, or another name for a new one", h.ID)
-			continue
-		}
-		if h, ok := d.renamed(w); ok {
-			d.maybe[h.ID] = w.Ref()
-			d.hold("create container "+w.Ref(),
-				"it may be %s under a new name; if so write id: %q to keep its data, else take %s away in a commit of its own first", h.Ref(), h.ID, h.Ref())
-			continue
-		}
-		d.do(runtime.CreateContainer{New: w})
-	}
-}
-
-// renamed finds what w may be a new name of, when w has no ID to tell.
-func (d *differ) renamed(w runtime.Container) (runtime.Container, bool) {
-	if w.ID != "" {
-		return runtime.Container{}, false
-	}
-	for _, h := range d.have.Containers {
-		if !d.kept[h.ID] && d.maybe[h.ID] == "" && h.Project == w.Project && h.Image == w.Image {
-			return h, true
+		} else {
+			d.do(runtime.CreateContainer{New: w})
 		}
 	}
-	return runtime.Container{}, false
 }
 
 func (d *differ) change(h, w runtime.Container) {
 	w.ID = h.ID // absent in the file: the one that was drawn
-	if w.Image != h.Image {
-		d.hold("change the image of container "+w.Ref(),
-			"container_image cannot change from %s to %s; make a new container and delete this one", h.Image, w.Image)
-		return
-	}
 	now := h
 	if w.Project != h.Project {
 		to := now
@@ -150,54 +236,27 @@ func (d *differ) change(h, w runtime.Container) {
 	}
 }
 
-func (d *differ) deletions(limits Limits) {
-	var gone []runtime.Container
-	for _, h := range d.have.Containers {
-		if !d.kept[h.ID] {
-			gone = append(gone, h)
+// deletions come last; a project goes when nobody asks for it and the plan
+// leaves no container in it.
+func (d *differ) deletions() {
+	leaves := map[runtime.ID]bool{}
+	for _, s := range d.plan.Steps {
+		if m, ok := s.(runtime.MoveContainer); ok {
+			leaves[m.From.ID] = true
 		}
 	}
-	wanted := map[string]bool{}
-	for _, w := range d.want.Containers {
-		wanted[w.Ref()] = true
-	}
-	all := len(gone) == len(d.have.Containers) && len(gone) > 1
-	for _, h := range gone {
+	for _, h := range d.gone() {
 		s := runtime.DeleteContainer{Target: h}
-		server := cmp.Or(limits.Elsewhere[string(h.ID)], limits.Elsewhere[h.Ref()])
-		switch {
-		case server != "":
-			d.hold(s.String(), "its server cannot change to %s; put the server back, or make a new container there and delete this one", server)
-		case wanted[h.Ref()]:
-			d.hold(s.String(), "its name is declared with another id; give it back its id %s, or remove the declaration first", h.ID)
-		case d.maybe[h.ID] != "":
-			d.hold(s.String(), "it may be renamed to %s; if so write id: %q there", d.maybe[h.ID], h.ID)
-		case len(gone) > limits.MaxDeletes:
-			d.hold(s.String(), "%d containers would go and prune.max in swage.cue allows %d; delete fewer at a time or raise it", len(gone), limits.MaxDeletes)
-		case all:
-			d.hold(s.String(), "every container of this server would go; delete all but one first if that is meant")
-		default:
-			d.do(s)
+		if why := d.kept[h.ID]; why != "" {
+			d.plan.Held = append(d.plan.Held, Held{s.String(), why})
+			continue
 		}
+		leaves[h.ID] = true
+		d.do(s)
 	}
-	d.emptyProjects()
-}
-
-// emptyProjects deletes projects that nobody asks for and that the plan
-// leaves without containers.
-func (d *differ) emptyProjects() {
 	used := map[string]bool{}
 	for _, w := range d.want.Projects {
 		used[w.Name] = true
-	}
-	leaves := map[runtime.ID]bool{}
-	for _, s := range d.plan.Steps {
-		switch s := s.(type) {
-		case runtime.DeleteContainer:
-			leaves[s.Target.ID] = true
-		case runtime.MoveContainer:
-			leaves[s.From.ID] = true
-		}
 	}
 	for _, h := range d.have.Containers {
 		if !leaves[h.ID] {
@@ -213,6 +272,8 @@ func (d *differ) emptyProjects() {
 
 func (d *differ) do(s runtime.Step) { d.plan.Steps = append(d.plan.Steps, s) }
 
-func (d *differ) hold(what, why string, args ...any) {
-	d.plan.Held = append(d.plan.Held, Held{what, fmt.Sprintf(why, args...)})
+func (d *differ) keep(h runtime.Container, why string, args ...any) {
+	d.kept[h.ID] = fmt.Sprintf(why, args...)
 }
+
+func held(what, why string, args ...any) Held { return Held{what, fmt.Sprintf(why, args...)} }

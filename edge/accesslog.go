@@ -1,0 +1,62 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"time"
+)
+
+// logAccess writes the line of a finished request. It holds no query, and no
+// generated host: whoever reads one may use it.
+func (p *Proxy) logAccess(x *exchange) {
+	ctx := x.r.Context()
+	if !p.log.Enabled(ctx, slog.LevelInfo) {
+		return
+	}
+	d := x.decision
+	attrs := make([]slog.Attr, 0, 16)
+	attrs = append(attrs,
+		slog.String("request_id", x.idString()),
+		slog.String("method", x.r.Method),
+		slog.String("host", redact(x.r.Host)),
+		slog.String("path", x.request.Path),
+		slog.Int("status", x.status),
+		slog.Int64("bytes", x.written),
+		slog.Duration("duration", time.Since(x.begun)),
+		slog.String("client", x.request.Client.String()),
+		slog.String("protocol", x.r.Proto),
+	)
+	if d.Container != "" {
+		attrs = append(attrs, slog.String("container", d.Container))
+	}
+	if d.Route.Addr.IsValid() {
+		attrs = append(attrs, slog.Int("port", int(d.Route.Addr.Port())))
+	}
+	if x.table != nil {
+		attrs = append(attrs,
+			slog.String("decision", d.Verdict.String()),
+			slog.String("why", d.Why),
+			slog.String("table", x.table.version))
+	}
+	var cut cutError
+	if x.ctx != nil && errors.As(context.Cause(x.ctx), &cut) {
+		attrs = append(attrs, slog.String("cut", cut.decision.Why))
+	}
+	if x.err != nil {
+		attrs = append(attrs, slog.String("error", x.err.Error()))
+	}
+	p.log.LogAttrs(ctx, slog.LevelInfo, "request", attrs...)
+}
+
+// redact hides every label of a host that could be a container's own.
+func redact(host string) string {
+	labels := strings.Split(host, ".")
+	for i, label := range labels {
+		if looksGenerated(strings.ToLower(label)) {
+			labels[i] = "redacted"
+		}
+	}
+	return strings.Join(labels, ".")
+}

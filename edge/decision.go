@@ -1,0 +1,67 @@
+package edge
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Verdict is what becomes of a request. Its zero value is Deny.
+type Verdict uint8
+
+const (
+	Deny        Verdict = iota // the caller may not: 403
+	Allow                      // passed on
+	NotFound                   // nothing has this host or path: 404
+	Unavailable                // the caller may, but the container does not run: 503
+)
+
+// String returns the verdict as it stands in logs.
+func (v Verdict) String() string {
+	switch v {
+	case Allow:
+		return "allow"
+	case NotFound:
+		return "not found"
+	case Unavailable:
+		return "unavailable"
+	default:
+		return "deny"
+	}
+}
+
+// Request is all of a request that decides its fate.
+type Request struct {
+	Host   string     // as received: any letter case, port and trailing dot allowed
+	Client netip.Addr // the socket's; IPv4 in IPv6 is read as IPv4
+	Path   string     // percent-encoded, as received, without the query
+	Time   time.Time
+}
+
+// Decision is the answer to a Request. Its zero value denies.
+type Decision struct {
+	Verdict Verdict
+	Why     string // for logs; never for the caller, who may be a stranger
+	Route   Route  // zero unless the verdict is Allow
+
+	// Container is the Name of the container that the host leads to, empty
+	// when it leads nowhere.
+	Container string
+
+	// Generated says that the host has the form of a container's own host,
+	// known or not. Such a host is hard to guess and works as a credential.
+	Generated bool
+
+	// Until ends an Allow that would otherwise last for as long as the
+	// table. Zero means no end.
+	Until time.Time
+}
+
+// Route is where an allowed request goes.
+type Route struct {
+	ContainerID string
+	Addr        netip.AddrPort
+
+	// Path, when not empty, replaces the path of the request. Prefix is put
+	// before it otherwise.
+	Path, Prefix string
+}

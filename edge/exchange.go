@@ -1,0 +1,175 @@
+package edge
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// exchange is one request and the answer to it. It is the ResponseWriter that
+// the container's answer goes through.
+type exchange struct {
+	id      uint64 // random
+	begun   time.Time
+	w       http.ResponseWriter
+	r       *http.Request
+	request Request
+
+	// Set by registry.admit; a refused request has no ctx.
+	table    *Table
+	decision Decision
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	expiry   *time.Timer // guarded by the shard's lock
+
+	// started says that the container's answer is on its way to the client,
+	// so that it is too late for a page of ours.
+	started atomic.Bool
+	status  int
+	written int64
+	length  int64 // of the body as announced, -1 when it is not
+	err     error // why the container gave no answer
+}
+
+// exchangeKey is the key of the *exchange in the context of a request that is
+// passed on.
+type exchangeKey struct{}
+
+func exchangeOf(ctx context.Context) *exchange { return ctx.Value(exchangeKey{}).(*exchange) }
+
+// cutError is the cause of the end of a request that a new table, or the
+// expiry of its alias, refuses.
+type cutError struct{ decision Decision }
+
+func (e cutError) Error() string { return "cut: " + e.decision.Why }
+
+func newExchange(w http.ResponseWriter, r *http.Request) *exchange {
+	now := time.Now()
+	return &exchange{
+		id:      rand.Uint64(),
+		begun:   now,
+		w:       w,
+		r:       r,
+		request: Request{Host: r.Host, Client: clientAddr(r), Path: rawPath(r), Time: now},
+		length:  -1,
+	}
+}
+
+// rawPath is the path of the request's target, byte for byte.
+func rawPath(r *http.Request) string {
+	path := r.URL.EscapedPath()
+	if strings.HasPrefix(r.RequestURI, "/") {
+		path, _, _ = strings.Cut(r.RequestURI, "?")
+	}
+	if path == "" {
+		return "/"
+	}
+	return path
+}
+
+// idString is the request id as visitors and logs see it: 16 hexadecimal
+// digits.
+func (x *exchange) idString() string {
+	const digits = 16
+	var b [2 * digits]byte
+	s := strconv.AppendUint(append(b[:0], "0000000000000000"...), x.id, digits)
+	return string(s[len(s)-digits:])
+}
+
+// cut ends the exchange. It is called under the shard's lock while the handler
+// has not returned, so that w is still this request's.
+func (x *exchange) cut(d Decision) {
+	x.cancel(cutError{d})
+	// The context alone does not wake a handler that waits for the client's
+	// socket. Over HTTP/2 the deadline concerns this stream only.
+	_ = http.NewResponseController(x.w).SetReadDeadline(past)
+	if x.started.Load() {
+		x.sever()
+	}
+}
+
+// sever breaks off an answer that is under way. A connection of HTTP/1 carries
+// nothing else and is closed below TLS, which would wait for a client that
+// does not read; of HTTP/2 only the stream is reset.
+func (x *exchange) sever() {
+	if socket, ok := x.r.Context().Value(socketKey{}).(net.Conn); ok && x.r.ProtoMajor == 1 {
+		_ = socket.Close()
+		return
+	}
+	_ = http.NewResponseController(x.w).SetWriteDeadline(past)
+}
+
+// socketKey is the key of the client's connection, below TLS, in the context
+// of a request.
+type socketKey struct{}
+
+// withSocket is an http.Server's ConnContext.
+func withSocket(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, socketKey{}, socketOf(conn))
+}
+
+func socketOf(conn net.Conn) net.Conn {
+	if c, ok := conn.(*tls.Conn); ok {
+		return c.NetConn()
+	}
+	return conn
+}
+
+var past = time.Unix(1, 0)
+
+// Header implements http.ResponseWriter.
+func (x *exchange) Header() http.Header { return x.w.Header() }
+
+// WriteHeader implements http.ResponseWriter.
+func (x *exchange) WriteHeader(status int) {
+	if status >= 200 {
+		if n, err := strconv.ParseInt(x.w.Header().Get("Content-Length"), 10, 64); err == nil {
+			x.length = n
+		}
+		x.start(status)
+	}
+	x.w.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter. What the container sends is passed on
+// at once: the server would hold back a part of a body of known length until
+// its buffer is full. ReverseProxy itself does so for other bodies.
+func (x *exchange) Write(b []byte) (int, error) {
+	n, err := x.w.Write(b)
+	x.written += int64(n)
+	if err == nil && x.written < x.length {
+		err = http.NewResponseController(x.w).Flush()
+	}
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach the server's writer.
+func (x *exchange) Unwrap() http.ResponseWriter { return x.w }
+
+// Hijack hands the client's connection to a tunnel. It is closed when the
+// exchange is cut or the server ends.
+func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(x.w).Hijack()
+	if err == nil {
+		x.start(http.StatusSwitchingProtocols)
+		context.AfterFunc(x.ctx, func() { _ = socketOf(conn).Close() })
+	}
+	return conn, rw, err
+}
+
+// start and cut may meet: each sets its own mark before it reads the other's,
+// so at least one of them sees both.
+func (x *exchange) start(status int) {
+	x.status = status
+	x.started.Store(true)
+	if x.ctx.Err() != nil {
+		x.sever()
+	}
+}

@@ -1,0 +1,124 @@
+package edge
+
+import (
+	"net/http"
+	"net/http/httputil"
+	"net/netip"
+	"strings"
+)
+
+// rewrite makes the request that the container gets. ReverseProxy has removed
+// the hop-by-hop headers already, so none of those set here can be named by
+// the client's Connection header.
+func rewrite(pr *httputil.ProxyRequest) {
+	x := exchangeOf(pr.In.Context())
+	route := x.decision.Route
+
+	u := pr.Out.URL
+	u.Scheme = "http"
+	u.Host = route.Addr.String()
+	u.RawQuery = pr.In.URL.RawQuery // ReverseProxy drops what it cannot parse
+	path := route.Path
+	if path == "" {
+		path = route.Prefix + x.request.Path
+	}
+	// Opaque is what net/url prints unchanged; RawPath is escaped anew when
+	// it holds bytes such as "|". A path that starts with two slashes would
+	// be taken for an authority, so that one keeps to RawPath.
+	if !strings.HasPrefix(path, "//") {
+		u.Opaque = path
+	}
+
+	stripForged(pr.Out.Header)
+	stripForged(pr.Out.Trailer)
+
+	// Browsers upgrade to nothing but WebSocket, and other tunnels (h2c above
+	// all) would carry requests that nobody decides on. A server may ignore
+	// an Upgrade (RFC 9110, section 7.8).
+	if !isWebSocket(pr.Out) {
+		pr.Out.Header.Del("Connection")
+		pr.Out.Header.Del("Upgrade")
+		pr.Out.Header.Del("Http2-Settings")
+	}
+
+	proto := "http"
+	if pr.In.TLS != nil {
+		proto = "https"
+	}
+	h := pr.Out.Header
+	client := "unknown" // RFC 7239, section 6.2
+	if x.request.Client.IsValid() {
+		client = x.request.Client.String()
+	}
+	h["X-Forwarded-For"] = []string{client}
+	h["X-Forwarded-Host"] = []string{pr.In.Host}
+	h["X-Forwarded-Proto"] = []string{proto}
+	h["Forwarded"] = []string{forwarded(x.request.Client, pr.In.Host, proto)}
+}
+
+// forwarded is the value of the header Forwarded (RFC 7239, section 4). The
+// host holds no quotes: the table knows it.
+func forwarded(client netip.Addr, host, proto string) string {
+	node := "unknown"
+	switch {
+	case client.Is4():
+		node = client.String()
+	case client.Is6():
+		node = `"[` + client.String() + `]"`
+	}
+	return "for=" + node + `;host="` + host + `";proto=` + proto
+}
+
+// isWebSocket says that a request asks for a WebSocket (RFC 6455, section 4.1)
+// and nothing else.
+func isWebSocket(r *http.Request) bool {
+	return r.Method == http.MethodGet && strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+}
+
+// stripForged removes the headers by which applications are told who calls.
+// Only the edge may say so. Many servers read "_" and "." in a name as "-", so
+// these spellings go too.
+func stripForged(h http.Header) {
+	for name := range h {
+		if isForged(name) {
+			delete(h, name)
+		}
+	}
+}
+
+func isForged(name string) bool {
+	var buf [32]byte
+	plain := buf[:min(len(name), len(buf))] // no name below is longer
+	for i := range plain {
+		switch c := name[i]; {
+		case c == '_', c == '.':
+			plain[i] = '-'
+		case 'A' <= c && c <= 'Z':
+			plain[i] = c + 'a' - 'A'
+		default:
+			plain[i] = c
+		}
+	}
+	switch string(plain) {
+	case "forwarded", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "client-ip",
+		"true-client-ip", "cf-connecting-ip", "fastly-client-ip",
+		"x-original-forwarded-for", "x-original-host", "x-original-url", "x-rewrite-url",
+		"remote-user", "x-remote-user", "x-remote-addr":
+		return len(name) == len(plain)
+	}
+	return hasPrefix(plain, "x-forwarded") || hasPrefix(plain, "swage-")
+}
+
+func hasPrefix(b []byte, prefix string) bool {
+	return len(b) >= len(prefix) && string(b[:len(prefix)]) == prefix
+}
+
+// modifyResponse adds the only header that the edge adds to an application's
+// answer: a generated host works as a credential, so links must not carry it
+// to other sites.
+func modifyResponse(res *http.Response) error {
+	if x := exchangeOf(res.Request.Context()); x.decision.Generated && len(res.Header["Referrer-Policy"]) == 0 {
+		res.Header["Referrer-Policy"] = []string{"no-referrer"}
+	}
+	return nil
+}

@@ -1,0 +1,113 @@
+package edge
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// registry holds the table in force and the requests that are being passed on
+// under it.
+type registry struct {
+	table  atomic.Pointer[Table] // nil at first
+	shards [64]shard
+}
+
+type shard struct {
+	mu   sync.Mutex
+	live map[*exchange]struct{}
+	_    [48]byte // keeps neighbours out of this one's cache line
+}
+
+func (l *registry) init() {
+	for i := range l.shards {
+		l.shards[i].live = make(map[*exchange]struct{})
+	}
+}
+
+func (l *registry) shard(x *exchange) *shard { return &l.shards[x.id%uint64(len(l.shards))] }
+
+// admit decides a request and keeps it if it is allowed.
+//
+// The table is loaded under the lock that swap takes after the table was
+// stored. So either the request is decided by the new table, or swap finds it.
+func (l *registry) admit(x *exchange) {
+	s := l.shard(x)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	x.table = l.table.Load()
+	x.decision = x.table.Decide(x.request)
+	if x.decision.Verdict != Allow {
+		return
+	}
+	x.ctx, x.cancel = context.WithCancelCause(x.r.Context())
+	s.live[x] = struct{}{}
+	l.expire(x, x.decision.Until)
+}
+
+// leave forgets a request; one that was refused is not there.
+func (l *registry) leave(x *exchange) {
+	if x.cancel == nil {
+		return
+	}
+	s := l.shard(x)
+	s.mu.Lock()
+	delete(s.live, x)
+	if x.expiry != nil {
+		x.expiry.Stop()
+	}
+	s.mu.Unlock()
+	x.cancel(nil)
+}
+
+// swap stores a table and decides every live request again.
+func (l *registry) swap(t *Table) {
+	l.table.Store(t)
+	for i := range l.shards {
+		s := &l.shards[i]
+		s.mu.Lock()
+		for x := range s.live {
+			l.again(x)
+		}
+		s.mu.Unlock()
+	}
+}
+
+// again decides one live request, under the shard's lock, and cuts it when it
+// is refused or would now go to another place. A changed target path concerns
+// later requests only.
+func (l *registry) again(x *exchange) {
+	r := x.request
+	r.Time = time.Now()
+	d := l.table.Load().Decide(r)
+	was := x.decision.Route
+	if d.Verdict != Allow {
+		x.cut(d)
+		return
+	}
+	if d.Route.ContainerID != was.ContainerID || d.Route.Addr != was.Addr {
+		x.cut(Decision{Verdict: Unavailable, Why: "the host leads elsewhere now"})
+		return
+	}
+	l.expire(x, d.Until)
+}
+
+// expire sees to it that a request is decided again when its permission ends.
+func (l *registry) expire(x *exchange, until time.Time) {
+	if x.expiry != nil {
+		x.expiry.Stop()
+		x.expiry = nil
+	}
+	if until.IsZero() {
+		return
+	}
+	x.expiry = time.AfterFunc(time.Until(until), func() {
+		s := l.shard(x)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if _, live := s.live[x]; live {
+			l.again(x)
+		}
+	})
+}

@@ -1,0 +1,97 @@
+package edge
+
+import (
+	"fmt"
+	"strings"
+)
+
+// route applies the alias's target path to a request's path. It reports false
+// for a path that the alias does not serve.
+func (a *alias) route(path string) (replace, prefix string, ok bool) {
+	switch {
+	case path == "/" || path == "":
+		return a.target, "", true
+	case a.target == "":
+		return "", "", a.override
+	case path == a.target:
+		return "", "", true
+	case !a.override, climbs(path):
+		return "", "", false
+	case path == a.below, strings.HasPrefix(path, a.below) && path[len(a.below)] == '/':
+		return "", "", true
+	default:
+		return "", a.below, true
+	}
+}
+
+// climbs says that an application might read the path as leading above where
+// it starts: it has a segment ".." in some spelling. The path itself is passed
+// on unread, so every spelling that is known to work somewhere counts.
+// Browsers never send one (RFC 3986, section 5.2.4).
+func climbs(path string) bool {
+	dots, other := 0, false
+	for i := 0; i < len(path); i++ {
+		c := path[i]
+		if c == '%' && i+2 < len(path) {
+			hi, ok1 := unhex(path[i+1])
+			lo, ok2 := unhex(path[i+2])
+			if ok1 && ok2 {
+				c, i = hi<<4|lo, i+2
+			}
+		}
+		switch c {
+		case '/', '\\', ';': // ";" starts the parameters of a segment
+			if dots == 2 && !other {
+				return true
+			}
+			dots, other = 0, c == ';'
+		case '.':
+			dots++
+		default:
+			other = true
+		}
+	}
+	return dots == 2 && !other
+}
+
+func unhex(c byte) (byte, bool) {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0', true
+	case 'a' <= c && c <= 'f':
+		return c - 'a' + 10, true
+	case 'A' <= c && c <= 'F':
+		return c - 'A' + 10, true
+	default:
+		return 0, false
+	}
+}
+
+func checkTargetPath(path string) error {
+	if path == "" {
+		return nil
+	}
+	if path[0] != '/' || strings.HasPrefix(path, "//") {
+		return fmt.Errorf("target path %q does not start with one slash", path)
+	}
+	for i := range len(path) {
+		c := path[i]
+		if c <= ' ' || c >= 0x7f || c == '?' || c == '#' || c == '\\' {
+			return fmt.Errorf("target path %q has a character that must be percent-encoded", path)
+		}
+		if c == '%' {
+			if i+2 >= len(path) {
+				return fmt.Errorf("target path %q has an incomplete percent-encoding", path)
+			}
+			_, ok1 := unhex(path[i+1])
+			_, ok2 := unhex(path[i+2])
+			if !ok1 || !ok2 {
+				return fmt.Errorf("target path %q has an invalid percent-encoding", path)
+			}
+		}
+	}
+	if climbs(path) {
+		return fmt.Errorf("target path %q has a segment \"..\"", path)
+	}
+	return nil
+}

@@ -1,0 +1,144 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	// A kernel repeats a SYN that nobody answered after one second, and a
+	// container's address answers some time after it is assigned. So a try
+	// is short at first, and each is twice as long as the one before.
+	dialFirst   = 100 * time.Millisecond
+	dialLongest = time.Second
+	dialTotal   = 5 * time.Second
+
+	// idleUpstream is below the five seconds after which common application
+	// servers close: a request must not meet a connection that is closing.
+	idleUpstream = 4 * time.Second
+
+	idlePerPort            = 64
+	responseHeaderTimeout  = 5 * time.Minute
+	expectContinueTimeout  = time.Second
+	maxResponseHeaderBytes = 256 << 10
+)
+
+// target is a container at an address. Both make the key of a pool of
+// connections: what was opened to one container is never used for another that
+// has the address later.
+type target struct {
+	containerID string
+	addr        netip.Addr
+}
+
+// upstreams holds a pool of connections for each target in use. Its zero value
+// is ready.
+type upstreams struct {
+	pools sync.Map // target → *http.Transport
+}
+
+// RoundTrip sends a request to the target of its exchange.
+func (u *upstreams) RoundTrip(r *http.Request) (*http.Response, error) {
+	route := exchangeOf(r.Context()).decision.Route
+	return u.pool(target{route.ContainerID, route.Addr.Addr()}).RoundTrip(r)
+}
+
+func (u *upstreams) pool(to target) *http.Transport {
+	if pool, ok := u.pools.Load(to); ok {
+		return pool.(*http.Transport)
+	}
+	pool, _ := u.pools.LoadOrStore(to, newTransport())
+	return pool.(*http.Transport)
+}
+
+// keep drops the pools of targets that the table does not hold. Connections in
+// use are not put back into a dropped pool, they end with their request.
+func (u *upstreams) keep(t *Table) {
+	u.pools.Range(func(key, pool any) bool {
+		if to := key.(target); t.addrOf(to.containerID) != to.addr {
+			u.pools.Delete(key)
+			pool.(*http.Transport).CloseIdleConnections()
+		}
+		return true
+	})
+}
+
+// addrOf is where a container is, the zero Addr if nowhere.
+func (t *Table) addrOf(containerID string) netip.Addr {
+	if t == nil || t.byID[containerID] == nil {
+		return netip.Addr{}
+	}
+	return t.byID[containerID].addr
+}
+
+func newTransport() *http.Transport {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &http.Transport{
+		DialContext:            dial,
+		Protocols:              protocols,
+		DisableCompression:     true, // bodies are passed on as they are
+		MaxIdleConnsPerHost:    idlePerPort,
+		IdleConnTimeout:        idleUpstream,
+		ResponseHeaderTimeout:  responseHeaderTimeout,
+		ExpectContinueTimeout:  expectContinueTimeout,
+		MaxResponseHeaderBytes: maxResponseHeaderBytes,
+	}
+}
+
+// dial opens a connection, trying again while nobody answers. A refusal is an
+// answer: the container is there and nothing listens.
+func dial(ctx context.Context, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTotal)
+	defer cancel()
+	for wait := dialFirst; ; wait = min(2*wait, dialLongest) {
+		tried := time.After(wait)
+		conn, err := (&net.Dialer{Timeout: wait}).DialContext(ctx, network, address)
+		if err == nil || !unanswered(err) {
+			return conn, err
+		}
+		select {
+		case <-tried: // "no route to host" comes before the try is over
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// unanswered says that nobody replied in time, as opposed to a refusal or a
+// broken connection.
+func unanswered(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout() ||
+		errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
+}
+
+// upstreamError answers when the container did not.
+func upstreamError(_ http.ResponseWriter, r *http.Request, err error) {
+	x := exchangeOf(r.Context())
+	x.err = err
+	var cut cutError
+	switch {
+	case x.started.Load():
+		panic(http.ErrAbortHandler)
+	case errors.As(context.Cause(x.ctx), &cut):
+		x.page(cut.decision.Verdict.status())
+	case x.ctx.Err() != nil:
+		x.status = statusClientGone
+		panic(http.ErrAbortHandler)
+	case unanswered(err):
+		x.page(http.StatusGatewayTimeout)
+	default:
+		x.page(http.StatusBadGateway)
+	}
+}
+
+// statusClientGone stands in logs for a request whose client did not wait; no
+// answer has it.
+const statusClientGone = 499
