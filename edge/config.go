@@ -28,9 +28,11 @@ type Config struct {
 // Container is a target. Its hosts are
 // "{ProjectID}-{ID}-{program}-{n}.{Zone}".
 type Container struct {
-	ProjectID, ID string // 24 lower-case hexadecimal digits each; ID is unique
+	// 24 lower-case hexadecimal digits each; ID is unique. Both are empty for
+	// a container that is not made yet: it has no host of its own.
+	ProjectID, ID string
 
-	// Name is "project/name", for logs.
+	// Name is "project/name", unique, for aliases and logs.
 	Name string
 
 	// Addr is where the container is reached. The zero Addr says that it is
@@ -73,10 +75,10 @@ type PortRange struct{ First, Last uint16 }
 // Alias is the host "{Name}.{Zone}", which leads to one port of one container.
 // The container's permissions decide.
 type Alias struct {
-	Name        string // a DNS label in lower case, unlike any generated host
-	ContainerID string
-	Program     string // "http"
-	Port        uint16 // never 0
+	Name      string // a DNS label in lower case, unlike any generated host
+	Container string // the Name of one of Containers
+	Program   string // "http"
+	Port      uint16 // never 0
 
 	// TargetPath is where "/" leads; other paths are joined to it unless
 	// they lie below it already. It is percent-encoded and absolute. Empty

@@ -264,7 +264,7 @@ func TestPassesOn(t *testing.T) {
 func TestEncodingKept(t *testing.T) {
 	app := backend(t, "127.0.1.1", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.RequestURI) })
 	c := at(app.Addr(), nil)
-	c.Aliases = []Alias{{Name: "app", ContainerID: web, Program: "http", Port: app.Port(), TargetPath: "/a%20b", AllowPathOverride: true}}
+	c.Aliases = []Alias{{Name: "app", Container: "shop/web", Program: "http", Port: app.Port(), TargetPath: "/a%20b", AllowPathOverride: true}}
 	p := NewProxy(Options{Logger: slog.New(slog.DiscardHandler)})
 	p.Swap(mustCompile(t, c))
 	defer p.Swap(nil)
@@ -418,7 +418,7 @@ func TestReferrerPolicy(t *testing.T) {
 		}
 	})
 	c := at(app.Addr(), nil)
-	c.Aliases = []Alias{{Name: "app", ContainerID: web, Program: "http", Port: app.Port(), AllowPathOverride: true}}
+	c.Aliases = []Alias{{Name: "app", Container: "shop/web", Program: "http", Port: app.Port(), AllowPathOverride: true}}
 	s := serve(t, mustCompile(t, c))
 	client := s.client(t, "127.0.0.2", false)
 	for _, row := range []struct{ url, want string }{
@@ -812,7 +812,7 @@ func TestSwapMoves(t *testing.T) {
 	first := backend(t, "127.0.1.1", echo)
 	s := serve(t, mustCompile(t, at(first.Addr(), nil)))
 	begin := at(first.Addr(), nil)
-	begin.Aliases = []Alias{{Name: "app", ContainerID: web, Program: "http", Port: first.Port(), AllowPathOverride: true}}
+	begin.Aliases = []Alias{{Name: "app", Container: "shop/web", Program: "http", Port: first.Port(), AllowPathOverride: true}}
 	change := func(edit func(*Config)) *Table {
 		c := begin
 		c.Containers, c.Aliases = slices.Clone(c.Containers), slices.Clone(c.Aliases)
@@ -825,12 +825,12 @@ func TestSwapMoves(t *testing.T) {
 		stays bool
 	}{
 		{"nothing changed", mustCompile(t, begin), true},
-		{"renamed", change(func(c *Config) { c.Containers[0].Name = "shop/renamed" }), true},
+		{"renamed", change(func(c *Config) { c.Containers[0].Name, c.Aliases[0].Container = "shop/renamed", "shop/renamed" }), true},
 		{"another target path", change(func(c *Config) { c.Aliases[0].TargetPath = "/x" }), true},
 		{"another port", change(func(c *Config) { c.Aliases[0].Port++ }), false},
 		{"another address", change(func(c *Config) { c.Containers[0].Addr = netip.MustParseAddr("127.0.1.2") }), false},
 		{"another container has the address", change(func(c *Config) {
-			c.Containers[0].ID, c.Aliases[0].ContainerID = asleep, asleep
+			c.Containers[0].ID = asleep
 		}), false},
 		{"stopped", change(func(c *Config) { c.Containers[0].Addr = netip.Addr{} }), false},
 		{"the alias is gone", change(func(c *Config) { c.Aliases = nil }), false},
@@ -850,7 +850,7 @@ func TestSwapMoves(t *testing.T) {
 func TestAliasExpiryCuts(t *testing.T) {
 	app := backend(t, "127.0.1.1", echo)
 	c := at(app.Addr(), nil)
-	c.Aliases = []Alias{{Name: "sale", ContainerID: web, Program: "http", Port: app.Port(), AllowPathOverride: true, ExpiresAt: time.Now().Add(patience)}}
+	c.Aliases = []Alias{{Name: "sale", Container: "shop/web", Program: "http", Port: app.Port(), AllowPathOverride: true, ExpiresAt: time.Now().Add(patience)}}
 	s := serve(t, mustCompile(t, c))
 	ws := s.dialWebSocket(t, "127.0.0.2", "https://sale."+zone)
 	direct := s.dialWebSocket(t, "127.0.0.2", origin(app.Port()))

@@ -56,6 +56,7 @@ func Compile(c Config) (*Table, error) {
 		byID:    make(map[string]*container, len(c.Containers)),
 		alias:   make(map[string]*alias, len(c.Aliases)),
 	}
+	named := make(map[string]*container, len(c.Containers))
 	var problems []error
 	if err := checkZone(c.Zone); err != nil {
 		problems = append(problems, err)
@@ -63,12 +64,12 @@ func Compile(c Config) (*Table, error) {
 	// Containers of a project share one document, so it is compiled once.
 	documents := make(map[*Permissions]*document)
 	for _, in := range c.Containers {
-		if err := t.addContainer(in, documents); err != nil {
+		if err := t.addContainer(in, named, documents); err != nil {
 			problems = append(problems, fmt.Errorf("container %q: %w", in.Name, err))
 		}
 	}
 	for _, in := range c.Aliases {
-		if err := t.addAlias(in); err != nil {
+		if err := t.addAlias(in, named); err != nil {
 			problems = append(problems, fmt.Errorf("alias %q: %w", in.Name, err))
 		}
 	}
@@ -78,12 +79,16 @@ func Compile(c Config) (*Table, error) {
 	return t, nil
 }
 
-func (t *Table) addContainer(in Container, documents map[*Permissions]*document) error {
+func (t *Table) addContainer(in Container, named map[string]*container, documents map[*Permissions]*document) error {
 	var problems []error
+	made := in.ID != "" || in.ProjectID != "" || in.Addr.IsValid()
 	for _, id := range []string{in.ProjectID, in.ID} {
-		if !isID(id) {
+		if made && !isID(id) {
 			problems = append(problems, fmt.Errorf("id %q is not 24 lower-case hexadecimal digits", id))
 		}
+	}
+	if named[in.Name] != nil {
+		problems = append(problems, errors.New("the name is used twice"))
 	}
 	if other, taken := t.byID[in.ID]; taken {
 		problems = append(problems, fmt.Errorf("id %s is also that of container %q", in.ID, other.name))
@@ -102,12 +107,15 @@ func (t *Table) addContainer(in Container, documents map[*Permissions]*document)
 	}
 	// Kept even when faulty, so that aliases of it are not reported as well;
 	// the table is discarded then.
-	t.byID[in.ID] = out
-	t.byKey[in.ProjectID+"-"+in.ID] = out
+	named[in.Name] = out
+	if made {
+		t.byID[in.ID] = out
+		t.byKey[in.ProjectID+"-"+in.ID] = out
+	}
 	return errors.Join(problems...)
 }
 
-func (t *Table) addAlias(in Alias) error {
+func (t *Table) addAlias(in Alias, named map[string]*container) error {
 	var problems []error
 	switch {
 	case !isLabel(in.Name):
@@ -117,9 +125,9 @@ func (t *Table) addAlias(in Alias) error {
 	case t.alias[in.Name] != nil:
 		problems = append(problems, fmt.Errorf("the name is also an alias of container %q", t.alias[in.Name].container.name))
 	}
-	target, known := t.byID[in.ContainerID]
+	target, known := named[in.Container]
 	if !known {
-		problems = append(problems, fmt.Errorf("there is no container %q", in.ContainerID))
+		problems = append(problems, fmt.Errorf("there is no container %q", in.Container))
 	}
 	if in.Program != programHTTP {
 		problems = append(problems, fmt.Errorf("there is no program %q", in.Program))

@@ -92,18 +92,20 @@ func (a *Agent) tell(r *Report) {
 
 func (a *Agent) containers() []ContainerReport {
 	routes := Routes(a.fleet, a.Server, *a.seen)
-	hosts := map[string][]string{} // by container ID, aliases first
+	hosts := map[string][]string{} // by ref, aliases first
 	for _, al := range routes.Aliases {
-		hosts[al.ContainerID] = append(hosts[al.ContainerID], al.Name+"."+routes.Zone)
+		hosts[al.Container] = append(hosts[al.Container], al.Name+"."+routes.Zone)
 	}
 	for _, c := range routes.Containers {
-		hosts[c.ID] = append(hosts[c.ID], c.ProjectID+"-"+c.ID+"-http."+routes.Zone)
+		if c.ID != "" {
+			hosts[c.Name] = append(hosts[c.Name], c.ProjectID+"-"+c.ID+"-http."+routes.Zone)
+		}
 	}
 	out := []ContainerReport{}
 	for _, c := range a.seen.Containers {
 		line := ContainerReport{
 			Project: c.Project, Name: c.Name, ID: c.ID,
-			Status: c.Status, Image: c.Image, Hosts: hosts[string(c.ID)],
+			Status: c.Status, Image: c.Image, Hosts: hosts[c.Ref()],
 		}
 		if addr := a.seen.Addr[c.ID]; addr.IsValid() {
 			line.Address = addr.String()

@@ -26,7 +26,7 @@ func Routes(f *schema.Fleet, server string, seen runtime.Actual) edge.Config {
 	}
 	for _, p := range f.Projects {
 		doc := permissions(p.Permissions)
-		ids := map[string]string{} // by name
+		here := map[string]bool{} // by name
 		for _, w := range p.Containers {
 			if w.Server != server {
 				continue
@@ -45,18 +45,18 @@ func Routes(f *schema.Fleet, server string, seen runtime.Actual) edge.Config {
 			if w.State == string(runtime.Running) && id != "" {
 				t.Addr = seen.Addr[id]
 			}
-			if t.ID == "" || t.ProjectID == "" {
-				continue // not made yet
+			if t.ID == "" || t.ProjectID == "" { // not made yet
+				t.ID, t.ProjectID, t.Addr = "", "", netip.Addr{}
 			}
-			ids[w.Name] = t.ID
+			here[w.Name] = true
 			c.Containers = append(c.Containers, t)
 		}
 		for _, a := range p.Aliases {
-			if !a.Enabled || ids[a.Container] == "" {
+			if !a.Enabled || !here[a.Container] {
 				continue
 			}
 			c.Aliases = append(c.Aliases, edge.Alias{
-				Name: a.Name, ContainerID: ids[a.Container], Program: a.Program, Port: a.Port,
+				Name: a.Name, Container: p.Name + "/" + a.Container, Program: a.Program, Port: a.Port,
 				TargetPath: a.TargetPath, AllowPathOverride: a.AllowPathOverride, ExpiresAt: a.ExpiresAt,
 			})
 		}

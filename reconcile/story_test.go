@@ -152,6 +152,10 @@ func sub(story *txtar.Archive, dir string) fs.FS {
 func describe(c edge.Config) string {
 	var b strings.Builder
 	for _, t := range c.Containers {
+		if t.ID == "" {
+			fmt.Fprintf(&b, "%s is not made yet\n", t.Name)
+			continue
+		}
 		addr := "not running"
 		if t.Addr.IsValid() {
 			addr = t.Addr.String()
@@ -159,7 +163,7 @@ func describe(c edge.Config) string {
 		fmt.Fprintf(&b, "%s-%s-http.%s → %s at %s\n", t.ProjectID, t.ID, c.Zone, t.Name, addr)
 	}
 	for _, a := range c.Aliases {
-		fmt.Fprintf(&b, "%s.%s → %s port %d %s\n", a.Name, c.Zone, a.ContainerID, a.Port, a.TargetPath)
+		fmt.Fprintf(&b, "%s.%s → %s port %d %s\n", a.Name, c.Zone, a.Container, a.Port, a.TargetPath)
 	}
 	return b.String()
 }
