@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -16,8 +17,25 @@ type Plan struct {
 
 // Held is a change that swage does not make by itself.
 type Held struct {
-	What string // "delete container web/db"
-	Why  string // what its author can do about it
+	What string `json:"step"` // "delete container web/db"
+	Why  string `json:"why"`  // what its author can do about it
+}
+
+// MarshalJSON is a plan for other programs: {"steps": [{"step", "effect"}],
+// "held": [{"step", "why"}]}.
+func (p Plan) MarshalJSON() ([]byte, error) {
+	type step struct {
+		Step   string         `json:"step"`
+		Effect runtime.Effect `json:"effect"`
+	}
+	out := struct {
+		Steps []step `json:"steps"`
+		Held  []Held `json:"held"`
+	}{[]step{}, append([]Held{}, p.Held...)}
+	for _, s := range p.Steps {
+		out.Steps = append(out.Steps, step{s.String(), s.Effect()})
+	}
+	return json.Marshal(out)
 }
 
 // Empty reports whether nothing differs.

@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -68,7 +70,7 @@ func accepted(engine *runtime.Fake, f *schema.Fleet) *Agent {
 type only string
 
 func (o only) Latest(context.Context) (Snapshot, error)           { return Snapshot{Commit: string(o)}, nil }
-func (o only) At(context.Context, string) (Snapshot, error)       { return o.Latest(nil) }
+func (o only) At(ctx context.Context, _ string) (Snapshot, error) { return o.Latest(ctx) }
 func (o only) Watch(ctx context.Context, _ chan<- struct{}) error { return ctx.Err() }
 
 // TestPassesConverge: whatever ran before, whatever is asked for and wherever
@@ -76,6 +78,15 @@ func (o only) Watch(ctx context.Context, _ chan<- struct{}) error { return ctx.E
 // no step; all that is not held is as asked for; nothing is there twice; and
 // no more is deleted than one commit may.
 func TestPassesConverge(t *testing.T) {
+	checks := "2000"
+	if os.Getenv("SWAGE_SOAK") != "" {
+		checks = "100000"
+	}
+	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
+		if err := f.Value.Set(checks); err != nil {
+			t.Fatal(err)
+		}
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		drawn := map[string]int{}
 		engine := &runtime.Fake{Draw: func(name string) runtime.ID { // called under the engine's lock

@@ -25,6 +25,9 @@ const usage = `lab: a private, throw-away Incus
   lab down   [--dir DIR]                          remove it without a trace
   lab status [--dir DIR]                          what runs
   lab image  [--dir DIR] tiny|debian/12|debian/13 build an image and import it
+  lab deploy [--dir DIR] [--swage FILE] [--port N] EXAMPLE
+             start an agent that follows a repository made from a fleet, and
+             serve it on loopback
   lab exec   [--dir DIR] [--listen ADDR]... [--listen-optional ADDR]... -- COMMAND [ARG]...
              run a command in the lab's network; listeners are opened out here
              and handed over as systemd's socket activation does
@@ -63,12 +66,24 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		"down":   func(l *Lab) error { return l.down(ctx) },
 		"status": func(l *Lab) error { return l.status(ctx) },
 		"image":  func(l *Lab) error { return l.images(ctx, flags.Args(), stdin) },
+		"deploy": nil,
 		"exec":   nil,
 	}
 	switch args[0] {
 	case "up":
 		pool := flags.String("pool", "auto", "")
 		command["up"] = func(l *Lab) error { return l.up(ctx, *pool, stdin) }
+	case "deploy":
+		var d deployment
+		flags.StringVar(&d.swage, "swage", ".bin/swage", "")
+		flags.StringVar(&d.port, "port", "8443", "")
+		command["deploy"] = func(l *Lab) error {
+			if flags.NArg() != 1 {
+				return errors.New("deploy: name the folder of one fleet, such as examples/quickstart")
+			}
+			d.example = flags.Arg(0)
+			return l.deploy(ctx, d)
+		}
 	case "exec":
 		var listen listeners
 		flags.Func("listen", "", listen.add(false))

@@ -18,7 +18,7 @@ folder), and print each step as it ends. Exit code 0: all is done; 3: all is
 done but what is held; 1: an error.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := t.agent(cmd.Context(), folder(args), open)
+			a, err := t.agent(cmd.Context(), args, open)
 			if err != nil {
 				return err
 			}

@@ -36,8 +36,11 @@ func defaultIncusSocket() string {
 }
 
 // agent is one that works on a folder instead of a repository.
-func (t *target) agent(ctx context.Context, dir string, open opener) (*reconcile.Agent, error) {
-	tree := os.DirFS(dir)
+func (t *target) agent(ctx context.Context, args []string, open opener) (*reconcile.Agent, error) {
+	tree, err := folder(args)
+	if err != nil {
+		return nil, err
+	}
 	if t.server == "" {
 		f, err := schema.Load(ctx, tree)
 		if err != nil {
@@ -70,7 +73,7 @@ Exit code 0: done; 2: there are changes (with --detailed-exitcode); 3: some
 are held; 1: an error.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := t.agent(cmd.Context(), folder(args), open)
+			a, err := t.agent(cmd.Context(), args, open)
 			if err != nil {
 				return err
 			}

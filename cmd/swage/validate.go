@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -17,7 +18,11 @@ func validateCommand() *cobra.Command {
 every problem with file:line:column. Exit code 0: it is right; 1: it is not.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f, err := schema.Load(cmd.Context(), os.DirFS(folder(args)))
+			tree, err := folder(args)
+			if err != nil {
+				return err
+			}
+			f, err := schema.Load(cmd.Context(), tree)
 			if err != nil {
 				return err
 			}
@@ -33,11 +38,20 @@ every problem with file:line:column. Exit code 0: it is right; 1: it is not.`,
 	}
 }
 
-func folder(args []string) string {
-	if len(args) == 0 {
-		return "."
+// folder opens the fleet repository that a command names.
+func folder(args []string) (fs.FS, error) {
+	dir := "."
+	if len(args) > 0 {
+		dir = args[0]
 	}
-	return args[0]
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("%s is a file; name the folder of a fleet repository", dir)
+	}
+	return os.DirFS(dir), nil
 }
 
 func count(n int, what string) string {

@@ -2,6 +2,7 @@ package incus
 
 import (
 	"os"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -15,11 +16,21 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // socket is that of the lab's Incus.
 func socket(t *testing.T) string {
 	t.Helper()
-	dir := os.Getenv("INCUS_DIR")
-	if dir == "" || os.Getenv("SWAGE_TEST_LAB") == "" {
+	lab := os.Getenv("SWAGE_TEST_LAB")
+	if lab == "" {
 		t.Skip("needs a throw-away Incus: run `make test`, which brings one up")
 	}
-	return dir + "/unix.socket"
+	env, err := os.ReadFile(lab + "/lab.env")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(env)) {
+		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "INCUS_SOCKET="); ok {
+			return path
+		}
+	}
+	t.Fatal("lab.env has no INCUS_SOCKET")
+	return ""
 }
 
 func TestIncusKeepsTheContract(t *testing.T) {

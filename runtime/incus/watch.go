@@ -29,7 +29,7 @@ func (r *Runtime) Watch(ctx context.Context, changed chan<- struct{}) error {
 // stream reads events until the connection or ctx ends. The client's own
 // listeners leave goroutines behind when they are closed.
 func (r *Runtime) stream(ctx context.Context, changed chan<- struct{}) error {
-	conn, err := r.in(ctx, "").RawWebsocket("/1.0/events?all-projects=true&type=lifecycle")
+	conn, err := r.in(ctx, "").RawWebsocket("/events?all-projects=true&type=lifecycle")
 	if err != nil {
 		return err
 	}

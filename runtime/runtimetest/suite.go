@@ -311,8 +311,10 @@ func (s *suite) gone() {
 	to := c
 	to.Name = "web2"
 	for _, step := range []runtime.Step{
-		runtime.StartContainer{Target: c}, runtime.StopContainer{Target: c},
-		runtime.UpdateContainer{From: c, To: to}, runtime.MoveContainer{From: c, To: to},
+		runtime.StartContainer{Target: c},
+		runtime.StopContainer{Target: c},
+		runtime.UpdateContainer{From: c, To: to},
+		runtime.MoveContainer{From: c, To: to},
 	} {
 		if _, err := s.rt.Do(s.Context(), step); err == nil {
 			s.Errorf("%s: no error", step)
@@ -392,6 +394,19 @@ func (s *suite) watch() {
 		case <-ctx.Done():
 			s.Fatalf("no hint after %s", step)
 		}
+	}
+	// Late hints of the last step may still come; a Runtime that knows
+	// nothing and hints all the time would never be quiet.
+	quiet := 1500 * time.Millisecond
+	for timer := time.NewTimer(quiet); ; timer.Reset(quiet) {
+		select {
+		case <-changed:
+			continue
+		case <-ctx.Done():
+			s.Fatal("hints do not end although nothing changes")
+		case <-timer.C:
+		}
+		break
 	}
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {

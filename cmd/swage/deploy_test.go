@@ -1,0 +1,264 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/vishvananda/netns"
+
+	"swage/runtime/incus"
+)
+
+// The main job on a real Incus: what is pushed is what runs and answers.
+
+func TestAPushIsDeployed(t *testing.T) {
+	s := newSite(t)
+	s.start()
+	answers := func(alias, text string) func() bool {
+		return func() bool {
+			status, body := s.get(alias)
+			return status == 200 && strings.Contains(body, text)
+		}
+	}
+	app := "containers: app: environment_vars: GREETING: %q\naliases: app: container: \"app\"\n"
+
+	if status, _ := s.get("app"); status != 0 {
+		t.Errorf("before any commit there is no certificate, yet: %d", status)
+	}
+	s.write("projects/web/app.cue", fmt.Sprintf(app, "hello"))
+	s.push()
+	s.eventually("the first push answers", answers("app", `"GREETING":"hello"`))
+
+	s.write("projects/web/app.cue", fmt.Sprintf(app, "good day"))
+	s.push()
+	s.eventually("the new value is in the answer", answers("app", `"GREETING":"good day"`))
+
+	s.write("projects/web/more.cue", "containers: more: {}\naliases: more: container: \"more\"\n")
+	s.settled(s.push())
+	s.eventually("a second container answers under its own URL", answers("more", `"hostname":"more-`))
+	host := ""
+	for _, c := range s.status().Containers {
+		if c.Name == "more" {
+			host = strings.TrimSuffix(c.Hosts[1], ".lab.containers.localhost")
+		}
+	}
+	if status, body := s.get(host); status != 200 {
+		t.Errorf("the generated host %s answers %d %s", host, status, body)
+	}
+
+	good := s.status().Commit
+	before := s.instances()
+	s.write("projects/web/more.cue", "containers: more: {\n\tstate: \"runing\"\n}\n")
+	bad := s.push()
+	s.eventually("the mistake is reported", func() bool { r := s.status(); return r.Rejected != nil && r.Rejected.Commit == bad })
+	if r := s.status(); r.Commit != good || r.Rejected.Error != `projects/web/more.cue:2:9: containers.more.state: found "runing", want "running" or "stopped"` {
+		t.Errorf("commit %s, rejected %+v", r.Commit, r.Rejected)
+	}
+	if after := s.instances(); len(after) != len(before) || !answers("app", "good day")() || !answers("more", "more-")() {
+		t.Errorf("a commit with a mistake changed what runs: %v, then %v", before, after)
+	}
+
+	s.write("projects/web/more.cue", "")
+	s.push()
+	s.eventually("the URL is gone", func() bool { status, _ := s.get("more"); return status == 404 })
+	s.eventually("the container is gone", func() bool { return len(s.instances()) == 1 })
+	if status, _ := s.get("app"); status != 200 {
+		t.Errorf("the other container answers %d", status)
+	}
+}
+
+func TestStateStoppedAndBack(t *testing.T) {
+	s := newSite(t)
+	s.start()
+	for _, state := range []string{"running", "stopped", "running"} {
+		s.write("projects/web/app.cue", fmt.Sprintf("containers: app: state: %q\naliases: app: container: \"app\"\n", state))
+		s.settled(s.push())
+		want := map[string]int{"running": 200, "stopped": 503}[state]
+		s.eventually(fmt.Sprintf("%s answers %d", state, want), func() bool { status, _ := s.get("app"); return status == want })
+		if got := s.instances(); len(got) != 1 || !strings.EqualFold(got[0].Status, state) {
+			t.Errorf("incus shows %+v, want %s", got, state)
+		}
+	}
+}
+
+func TestNothingIsWrittenWhenNothingChanges(t *testing.T) {
+	s := newSite(t)
+	s.write("projects/web/app.cue", "containers: {app: environment_vars: A: \"1\", off: state: \"stopped\"}\n")
+	first := s.push()
+	s.start()
+	s.settled(first)
+
+	// From here on Incus must not tell of any change.
+	rt, err := incus.Open(s.incusSocket(), s.scope)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	changed := make(chan struct{}, 1)
+	go rt.Watch(ctx, changed)
+	<-changed // the watch has begun
+
+	s.settled(s.push()) // the same files again
+	s.stop(syscall.SIGTERM)
+	if err := os.RemoveAll(s.path("state/accepted")); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	s.settled(strings.TrimSpace(s.git("rev-parse", "HEAD")))
+	if steps := s.status().Steps; len(steps) != 0 {
+		t.Errorf("after a restart the plan has %+v", steps)
+	}
+	select {
+	case <-changed:
+		t.Error("Incus saw a write")
+	default:
+	}
+	// The watch is not deaf.
+	s.write("projects/web/app.cue", "containers: {app: environment_vars: A: \"2\", off: state: \"stopped\"}\n")
+	s.push()
+	<-changed
+}
+
+func TestKilledInTheMiddleItConverges(t *testing.T) {
+	for _, after := range []int{0, 1, 4, 9} { // containers that Incus knows by then
+		t.Run(fmt.Sprintf("after %d of 10", after), func(t *testing.T) {
+			s := newSite(t)
+			s.start()
+			var file strings.Builder
+			for i := range 10 {
+				fmt.Fprintf(&file, "containers: \"app-%d\": {}\n", i)
+			}
+			s.write("projects/web/apps.cue", file.String())
+			commit := s.push()
+			s.eventually("the apply is in the middle", func() bool { return len(s.instances()) >= after })
+			s.stop(syscall.SIGKILL)
+			s.start()
+			s.settled(commit)
+			got := s.instances()
+			names := map[string]bool{}
+			for _, i := range got {
+				names[i.Config["user.swage.name"]] = true
+				if i.Status != "Running" {
+					t.Errorf("%s is %s", i.Name, i.Status)
+				}
+			}
+			if len(got) != 10 || len(names) != 10 {
+				t.Errorf("%d instances of %d names, want ten", len(got), len(names))
+			}
+		})
+	}
+}
+
+// TestPermissionsByAddress reaches the edge from a network namespace of its
+// own, with two addresses there of which one is in the group.
+func TestPermissionsByAddress(t *testing.T) {
+	s := newSite(t)
+	s.inside = true
+	s.write("projects/web/app.cue", `containers: app: {}
+aliases: app: container: "app"
+permissions: {
+	groups: office: {type: "ip", range: "203.0.113.2"}
+	permissions: office: http: 80
+}
+`)
+	commit := s.push()
+	s.start()
+	s.settled(commit)
+
+	client, lab := "c"+string(s.scope.Fleet[:8]), s.labEnv("NETNS")
+	s.command("ip", "netns", "add", client)
+	t.Cleanup(func() { s.command("ip", "netns", "delete", client) })
+	s.command("ip", "-n", client, "link", "add", "eth0", "type", "veth", "peer", "name", client, "netns", lab)
+	s.command("ip", "-n", lab, "address", "add", "203.0.113.1/24", "dev", client)
+	s.command("ip", "-n", lab, "link", "set", client, "up")
+	for _, address := range []string{"203.0.113.2/24", "203.0.113.9/24"} {
+		s.command("ip", "-n", client, "address", "add", address, "dev", "eth0")
+	}
+	s.command("ip", "-n", client, "link", "set", "eth0", "up")
+
+	ask := func(from string) (int, string) {
+		return get(s.client(func(ctx context.Context) (net.Conn, error) {
+			return dialFrom(ctx, client, from, "203.0.113.1:"+s.port)
+		}), s.url("app"))
+	}
+	s.eventually("an address inside the group gets 200", func() bool { status, _ := ask("203.0.113.2"); return status == 200 })
+	if status, body := ask("203.0.113.9"); status != 403 || !strings.Contains(body, "203.0.113.9") {
+		t.Errorf("an address outside the group gets %d %s", status, body)
+	}
+}
+
+// dialFrom connects from another network namespace; a socket stays in the one
+// it was made in.
+func dialFrom(ctx context.Context, namespace, from, to string) (net.Conn, error) {
+	runtime.LockOSThread()
+	home, err := netns.Get()
+	if err != nil {
+		return nil, err
+	}
+	defer home.Close()
+	there, err := netns.GetFromName(namespace)
+	if err != nil {
+		return nil, err
+	}
+	defer there.Close()
+	if err := netns.Set(there); err != nil {
+		return nil, err
+	}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	c, err := d.DialContext(ctx, "tcp", to)
+	if netns.Set(home) == nil {
+		runtime.UnlockOSThread() // else the thread ends with its goroutine
+	}
+	return c, err
+}
+
+// TestSystemImages: the real images boot with systemd, have the environment
+// from the start, and answer through the edge.
+func TestSystemImages(t *testing.T) {
+	s := newSite(t)
+	images := []string{"debian/12", "debian/13"}
+	var file strings.Builder
+	for i, image := range images {
+		fmt.Fprintf(&file, "containers: deb%d: {container_image: %q, environment_vars: COLOUR: \"blue\"}\naliases: deb%d: {container: \"deb%d\", port: 8080}\n", i, image, i, i)
+	}
+	s.write("projects/web/deb.cue", file.String())
+	commit := s.push()
+	s.start()
+	s.settled(commit)
+	bin, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range s.instances() {
+		in := func(args ...string) string {
+			return s.incus(append([]string{"exec", "--project", c.Project, c.Name, "--"}, args...)...)
+		}
+		if got := in("sh", "-c", "tr '\\0' '\\n' </proc/1/environ"); !strings.Contains(got, "COLOUR=blue") {
+			t.Errorf("%s: process 1 has the environment %s", c.Name, got)
+		}
+		s.eventually("systemd is up in "+c.Name, func() bool {
+			return strings.TrimSpace(in("sh", "-c", "systemctl is-system-running || true")) == "running"
+		})
+		s.incus("file", "push", "--quiet", "--project", c.Project, filepath.Join(bin, "tiny"), c.Name+"/usr/local/bin/tiny")
+		in("systemd-run", "--quiet", "--setenv=PORT=8080", "/usr/local/bin/tiny")
+	}
+	for i := range images {
+		alias := fmt.Sprintf("deb%d", i)
+		s.eventually(alias+" answers", func() bool {
+			status, body := s.get(alias)
+			var echo struct {
+				Hostname string `json:"hostname"`
+			}
+			return status == 200 && json.Unmarshal([]byte(body), &echo) == nil && strings.HasPrefix(echo.Hostname, alias)
+		})
+	}
+}
