@@ -24,6 +24,9 @@ type Agent struct {
 	// Publish is given every new table with where it is served. Nil where
 	// there is no edge.
 	Publish func(Edge)
+	// Port is where clients reach the edge, for URLs. Empty: the port of the
+	// first address that the server's file names.
+	Port string
 	// OnStep is told of each step that ended. It may be nil.
 	OnStep func(StepReport)
 	// Accepted remembers the last commit that could be loaded, for a restart

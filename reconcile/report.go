@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"net"
 	"slices"
 	"time"
 
@@ -77,7 +78,7 @@ type ContainerReport struct {
 	Status  runtime.Status `json:"status"`
 	Image   string         `json:"image"`
 	Address string         `json:"address,omitempty"`
-	Hosts   []string       `json:"hosts,omitempty"`
+	URLs    []string       `json:"urls,omitempty"` // aliases first
 }
 
 // tell publishes a copy of r, with the containers as they are known now.
@@ -92,20 +93,23 @@ func (a *Agent) tell(r *Report) {
 
 func (a *Agent) containers() []ContainerReport {
 	routes := Routes(a.fleet, a.Server, *a.seen)
-	hosts := map[string][]string{} // by ref, aliases first
+	urls := map[string][]string{} // by ref
+	add := func(ref, label string) {
+		urls[ref] = append(urls[ref], "https://"+label+"."+routes.Zone+a.port()+"/")
+	}
 	for _, al := range routes.Aliases {
-		hosts[al.Container] = append(hosts[al.Container], al.Name+"."+routes.Zone)
+		add(al.Container, al.Name)
 	}
 	for _, c := range routes.Containers {
 		if c.ID != "" {
-			hosts[c.Name] = append(hosts[c.Name], c.ProjectID+"-"+c.ID+"-http."+routes.Zone)
+			add(c.Name, c.ProjectID+"-"+c.ID+"-http")
 		}
 	}
 	out := []ContainerReport{}
 	for _, c := range a.seen.Containers {
 		line := ContainerReport{
 			Project: c.Project, Name: c.Name, ID: c.ID,
-			Status: c.Status, Image: c.Image, Hosts: hosts[c.Ref()],
+			Status: c.Status, Image: c.Image, URLs: urls[c.Ref()],
 		}
 		if addr := a.seen.Addr[c.ID]; addr.IsValid() {
 			line.Address = addr.String()
@@ -113,4 +117,16 @@ func (a *Agent) containers() []ContainerReport {
 		out = append(out, line)
 	}
 	return out
+}
+
+// port is what a URL needs to reach the edge: nothing when it is HTTPS's own.
+func (a *Agent) port() string {
+	port := a.Port
+	if listen := a.fleet.Servers[a.Server].Listen; port == "" && len(listen) > 0 {
+		_, port, _ = net.SplitHostPort(listen[0])
+	}
+	if port == "" || port == "443" {
+		return ""
+	}
+	return ":" + port
 }

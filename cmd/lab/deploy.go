@@ -109,21 +109,23 @@ func giveToCaller(dir string) error {
 	})
 }
 
-// configure writes the node file and the variables for scripts.
+// configure writes the node file.
 func (d *deployment) configure() error {
 	node := fmt.Sprintf("server: \"lab\"\nsource: path: %q\nstate_dir: %q\nsocket: %q\nincus: socket: %q\n",
 		d.repo(), filepath.Join(d.Dir, "state"), d.socket(), d.incusDir()+"/unix.socket")
-	if err := os.WriteFile(d.config(), []byte(node), 0o644); err != nil {
-		return err
+	return os.WriteFile(d.config(), []byte(node), 0o644)
+}
+
+// variables are for scripts, as a shell reads them.
+func (d *deployment) variables(url string) error {
+	var text strings.Builder
+	for _, v := range [][2]string{
+		{"SWAGE_LAB_REPO", d.repo()}, {"SWAGE_LAB_URL", url}, {"SWAGE_LAB_CA", d.ca()},
+		{"SWAGE_SOCKET", d.socket()}, {"INCUS_DIR", d.incusDir()}, {"SWAGE", d.swage},
+	} {
+		fmt.Fprintf(&text, "export %s='%s'\n", v[0], strings.ReplaceAll(v[1], "'", `'\''`))
 	}
-	env := fmt.Sprintf("SWAGE_LAB_REPO=%s\nSWAGE_LAB_URL=https://hello.lab.containers.localhost:%s/\nSWAGE_LAB_CA=%s\nSWAGE_SOCKET=%s\nINCUS_DIR=%s\nSWAGE=%s\n",
-		d.repo(), d.port, d.ca(), d.socket(), d.incusDir(), d.swage)
-	var quoted strings.Builder
-	for line := range strings.Lines(env) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
-		fmt.Fprintf(&quoted, "export %s='%s'\n", name, strings.ReplaceAll(value, "'", `'\''`))
-	}
-	return os.WriteFile(filepath.Join(d.Dir, "env"), []byte(quoted.String()), 0o644)
+	return os.WriteFile(filepath.Join(d.Dir, "env"), []byte(text.String()), 0o644)
 }
 
 // agent starts the agent, unless this very program runs already with this port.
@@ -198,8 +200,7 @@ func (d *deployment) answer(ctx context.Context) error {
 	d.say("\nrepository  %s", d.repo())
 	first := ""
 	for _, c := range report.Containers {
-		for i, host := range c.Hosts {
-			url := "https://" + host + ":" + d.port + "/"
+		for i, url := range c.URLs {
 			d.say("%-11s %s", map[bool]string{true: c.Name}[i == 0], url)
 			err := await(ctx, 20*time.Second, url+" does not answer; see "+filepath.Join(d.Dir, "agent.log"), func() bool {
 				resp, err := client.Get(url)
@@ -219,6 +220,9 @@ func (d *deployment) answer(ctx context.Context) error {
 	}
 	if first != "" {
 		d.say("try         curl --cacert %s %s", d.ca(), first)
+	}
+	if err := d.variables(first); err != nil {
+		return err
 	}
 	d.say("status      %s status --socket %s", d.swage, d.socket())
 	d.say("variables   . %s", filepath.Join(d.Dir, "env"))

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -21,7 +22,9 @@ import (
 
 const usage = `lab: a private, throw-away Incus
 
-  lab up     [--dir DIR] [--pool auto|btrfs|dir]  make it, or repair it; harmless when it runs
+  lab up     [--dir DIR] [--pool auto|btrfs|dir] [--for-tests]
+             make it, or repair it; harmless when it runs. --for-tests installs
+             what tests need besides
   lab down   [--dir DIR]                          remove it without a trace
   lab status [--dir DIR]                          what runs
   lab image  [--dir DIR] tiny|debian/12|debian/13 build an image and import it
@@ -72,7 +75,14 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	switch args[0] {
 	case "up":
 		pool := flags.String("pool", "auto", "")
-		command["up"] = func(l *Lab) error { return l.up(ctx, *pool, stdin) }
+		tests := flags.Bool("for-tests", false, "")
+		command["up"] = func(l *Lab) error {
+			needs := needed
+			if *tests {
+				needs = slices.Concat(needed, forTests)
+			}
+			return l.up(ctx, *pool, needs, stdin)
+		}
 	case "deploy":
 		var d deployment
 		flags.StringVar(&d.swage, "swage", ".bin/swage", "")

@@ -34,7 +34,11 @@ var needed = []need{
 	{"uidmap", []string{"newuidmap"}},
 	{"tar", []string{"tar"}},
 	{"xz-utils", []string{"xz"}},
+	{"curl", []string{"curl"}}, // the line that make up prints
 }
+
+// forTests is for the race detector.
+var forTests = []need{{"gcc", []string{"gcc"}}, {"libc6-dev", []string{"gcc"}}}
 
 var forDebian = []need{{"debootstrap", []string{"debootstrap"}}, {"gzip", []string{"gzip"}}}
 

@@ -14,7 +14,7 @@ import (
 // up makes the lab what it should be, from whatever is there. Each step looks
 // first and does only what is missing, so the second run is quick and a run
 // after a crash repairs.
-func (l *Lab) up(ctx context.Context, pool string, stdin io.Reader) error {
+func (l *Lab) up(ctx context.Context, pool string, needs []need, stdin io.Reader) error {
 	began := time.Now()
 	unlock, err := l.lock(true)
 	if err != nil {
@@ -27,7 +27,7 @@ func (l *Lab) up(ctx context.Context, pool string, stdin io.Reader) error {
 	}
 	defer c.close()
 	err = inOrder(
-		func() error { return l.packages(ctx, stdin, needed) },
+		func() error { return l.packages(ctx, stdin, needs) },
 		func() error { _, err := l.namespaces(ctx, c); return err },
 		func() error { return l.daemon(ctx, c) },
 		func() error { return l.furnish(ctx, pool) },

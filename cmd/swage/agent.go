@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 
@@ -67,8 +68,10 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 		ctx: ctx, group: g, log: log, ca: ca,
 		proxy: edge.NewProxy(edge.Options{Logger: log}), open: map[string]context.CancelFunc{},
 	}
+	port := ""
 	for _, l := range inherited {
 		front.serve(ctx, l)
+		_, port, _ = net.SplitHostPort(l.Addr().String())
 	}
 	front.inherited = len(inherited) > 0
 	agent := &reconcile.Agent{
@@ -76,6 +79,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 		Source:   git.Local{Path: node.Source.Path, Branch: node.Source.Branch},
 		Open:     func(s runtime.Scope) (runtime.Runtime, error) { return open(node.Incus.Socket, s) },
 		Publish:  front.publish,
+		Port:     port,
 		Accepted: memory(filepath.Join(node.StateDir, "accepted")),
 		Log:      log,
 		OnStep: func(s reconcile.StepReport) {

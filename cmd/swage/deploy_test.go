@@ -47,7 +47,7 @@ func TestAPushIsDeployed(t *testing.T) {
 	host := ""
 	for _, c := range s.status().Containers {
 		if c.Name == "more" {
-			host = strings.TrimSuffix(c.Hosts[1], ".lab.containers.localhost")
+			host = strings.TrimSuffix(strings.TrimPrefix(c.URLs[1], "https://"), ".lab.containers.localhost:"+s.port+"/")
 		}
 	}
 	if status, body := s.get(host); status != 200 {

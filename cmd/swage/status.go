@@ -80,8 +80,8 @@ func printStatus(cmd *cobra.Command, r *reconcile.Report) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, c := range r.Containers {
 		url := ""
-		if len(c.Hosts) > 0 {
-			url = "https://" + c.Hosts[0]
+		if len(c.URLs) > 0 {
+			url = c.URLs[0]
 		}
 		fmt.Fprintf(w, "%s/%s\t%s\t%s\t%s\n", c.Project, c.Name, c.Status, c.Address, url)
 	}
