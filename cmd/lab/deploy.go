@@ -120,8 +120,12 @@ func (d *deployment) configure() error {
 func (d *deployment) variables(url string) error {
 	var text strings.Builder
 	for _, v := range [][2]string{
-		{"SWAGE_LAB_REPO", d.repo()}, {"SWAGE_LAB_URL", url}, {"SWAGE_LAB_CA", d.ca()},
-		{"SWAGE_SOCKET", d.socket()}, {"INCUS_DIR", d.incusDir()}, {"SWAGE", d.swage},
+		{"SWAGE_LAB_REPO", d.repo()},
+		{"SWAGE_LAB_URL", url},
+		{"SWAGE_LAB_CA", d.ca()},
+		{"SWAGE_SOCKET", d.socket()},
+		{"INCUS_DIR", d.incusDir()},
+		{"SWAGE", d.swage},
 	} {
 		fmt.Fprintf(&text, "export %s='%s'\n", v[0], strings.ReplaceAll(v[1], "'", `'\''`))
 	}
