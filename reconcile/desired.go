@@ -59,3 +59,15 @@ func DeleteLimits(f *schema.Fleet, server string) Limits {
 	}
 	return l
 }
+
+// Between is the plan from one fleet to another for one server, as if the
+// first were what runs: what a commit would do, with no server at hand.
+func Between(before, after *schema.Fleet, server string) Plan {
+	have := Desired(before, server)
+	for i, c := range have.Containers {
+		if c.ID == "" { // some ID was drawn; only the server knows which
+			have.Containers[i].ID = runtime.ID("(the id of " + c.Ref() + ")")
+		}
+	}
+	return Diff(have, Desired(after, server), DeleteLimits(after, server))
+}

@@ -1,9 +1,7 @@
 package reconcile
 
 import (
-	"encoding/json"
 	"fmt"
-	"strings"
 
 	"swage/runtime"
 )
@@ -21,42 +19,8 @@ type Held struct {
 	Why  string `json:"why"`  // what its author can do about it
 }
 
-// MarshalJSON is a plan for other programs: {"steps": [{"step", "effect"}],
-// "held": [{"step", "why"}]}.
-func (p Plan) MarshalJSON() ([]byte, error) {
-	type step struct {
-		Step   string         `json:"step"`
-		Effect runtime.Effect `json:"effect"`
-	}
-	out := struct {
-		Steps []step `json:"steps"`
-		Held  []Held `json:"held"`
-	}{[]step{}, append([]Held{}, p.Held...)}
-	for _, s := range p.Steps {
-		out.Steps = append(out.Steps, step{s.String(), s.Effect()})
-	}
-	return json.Marshal(out)
-}
-
 // Empty reports whether nothing differs.
 func (p Plan) Empty() bool { return len(p.Steps) == 0 && len(p.Held) == 0 }
-
-// String is the plan as people read it: a line for each step with its effect
-// on what runs, and a line to count them.
-func (p Plan) String() string {
-	if p.Empty() {
-		return "no changes\n"
-	}
-	var b strings.Builder
-	for _, s := range p.Steps {
-		fmt.Fprintf(&b, "%s %s (%s)\n", sign(s), s, s.Effect())
-	}
-	for _, h := range p.Held {
-		fmt.Fprintf(&b, "! held: %s: %s\n", h.What, h.Why)
-	}
-	fmt.Fprintf(&b, "%s\n", p.Summary())
-	return b.String()
-}
 
 // Summary counts the steps by kind.
 func (p Plan) Summary() string {

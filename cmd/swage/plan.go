@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"os"
@@ -11,8 +12,10 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"swage/reconcile"
+	"swage/reconcile/git"
 	"swage/runtime"
 	"swage/schema"
 )
@@ -63,55 +66,120 @@ func (t *target) agent(ctx context.Context, args []string, open opener) (*reconc
 func planCommand(open opener) *cobra.Command {
 	var t target
 	var detailed bool
-	var output string
+	var output, against string
 	cmd := &cobra.Command{
 		Use:   "plan [DIR]",
-		Short: "Show what apply would do on this machine",
+		Short: "Show what a fleet repository would change",
 		Long: `Compare the fleet repository in DIR (default: the current folder) with what
-the Incus on this machine runs, and print the difference. Nothing is changed.
-Exit code 0: done; 2: there are changes (with --detailed-exitcode); 3: some
-are held; 1: an error.`,
+the Incus on this machine runs, and print the difference. With --against, and
+no server at hand, compare it with an earlier revision of itself, for every
+server. Nothing is changed. Exit code 0: done; 2: there are changes (with
+--detailed-exitcode); 3: some are held; 1: an error.`,
+		Example: `  swage plan
+  swage plan --against origin/main --output markdown`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := t.agent(cmd.Context(), args, open)
-			if err != nil {
-				return err
+			if !slices.Contains([]string{"text", "json", "markdown"}, output) {
+				return fmt.Errorf("--output takes text, json or markdown, not %q", output)
 			}
-			plan, err := a.Plan(cmd.Context())
+			plans, err := plansFor(cmd.Context(), t, args, against, open)
 			if err != nil {
 				return problems(err)
 			}
-			if err := printPlan(cmd, plan, output); err != nil {
+			if err := printPlans(cmd, plans, output); err != nil {
 				return err
 			}
 			switch {
-			case len(plan.Held) > 0:
+			case plans.Held():
 				return exitHeld
-			case detailed && !plan.Empty():
+			case detailed && !plans.Empty():
 				return exitChanges
 			}
 			return nil
 		},
 	}
 	t.flags(cmd)
+	cmd.Flags().StringVar(&against, "against", "", "revision to compare with, instead of Incus")
 	cmd.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit with 2 when there are changes")
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text, json or markdown")
 	return cmd
 }
 
-func printPlan(cmd *cobra.Command, plan reconcile.Plan, output string) error {
-	switch output {
-	case "text":
-		_, err := fmt.Fprint(cmd.OutOrStdout(), plan)
-		return err
-	case "json":
-		return printJSON(cmd, plan)
+func plansFor(ctx context.Context, t target, args []string, against string, open opener) (reconcile.Plans, error) {
+	if against != "" {
+		return plansBetween(ctx, t.server, args, against)
 	}
-	return fmt.Errorf("--output takes text or json, not %q", output)
+	a, err := t.agent(ctx, args, open)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := a.Plan(ctx)
+	return reconcile.Plans{{Server: a.Server, Plan: plan}}, err
+}
+
+// plansBetween compares two revisions, for one server or for all of either.
+func plansBetween(ctx context.Context, server string, args []string, against string) (reconcile.Plans, error) {
+	tree, err := folder(args)
+	if err != nil {
+		return nil, err
+	}
+	after, err := schema.Load(ctx, tree)
+	if err != nil {
+		return nil, err
+	}
+	old, err := git.Revision(dirOf(args), against)
+	if err != nil {
+		return nil, err
+	}
+	before, err := schema.Load(ctx, old.Tree)
+	if err != nil {
+		return nil, fmt.Errorf("at %s: %w", against, err)
+	}
+	servers := map[string]bool{}
+	for _, f := range []*schema.Fleet{before, after} {
+		for name := range f.Servers {
+			servers[name] = server == "" || server == name
+		}
+	}
+	var plans reconcile.Plans
+	for _, name := range slices.Sorted(maps.Keys(servers)) {
+		if servers[name] {
+			plans = append(plans, reconcile.ServerPlan{Server: name, Plan: reconcile.Between(before, after, name)})
+		}
+	}
+	if len(plans) == 0 {
+		return nil, fmt.Errorf("the fleet has no server %q", server)
+	}
+	return plans, nil
+}
+
+func printPlans(cmd *cobra.Command, plans reconcile.Plans, output string) error {
+	out := cmd.OutOrStdout()
+	switch output {
+	case "json":
+		return printJSON(cmd, plans)
+	case "markdown":
+		_, err := fmt.Fprint(out, plans.Markdown())
+		return err
+	}
+	_, err := fmt.Fprint(out, plans.Text(colourful(out)))
+	return err
+}
+
+// colourful reports whether out is a terminal whose user did not refuse
+// colour (https://no-color.org).
+func colourful(out io.Writer) bool {
+	f, ok := out.(*os.File)
+	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
 }
 
 func printJSON(cmd *cobra.Command, v any) error {
 	e := json.NewEncoder(cmd.OutOrStdout())
 	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
 	return e.Encode(v)
 }

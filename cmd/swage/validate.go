@@ -40,10 +40,7 @@ every problem with file:line:column. Exit code 0: it is right; 1: it is not.`,
 
 // folder opens the fleet repository that a command names.
 func folder(args []string) (fs.FS, error) {
-	dir := "."
-	if len(args) > 0 {
-		dir = args[0]
-	}
+	dir := dirOf(args)
 	info, err := os.Stat(dir)
 	if err != nil {
 		return nil, err
@@ -52,6 +49,13 @@ func folder(args []string) (fs.FS, error) {
 		return nil, fmt.Errorf("%s is a file; name the folder of a fleet repository", dir)
 	}
 	return os.DirFS(dir), nil
+}
+
+func dirOf(args []string) string {
+	if len(args) == 0 {
+		return "."
+	}
+	return args[0]
 }
 
 func count(n int, what string) string {

@@ -1,0 +1,53 @@
+package git
+
+import (
+	"fmt"
+	"path/filepath"
+
+	gogit "github.com/go-git/go-git/v5"
+	"github.com/go-git/go-git/v5/plumbing"
+
+	"swage/reconcile"
+)
+
+// Revision is the folder dir of a work tree as it was at a revision, such as
+// HEAD~1, origin/main or a hash.
+func Revision(dir, revision string) (reconcile.Snapshot, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return reconcile.Snapshot{}, err
+	}
+	if abs, err = filepath.EvalSymlinks(abs); err != nil {
+		return reconcile.Snapshot{}, err
+	}
+	repo, err := gogit.PlainOpenWithOptions(abs, &gogit.PlainOpenOptions{DetectDotGit: true, EnableDotGitCommonDir: true})
+	if err != nil {
+		return reconcile.Snapshot{}, fmt.Errorf("%s is in no Git repository: %w", dir, err)
+	}
+	hash, err := repo.ResolveRevision(plumbing.Revision(revision))
+	if err != nil {
+		return reconcile.Snapshot{}, fmt.Errorf("revision %q: %w; in CI, fetch it first", revision, err)
+	}
+	work, err := repo.Worktree()
+	if err != nil {
+		return reconcile.Snapshot{}, fmt.Errorf("%s has no work tree: %w", dir, err)
+	}
+	root, err := filepath.EvalSymlinks(work.Filesystem.Root())
+	if err != nil {
+		return reconcile.Snapshot{}, err
+	}
+	sub, err := filepath.Rel(root, abs)
+	if err != nil {
+		return reconcile.Snapshot{}, err
+	}
+	s, err := snapshot(repo, *hash)
+	if err != nil || sub == "." {
+		return s, err
+	}
+	below, err := s.Tree.(tree).root.Tree(filepath.ToSlash(sub))
+	if err != nil {
+		return reconcile.Snapshot{}, fmt.Errorf("%s at %s: %w", sub, revision, notExist(err))
+	}
+	s.Tree = tree{below}
+	return s, nil
+}
