@@ -56,7 +56,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, open open
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.AddCommand(
-		validateCommand(), planCommand(open), applyCommand(open), agentCommand(open),
+		initCommand(), newCommand(), validateCommand(), planCommand(open), applyCommand(open), agentCommand(open),
 		statusCommand(), versionCommand(),
 	)
 	err := root.ExecuteContext(ctx)
