@@ -35,7 +35,8 @@ func newProjectCommand() *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return add(cmd, args[0], "project", declaration{
-				"projects/" + args[0] + "/project.cue", []string{"project"},
+				"projects/" + args[0] + "/project.cue",
+				[]string{"project"},
 				schema.Fields{{Name: "id", Value: string(runtime.NewID())}},
 			})
 		},
