@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"sync/atomic"
@@ -40,6 +41,9 @@ type Agent struct {
 
 	fleet *schema.Fleet   // accepted
 	seen  *runtime.Actual // newest knowledge; nil before the first Observe
+
+	// state is what was observed last, for other goroutines.
+	state atomic.Pointer[runtime.State]
 
 	wake   chan struct{} // capacity one
 	again  bool          // a hint came during a pass and was not for a commit
@@ -153,6 +157,23 @@ func (a *Agent) Plan(ctx context.Context) (Plan, error) {
 	var r Report
 	plan, rejected, err := a.plan(ctx, &r)
 	return plan, errors.Join(rejected, err)
+}
+
+// ErrNotObserved is the error of PlanFor before the first pass.
+var ErrNotObserved = errors.New("the agent has not seen yet what runs here")
+
+// PlanFor is the plan for another repository, on what was observed last. Any
+// goroutine may call it.
+func (a *Agent) PlanFor(ctx context.Context, tree fs.FS) (Plan, error) {
+	state := a.state.Load()
+	if state == nil {
+		return Plan{}, ErrNotObserved
+	}
+	f, err := a.load(ctx, Snapshot{Tree: tree})
+	if err != nil {
+		return Plan{}, err
+	}
+	return Diff(*state, Desired(f, a.Server), DeleteLimits(f, a.Server)), nil
 }
 
 // plan does everything up to the steps. A new commit's permissions are live,

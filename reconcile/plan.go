@@ -1,10 +1,6 @@
 package reconcile
 
-import (
-	"fmt"
-
-	"swage/runtime"
-)
+import "swage/runtime"
 
 // Plan is what to do, in order, and what is not done although it was asked
 // for. The zero Plan does nothing.
@@ -22,28 +18,9 @@ type Held struct {
 // Empty reports whether nothing differs.
 func (p Plan) Empty() bool { return len(p.Steps) == 0 && len(p.Held) == 0 }
 
-// Summary counts the steps by kind.
-func (p Plan) Summary() string {
-	var create, change, remove int
-	for _, s := range p.Steps {
-		switch sign(s) {
-		case "+":
-			create++
-		case "-":
-			remove++
-		default:
-			change++
-		}
-	}
-	return fmt.Sprintf("%d to create, %d to change, %d to delete, %d held", create, change, remove, len(p.Held))
-}
-
-func sign(s runtime.Step) string {
-	switch s.(type) {
-	case runtime.CreateProject, runtime.CreateContainer:
-		return "+"
-	case runtime.DeleteProject, runtime.DeleteContainer:
-		return "-"
-	}
-	return "~"
+// String is the plan as people read it.
+func (p Plan) String() string {
+	var all Proposal
+	all.Add("", p)
+	return all.Text(false)
 }

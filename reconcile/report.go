@@ -87,6 +87,8 @@ func (a *Agent) tell(r *Report) {
 	out.Steps = slices.Clone(r.Steps)
 	if a.seen != nil {
 		out.Containers = a.containers()
+		state := a.seen.Clone().State // steps change it in place
+		a.state.Store(&state)
 	}
 	a.report.Store(&out)
 }

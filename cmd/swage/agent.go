@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -90,8 +91,17 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 			log.Info("step", "step", s.Step, "ms", s.Millis)
 		},
 	}
+	answers := api.API{
+		Report: agent.Report,
+		Plan: func(ctx context.Context, tree fs.FS) (reconcile.Proposal, error) {
+			var out reconcile.Proposal
+			plan, err := agent.PlanFor(ctx, tree)
+			out.Add(node.Server, plan)
+			return out, err
+		},
+	}
 	g.Go(func() error { return agent.Run(ctx) })
-	g.Go(func() error { return api.Serve(ctx, node.Socket, api.Handler(agent.Report), log) })
+	g.Go(func() error { return api.Serve(ctx, node.Socket, answers.Local(), log) })
 	log.Info("agent started", "server", node.Server, "source", node.Source.Path, "branch", node.Source.Branch)
 	return g.Wait()
 }

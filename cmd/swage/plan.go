@@ -82,17 +82,17 @@ server. Nothing is changed. Exit code 0: done; 2: there are changes (with
 			if !slices.Contains([]string{"text", "json", "markdown"}, output) {
 				return fmt.Errorf("--output takes text, json or markdown, not %q", output)
 			}
-			plans, err := plansFor(cmd.Context(), t, args, against, open)
+			proposal, err := propose(cmd.Context(), t, args, against, open)
 			if err != nil {
 				return problems(err)
 			}
-			if err := printPlans(cmd, plans, output); err != nil {
+			if err := printProposal(cmd, proposal, output); err != nil {
 				return err
 			}
 			switch {
-			case plans.Held():
+			case proposal.Holds():
 				return exitHeld
-			case detailed && !plans.Empty():
+			case detailed && !proposal.Empty():
 				return exitChanges
 			}
 			return nil
@@ -105,64 +105,62 @@ server. Nothing is changed. Exit code 0: done; 2: there are changes (with
 	return cmd
 }
 
-func plansFor(ctx context.Context, t target, args []string, against string, open opener) (reconcile.Plans, error) {
+func propose(ctx context.Context, t target, args []string, against string, open opener) (reconcile.Proposal, error) {
+	var out reconcile.Proposal
 	if against != "" {
-		return plansBetween(ctx, t.server, args, against)
+		err := between(ctx, &out, t.server, args, against)
+		return out, err
 	}
 	a, err := t.agent(ctx, args, open)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	plan, err := a.Plan(ctx)
-	return reconcile.Plans{{Server: a.Server, Plan: plan}}, err
+	out.Add(a.Server, plan)
+	return out, err
 }
 
-// plansBetween compares two revisions, for one server or for all of either.
-func plansBetween(ctx context.Context, server string, args []string, against string) (reconcile.Plans, error) {
+// between compares two revisions, for one server or for all of either.
+func between(ctx context.Context, out *reconcile.Proposal, server string, args []string, against string) error {
 	tree, err := folder(args)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	after, err := schema.Load(ctx, tree)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	old, err := git.Revision(dirOf(args), against)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	before, err := schema.Load(ctx, old.Tree)
 	if err != nil {
-		return nil, fmt.Errorf("at %s: %w", against, err)
+		return fmt.Errorf("at %s: %w", against, err)
 	}
-	servers := map[string]bool{}
-	for _, f := range []*schema.Fleet{before, after} {
-		for name := range f.Servers {
-			servers[name] = server == "" || server == name
-		}
-	}
-	var plans reconcile.Plans
+	servers := maps.Clone(before.Servers)
+	maps.Copy(servers, after.Servers)
 	for _, name := range slices.Sorted(maps.Keys(servers)) {
-		if servers[name] {
-			plans = append(plans, reconcile.ServerPlan{Server: name, Plan: reconcile.Between(before, after, name)})
+		if server == "" || server == name {
+			out.Add(name, reconcile.Between(before, after, name))
 		}
 	}
-	if len(plans) == 0 {
-		return nil, fmt.Errorf("the fleet has no server %q", server)
+	if len(out.Servers) == 0 {
+		return fmt.Errorf("the fleet has no server %q", server)
 	}
-	return plans, nil
+	return nil
 }
 
-func printPlans(cmd *cobra.Command, plans reconcile.Plans, output string) error {
+func printProposal(cmd *cobra.Command, p reconcile.Proposal, output string) error {
 	out := cmd.OutOrStdout()
 	switch output {
 	case "json":
-		return printJSON(cmd, plans)
+		return printJSON(cmd, p)
 	case "markdown":
-		_, err := fmt.Fprint(out, plans.Markdown())
+		_, err := fmt.Fprint(out, p.Markdown())
 		return err
 	}
-	_, err := fmt.Fprint(out, plans.Text(colourful(out)))
+	_, err := fmt.Fprint(out, p.Text(colourful(out)))
 	return err
 }
 

@@ -1,4 +1,5 @@
-// Package api is the agent's HTTP API, for commands on the same machine.
+// Package api is the agent's HTTP API: on a unix socket for commands on the
+// same machine, and behind tokens for everybody else.
 package api
 
 import (
@@ -6,93 +7,92 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
-	"net"
+	"io/fs"
 	"net/http"
-	"os"
-	"path/filepath"
-	"time"
 
 	"swage/reconcile"
 )
 
-// Handler answers
+// API is what the agent answers with.
+type API struct {
+	// Report is the newest report.
+	Report func() *reconcile.Report
+	// Plan is what a fleet repository would change on this server.
+	Plan func(context.Context, fs.FS) (reconcile.Proposal, error)
+	// Tokens are those that are good now.
+	Tokens func() []Token
+}
+
+// Local is for whoever may open the socket. It answers
 //
-//	GET /api/v1/status  the agent's newest report
-//	GET /healthz        200 while the process runs
-//	GET /readyz         200 once a commit was applied, else 503
-func Handler(report func() *reconcile.Report) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /api/v1/status", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(report()) // the caller went away
+//	GET  /api/v1/status  the newest report
+//	POST /api/v1/plan    the plan for the repository in the body, a zip archive
+//	GET  /healthz        200 while the process runs
+//	GET  /readyz         200 once a pass has ended, else 503
+//
+// A repository with mistakes gets 422 and application/problem+json (RFC 9457)
+// whose detail holds them, a line each.
+func (a API) Local() http.Handler {
+	return a.mux(func(_ string, h http.HandlerFunc) http.Handler { return h })
+}
+
+// Remote answers the same to holders of a token that allows it: "read" the
+// status, "plan" the plans. Health is open.
+func (a API) Remote() http.Handler {
+	return a.mux(func(right string, h http.HandlerFunc) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if right == "" || a.allowed(r, right) {
+				h(w, r)
+				return
+			}
+			w.Header().Set("WWW-Authenticate", `Bearer realm="swage"`)
+			problem(w, http.StatusUnauthorized, "a token that allows "+right+" is needed, as Authorization: Bearer")
+		})
 	})
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if len(report().Commit) == 0 || report().Finished.IsZero() {
-			http.Error(w, "no commit was applied yet", http.StatusServiceUnavailable)
+}
+
+func (a API) mux(guard func(right string, h http.HandlerFunc) http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /api/v1/status", guard("read", func(w http.ResponseWriter, _ *http.Request) { answer(w, a.Report()) }))
+	mux.Handle("POST /api/v1/plan", guard("plan", a.plan))
+	mux.Handle("GET /healthz", guard("", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }))
+	mux.Handle("GET /readyz", guard("", func(w http.ResponseWriter, _ *http.Request) {
+		if r := a.Report(); r.Commit == "" || r.Finished.IsZero() {
+			problem(w, http.StatusServiceUnavailable, "no commit was applied yet")
 			return
 		}
 		fmt.Fprintln(w, "ok")
-	})
+	}))
 	return mux
 }
 
-// Serve answers on a unix socket that only this user reaches, until ctx ends.
-// A socket that a dead agent left is replaced; that of a live one is an error.
-func Serve(ctx context.Context, socket string, h http.Handler, log *slog.Logger) error {
-	if c, err := net.Dial("unix", socket); err == nil {
-		c.Close()
-		return fmt.Errorf("another agent answers at %s; stop it first, or give this one a socket of its own in the node file", socket)
-	}
-	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
-		return err
-	}
-	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	l, err := net.Listen("unix", socket)
+func (a API) plan(w http.ResponseWriter, r *http.Request) {
+	tree, err := unpack(http.MaxBytesReader(w, r.Body, maxArchive))
 	if err != nil {
-		return err
+		problem(w, http.StatusBadRequest, err.Error())
+		return
 	}
-	if err := os.Chmod(socket, 0o600); err != nil {
-		l.Close()
-		return err
-	}
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
-	ended := make(chan error, 1)
-	go func() { ended <- srv.Serve(l) }()
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
-		err := srv.Close()
-		<-ended
-		return err
+	proposal, err := a.Plan(r.Context(), tree)
+	switch {
+	case err == nil:
+		answer(w, proposal)
+	case errors.Is(err, reconcile.ErrNotObserved):
+		w.Header().Set("Retry-After", "5")
+		problem(w, http.StatusServiceUnavailable, err.Error())
+	default:
+		problem(w, http.StatusUnprocessableEntity, err.Error())
 	}
 }
 
-// Status asks the agent at a socket for its newest report.
-func Status(ctx context.Context, socket string) (*reconcile.Report, error) {
-	client := http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", socket)
-		},
-	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent/api/v1/status", nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("no agent answers at %s (start one with `swage agent`, or name its socket with --socket): %w", socket, err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the agent at %s answered %s", socket, resp.Status)
-	}
-	var r reconcile.Report
-	return &r, json.NewDecoder(resp.Body).Decode(&r)
+func answer(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_ = json.NewEncoder(w).Encode(v) // the caller went away
+}
+
+func problem(w http.ResponseWriter, status int, detail string) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]any{"title": http.StatusText(status), "status": status, "detail": detail})
 }

@@ -36,7 +36,7 @@ func TestAnswers(t *testing.T) {
 		{"GET", "/", done, 404, ""},
 	} {
 		w := httptest.NewRecorder()
-		Handler(func() *reconcile.Report { return c.report }).ServeHTTP(w, httptest.NewRequest(c.method, c.path, nil))
+		API{Report: func() *reconcile.Report { return c.report }}.Local().ServeHTTP(w, httptest.NewRequest(c.method, c.path, nil))
 		if w.Code != c.status || !strings.Contains(w.Body.String(), c.body) {
 			t.Errorf("%s %s: %d %s", c.method, c.path, w.Code, w.Body)
 		}
@@ -56,7 +56,7 @@ func socketIn(t *testing.T) string {
 
 func TestOneAgentASocket(t *testing.T) {
 	socket, log := socketIn(t), slog.New(slog.DiscardHandler)
-	h := Handler(func() *reconcile.Report { return &reconcile.Report{Server: "lab"} })
+	h := API{Report: func() *reconcile.Report { return &reconcile.Report{Server: "lab"} }}.Local()
 	if _, err := Status(t.Context(), socket); err == nil || !strings.Contains(err.Error(), "swage agent") {
 		t.Errorf("without an agent: %v", err)
 	}

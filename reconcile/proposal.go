@@ -1,0 +1,142 @@
+package reconcile
+
+import (
+	"fmt"
+	"strings"
+
+	"swage/runtime"
+)
+
+// Proposal is plans in words: what people, programs and other machines see of
+// them. Its JSON form is versioned: fields may be added under one version,
+// none changes its meaning.
+type Proposal struct {
+	Version int              `json:"version"` // 1
+	Servers []ServerProposal `json:"servers"` // by name in order
+}
+
+// ServerProposal is the plan of one server.
+type ServerProposal struct {
+	Server string         `json:"server"`
+	Steps  []ProposedStep `json:"steps"`
+	Held   []Held         `json:"held"`
+}
+
+// ProposedStep is one step.
+type ProposedStep struct {
+	Sign      string         `json:"sign"` // + makes, ~ changes, - removes
+	Step      string         `json:"step"`
+	Effect    runtime.Effect `json:"effect"`
+	Container string         `json:"container,omitempty"` // project/name
+}
+
+// Add puts the plan of one more server into the proposal.
+func (p *Proposal) Add(server string, plan Plan) {
+	s := ServerProposal{server, []ProposedStep{}, append([]Held{}, plan.Held...)}
+	for _, x := range plan.Steps {
+		step := ProposedStep{Sign: sign(x), Step: x.String(), Effect: x.Effect()}
+		if c := x.Container(); c.Name != "" {
+			step.Container = c.Ref()
+		}
+		s.Steps = append(s.Steps, step)
+	}
+	p.Version = 1
+	p.Servers = append(p.Servers, s)
+}
+
+func sign(s runtime.Step) string {
+	switch s.(type) {
+	case runtime.CreateProject, runtime.CreateContainer:
+		return "+"
+	case runtime.DeleteProject, runtime.DeleteContainer:
+		return "-"
+	}
+	return "~"
+}
+
+// Empty reports whether no server has anything to do.
+func (p Proposal) Empty() bool {
+	for _, s := range p.Servers {
+		if !s.empty() {
+			return false
+		}
+	}
+	return true
+}
+
+func (s ServerProposal) empty() bool { return len(s.Steps)+len(s.Held) == 0 }
+
+// Holds reports whether some server holds something.
+func (p Proposal) Holds() bool {
+	for _, s := range p.Servers {
+		if len(s.Held) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// summary counts the steps by kind.
+func (s ServerProposal) summary() string {
+	n := map[string]int{}
+	for _, x := range s.Steps {
+		n[x.Sign]++
+	}
+	return fmt.Sprintf("%d to create, %d to change, %d to delete, %d held", n["+"], n["~"], n["-"], len(s.Held))
+}
+
+// Text is the proposal as people read it: a line for each step with its effect
+// on what runs, and a line to count them. Colour is for terminals.
+func (p Proposal) Text(colour bool) string {
+	var b strings.Builder
+	line := func(sign, text string) {
+		if colour {
+			code := map[string]string{"+": "32", "~": "33", "-": "31", "!": "1;31"}[sign]
+			text = "\x1b[" + code + "m" + text + "\x1b[0m"
+		}
+		fmt.Fprintln(&b, text)
+	}
+	for _, s := range p.Servers {
+		if len(p.Servers) > 1 {
+			fmt.Fprintf(&b, "server %s:\n", s.Server)
+		}
+		if s.empty() {
+			fmt.Fprintln(&b, "no changes")
+			continue
+		}
+		for _, x := range s.Steps {
+			line(x.Sign, fmt.Sprintf("%s %s (%s)", x.Sign, x.Step, x.Effect))
+		}
+		for _, h := range s.Held {
+			line("!", fmt.Sprintf("! held: %s: %s", h.What, h.Why))
+		}
+		fmt.Fprintln(&b, s.summary())
+	}
+	return b.String()
+}
+
+// Markdown is the proposal as a comment on a pull request. Names come from the
+// fleet's authors; the schema lets none through that Markdown would read.
+func (p Proposal) Markdown() string {
+	var b strings.Builder
+	b.WriteString("### swage plan\n\n")
+	for _, s := range p.Servers {
+		if s.empty() {
+			fmt.Fprintf(&b, "**%s**: no changes\n\n", s.Server)
+			continue
+		}
+		fmt.Fprintf(&b, "**%s**: %s\n\n| | step | effect |\n|---|---|---|\n", s.Server, s.summary())
+		for _, x := range s.Steps {
+			effect := string(x.Effect)
+			if x.Effect != runtime.Live {
+				effect = "**" + effect + "**"
+			}
+			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", x.Sign, x.Step, effect)
+		}
+		for _, h := range s.Held {
+			fmt.Fprintf(&b, "| `!` | %s | **held**: %s |\n", h.What, h.Why)
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
