@@ -21,6 +21,9 @@ type Config struct {
 	// Version names the commit the Config was made from, for logs.
 	Version string
 
+	// API says that the host "api.{Zone}" is that of [Options].API.
+	API bool
+
 	Containers []Container
 	Aliases    []Alias
 }

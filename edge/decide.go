@@ -19,6 +19,9 @@ func (t *Table) Decide(r Request) Decision {
 	if !ok {
 		return Decision{Verdict: NotFound, Why: "host outside the zone"}
 	}
+	if t.api && string(label) == labelAPI {
+		return Decision{Verdict: Allow, Why: "the API asks for a token itself", Route: Route{API: true}}
+	}
 	if looksGenerated(label) {
 		return t.decideGenerated(label, r)
 	}

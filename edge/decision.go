@@ -58,6 +58,9 @@ type Decision struct {
 
 // Route is where an allowed request goes.
 type Route struct {
+	// API says that [Options].API answers; all else is zero then.
+	API bool
+
 	ContainerID string
 	Addr        netip.AddrPort
 

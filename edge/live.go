@@ -86,7 +86,7 @@ func (l *registry) again(x *exchange) {
 		x.cut(d)
 		return
 	}
-	if d.Route.ContainerID != was.ContainerID || d.Route.Addr != was.Addr {
+	if d.Route.ContainerID != was.ContainerID || d.Route.Addr != was.Addr || d.Route.API != was.API {
 		x.cut(Decision{Verdict: Unavailable, Why: "the host leads elsewhere now"})
 		return
 	}

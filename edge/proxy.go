@@ -32,6 +32,10 @@ type Options struct {
 	// Logger receives one line for each request, at level Info, and
 	// connection errors at level Debug. Nil is slog.Default().
 	Logger *slog.Logger
+
+	// API answers at the host "api" of a [Config] that has one. It asks for
+	// credentials itself. Nil answers 404.
+	API http.Handler
 }
 
 // Proxy is the edge as it runs: it owns connections in both directions and the
@@ -39,6 +43,7 @@ type Options struct {
 // It is safe for concurrent use.
 type Proxy struct {
 	log     *slog.Logger
+	api     http.Handler
 	reverse *httputil.ReverseProxy
 	drain   time.Duration
 
@@ -50,7 +55,10 @@ type Proxy struct {
 // NewProxy returns a Proxy without a table: it answers 503 until the first
 // [Proxy.Swap].
 func NewProxy(o Options) *Proxy {
-	p := &Proxy{log: o.Logger, drain: drainTimeout}
+	p := &Proxy{log: o.Logger, api: o.API, drain: drainTimeout}
+	if p.api == nil {
+		p.api = http.NotFoundHandler()
+	}
 	if p.log == nil {
 		p.log = slog.Default()
 	}
@@ -165,6 +173,8 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case x.table == nil:
 		w.Header().Set("Retry-After", "5")
 		x.page(http.StatusServiceUnavailable)
+	case x.decision.Route.API:
+		p.api.ServeHTTP(x, x.r.WithContext(x.ctx))
 	case x.decision.Verdict == Allow:
 		p.reverse.ServeHTTP(x, x.r.WithContext(context.WithValue(x.ctx, exchangeKey{}, x)))
 	case x.decision.Verdict == NotFound && r.TLS != nil && r.TLS.ServerName != "" && !x.table.covers(r.Host):

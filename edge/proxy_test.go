@@ -1376,3 +1376,33 @@ func BenchmarkServeHTTP(b *testing.B) {
 		p.ServeHTTP(httptest.NewRecorder(), r)
 	}
 }
+
+func TestTheAPIHasAHostOfItsOwn(t *testing.T) {
+	api := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "api %s", r.URL.Path) })
+	for _, c := range []struct {
+		name   string
+		has    bool
+		api    http.Handler
+		status int
+		body   string
+	}{
+		{"a fleet with an API", true, api, 200, "api /api/v1/status"},
+		{"a fleet without", false, api, 404, ""},
+		{"a proxy without", true, nil, 404, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := NewProxy(Options{Logger: slog.New(slog.DiscardHandler), API: c.api})
+			p.Swap(mustCompile(t, Config{Zone: zone, API: c.has}))
+			w := httptest.NewRecorder()
+			r := httptest.NewRequest("GET", "/api/v1/status", nil)
+			r.Host = "API." + zone + ".:8443"
+			p.ServeHTTP(w, r)
+			if w.Code != c.status || !strings.Contains(w.Body.String(), c.body) {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+		})
+	}
+	if _, err := Compile(Config{Zone: zone, Containers: []Container{{Name: "shop/web"}}, Aliases: []Alias{{Name: "api", Container: "shop/web", Program: "http", Port: 80}}}); err == nil {
+		t.Error("an alias took the API's host")
+	}
+}

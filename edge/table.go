@@ -16,6 +16,9 @@ const (
 	portHTTP    = 80
 )
 
+// labelAPI is the host of the agent's own API below the zone.
+const labelAPI = "api"
+
 // Table is a compiled [Config]: every route and every permission of a server
 // at one moment. It is never written after [Compile], so it may be shared
 // freely, and holds nothing that needs closing.
@@ -23,6 +26,7 @@ type Table struct {
 	version string
 	zone    string
 	suffix  string // "." + zone
+	api     bool
 
 	byKey map[string]*container // "{project id}-{container id}"
 	byID  map[string]*container
@@ -52,6 +56,7 @@ func Compile(c Config) (*Table, error) {
 		version: c.Version,
 		zone:    c.Zone,
 		suffix:  "." + c.Zone,
+		api:     c.API,
 		byKey:   make(map[string]*container, len(c.Containers)),
 		byID:    make(map[string]*container, len(c.Containers)),
 		alias:   make(map[string]*alias, len(c.Aliases)),
@@ -122,6 +127,8 @@ func (t *Table) addAlias(in Alias, named map[string]*container) error {
 		problems = append(problems, errors.New("the name is not a lower-case DNS label of at most 63 characters"))
 	case looksGenerated(in.Name):
 		problems = append(problems, errors.New("the name looks like a container's own host"))
+	case in.Name == labelAPI:
+		problems = append(problems, errors.New("the name is that of the API"))
 	case t.alias[in.Name] != nil:
 		problems = append(problems, fmt.Errorf("the name is also an alias of container %q", t.alias[in.Name].container.name))
 	}

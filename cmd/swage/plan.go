@@ -67,22 +67,25 @@ func planCommand(open opener) *cobra.Command {
 	var t target
 	var detailed bool
 	var output, against string
+	var n node
 	cmd := &cobra.Command{
 		Use:   "plan [DIR]",
 		Short: "Show what a fleet repository would change",
 		Long: `Compare the fleet repository in DIR (default: the current folder) with what
 the Incus on this machine runs, and print the difference. With --against, and
 no server at hand, compare it with an earlier revision of itself, for every
-server. Nothing is changed. Exit code 0: done; 2: there are changes (with
+server. With --node, ask the agent of a server what it would do; its token
+stands in SWAGE_TOKEN or in --token-file. Nothing is changed. Exit code 0: done; 2: there are changes (with
 --detailed-exitcode); 3: some are held; 1: an error.`,
 		Example: `  swage plan
-  swage plan --against origin/main --output markdown`,
+  swage plan --against origin/main --output markdown
+  swage plan --node https://api.node-us.containers.example.com`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.Contains([]string{"text", "json", "markdown"}, output) {
 				return fmt.Errorf("--output takes text, json or markdown, not %q", output)
 			}
-			proposal, err := propose(cmd.Context(), t, args, against, open)
+			proposal, err := propose(cmd.Context(), t, args, against, n, open)
 			if err != nil {
 				return problems(err)
 			}
@@ -100,13 +103,20 @@ server. Nothing is changed. Exit code 0: done; 2: there are changes (with
 	}
 	t.flags(cmd)
 	cmd.Flags().StringVar(&against, "against", "", "revision to compare with, instead of Incus")
+	cmd.Flags().StringVar(&n.url, "node", "", "URL of an agent's API that is asked, instead of Incus")
+	cmd.Flags().StringVar(&n.tokenFile, "token-file", "", "file that holds the token for --node (default: SWAGE_TOKEN)")
+	cmd.Flags().StringVar(&n.caFile, "ca", "", "PEM file of a certificate authority that --node is checked with, besides the system's")
+	cmd.MarkFlagsMutuallyExclusive("node", "against")
 	cmd.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit with 2 when there are changes")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text, json or markdown")
 	return cmd
 }
 
-func propose(ctx context.Context, t target, args []string, against string, open opener) (reconcile.Proposal, error) {
+func propose(ctx context.Context, t target, args []string, against string, n node, open opener) (reconcile.Proposal, error) {
 	var out reconcile.Proposal
+	if n.url != "" {
+		return n.plan(ctx, args)
+	}
 	if against != "" {
 		err := between(ctx, &out, t.server, args, against)
 		return out, err

@@ -1,9 +1,13 @@
 package api
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"io/fs"
 	"log/slog"
 	"net"
+	"testing/fstest"
 
 	"net/http/httptest"
 	"os"
@@ -95,5 +99,67 @@ func TestOneAgentASocket(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+func TestTokensOpenTheAPI(t *testing.T) {
+	sum := func(s string) [sha256.Size]byte { return sha256.Sum256([]byte(s)) }
+	a := API{
+		Report: func() *reconcile.Report { return &reconcile.Report{Server: "lab"} },
+		Plan: func(_ context.Context, tree fs.FS) (reconcile.Proposal, error) {
+			var p reconcile.Proposal
+			src, err := fs.ReadFile(tree, "swage.cue")
+			p.Add(string(src), reconcile.Plan{})
+			return p, err
+		},
+		Tokens: func() []Token {
+			return []Token{
+				{sum("reader"), []string{"read"}, time.Time{}},
+				{sum("planner"), []string{"plan"}, time.Now().Add(time.Hour)},
+				{sum("late"), []string{"read", "plan"}, time.Now().Add(-time.Second)},
+				{sum(""), []string{"read"}, time.Time{}}, // a secret that is empty
+			}
+		},
+	}
+	var archive bytes.Buffer
+	if err := pack(&archive, fstest.MapFS{"swage.cue": {Data: []byte("lab")}, ".git/x.cue": {}, "photo.png": {}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		what          string
+		authorization []string
+		status, plan  int
+	}{
+		{"nobody", nil, 401, 401},
+		{"a reader", []string{"Bearer reader"}, 200, 401},
+		{"a planner", []string{"bearer planner"}, 401, 200},
+		{"a token that has expired", []string{"Bearer late"}, 401, 401},
+		{"a wrong token", []string{"Bearer readers"}, 401, 401},
+		{"another scheme", []string{"Basic reader"}, 401, 401},
+		{"no scheme", []string{"reader"}, 401, 401},
+		{"an empty token", []string{"Bearer "}, 401, 401},
+		{"two headers", []string{"Bearer reader", "Bearer reader"}, 401, 401},
+	} {
+		for path, want := range map[string]int{"GET /api/v1/status": c.status, "POST /api/v1/plan": c.plan, "GET /healthz": 200} {
+			method, target, _ := strings.Cut(path, " ")
+			r := httptest.NewRequest(method, target, bytes.NewReader(archive.Bytes()))
+			r.Header["Authorization"] = c.authorization
+			w := httptest.NewRecorder()
+			a.Remote().ServeHTTP(w, r)
+			if w.Code != want {
+				t.Errorf("%s, %s: %d %s, want %d", c.what, path, w.Code, w.Body, want)
+			}
+			if w.Code == 401 && w.Header().Get("WWW-Authenticate") == "" {
+				t.Errorf("%s, %s: 401 without a challenge", c.what, path)
+			}
+			if want == 200 && path == "POST /api/v1/plan" && !strings.Contains(w.Body.String(), `"server":"lab"`) {
+				t.Errorf("%s, %s: %s", c.what, path, w.Body)
+			}
+		}
+	}
+	w := httptest.NewRecorder()
+	a.Local().ServeHTTP(w, httptest.NewRequest("POST", "/api/v1/plan", strings.NewReader("no archive")))
+	if w.Code != 400 {
+		t.Errorf("no archive: %d %s", w.Code, w.Body)
 	}
 }

@@ -20,7 +20,7 @@ type Token struct {
 // tells nothing.
 func (a API) allowed(r *http.Request, right string) bool {
 	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !ok || !strings.EqualFold(scheme, "Bearer") || len(r.Header.Values("Authorization")) != 1 {
+	if !ok || token == "" || !strings.EqualFold(scheme, "Bearer") || len(r.Header.Values("Authorization")) != 1 {
 		return false
 	}
 	sum, now, good := sha256.Sum256([]byte(token)), time.Now(), false
