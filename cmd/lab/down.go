@@ -51,6 +51,7 @@ func (l *Lab) down(ctx context.Context) error {
 		func() error { return l.freeLoops(ctx) },
 		func() error { return c.remove(ctx) },
 		func() error { return unmount(l.netns()) },
+		unshareNetworkNames,
 		func() error { return unmount(l.alias()) },
 		removePolicy,
 		remove,

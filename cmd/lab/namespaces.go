@@ -174,7 +174,7 @@ func (l *Lab) nameNetwork(holder int) error {
 	if err := unmount(l.netns()); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(l.netns()), 0o755); err != nil {
+	if err := shareNetworkNames(); err != nil {
 		return fmt.Errorf("name the lab's network: %w", err)
 	}
 	if err := os.WriteFile(l.netns(), nil, 0o444); err != nil {
@@ -184,6 +184,44 @@ func (l *Lab) nameNetwork(holder int) error {
 		return fmt.Errorf("name the lab's network: %w", err)
 	}
 	return nil
+}
+
+// networkNames is where `ip netns` keeps its names. It mounts the folder on
+// itself when it adds one, on top of what is mounted below by then, which could
+// not be unmounted any more. So the same is done here before, and noted, so
+// that the last lab undoes it.
+const (
+	networkNames = "/run/netns"
+	namesByLab   = "/run/swage-netns"
+)
+
+func shareNetworkNames() error {
+	if err := os.MkdirAll(networkNames, 0o755); err != nil {
+		return err
+	}
+	mounts, err := readMounts()
+	if err != nil || slices.Contains(below(mounts, networkNames), networkNames) {
+		return err
+	}
+	if err := os.WriteFile(namesByLab, nil, 0o600); err != nil {
+		return err
+	}
+	if err := unix.Mount(networkNames, networkNames, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return err
+	}
+	return unix.Mount("", networkNames, "", unix.MS_SHARED|unix.MS_REC, "")
+}
+
+// unshareNetworkNames undoes it once nobody has a name there.
+func unshareNetworkNames() error {
+	names, err := os.ReadDir(networkNames)
+	if err != nil || len(names) > 0 || !exists(namesByLab) {
+		return nil
+	}
+	if err := unix.Unmount(networkNames, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("unmount %s: %w", networkNames, err)
+	}
+	return os.Remove(namesByLab)
 }
 
 // The first thread is what /proc shows as the whole process, and it never

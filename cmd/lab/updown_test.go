@@ -159,6 +159,15 @@ func TestUpDown(t *testing.T) {
 	}
 
 	// A command that does not end by itself must not keep the lab alive.
+	// `ip netns` changes how its folder is mounted when it adds a name; down
+	// must cope.
+	name := l.Name + "x"
+	for _, verb := range []string{"add", "delete"} {
+		if out, err := exec.Command("ip", "netns", verb, name).CombinedOutput(); err != nil {
+			t.Fatalf("ip netns %s: %v\n%s", verb, err, out)
+		}
+	}
+
 	sleeper := exec.Command(bin, "exec", "--dir", dir, "--", "sleep", "1000")
 	if err := sleeper.Start(); err != nil {
 		t.Fatal(err)
