@@ -18,9 +18,13 @@ import (
 
 	"swage/reconcile"
 	"swage/runtime"
+	"swage/schema"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	schema.EvaluateMain()
+	goleak.VerifyTestMain(m)
+}
 
 // commits is a Source in memory.
 type commits struct {

@@ -6,6 +6,10 @@
 package reconcile
 
 import (
+	"fmt"
+	"maps"
+	"slices"
+
 	"swage/runtime"
 	"swage/schema"
 )
@@ -22,7 +26,7 @@ func Desired(f *schema.Fleet, server string) runtime.State {
 			here = true
 			s.Containers = append(s.Containers, runtime.Container{
 				ID: runtime.ID(c.ID), Project: p.Name, Name: c.Name,
-				Image: c.Image, Env: c.Env, Status: runtime.Status(c.State),
+				Image: c.Image, Env: environment(c), Status: runtime.Status(c.State),
 				Commit: f.Commit,
 			})
 		}
@@ -32,6 +36,18 @@ func Desired(f *schema.Fleet, server string) runtime.State {
 	}
 	s.Sort()
 	return s
+}
+
+// environment is what of a container's environment is at hand. A container
+// that lacks a value is Unready, so that it is never run without.
+func environment(c schema.Container) map[string]string {
+	env := make(map[string]string, len(c.Env))
+	for name, secret := range c.Env {
+		if value, err := secret.Reveal(schema.Keys{}); err == nil {
+			env[name] = value
+		}
+	}
+	return env
 }
 
 // Scope is what a Runtime for one server of the fleet must know.
@@ -45,10 +61,15 @@ func Scope(f *schema.Fleet, server string) runtime.Scope {
 
 // DeleteLimits is what bounds deletions on one server of the fleet.
 func DeleteLimits(f *schema.Fleet, server string) Limits {
-	l := Limits{MaxDeletes: f.MaxDeletes, Elsewhere: map[string]string{}}
+	l := Limits{MaxDeletes: f.MaxDeletes, Elsewhere: map[string]string{}, Unready: map[string]string{}}
 	for _, p := range f.Projects {
 		for _, c := range p.Containers {
 			if c.Server == server {
+				for _, name := range slices.Sorted(maps.Keys(c.Env)) {
+					if _, err := c.Env[name].Reveal(schema.Keys{}); err != nil {
+						l.Unready[p.Name+"/"+c.Name] = fmt.Sprintf("environment_vars.%s: %v", name, err)
+					}
+				}
 				continue
 			}
 			l.Elsewhere[p.Name+"/"+c.Name] = c.Server

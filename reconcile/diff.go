@@ -17,6 +17,9 @@ type Limits struct {
 	// servers, by ID and by project/name: server. Such a one was not taken
 	// away by its author; its server was changed, which cannot be.
 	Elsewhere map[string]string
+	// Unready holds the containers that lack something the fleet asks for,
+	// by project/name: why. They are left as they are, or not made.
+	Unready map[string]string
 }
 
 // Diff is what makes have equal to want. Its order is the order to work in:
@@ -93,6 +96,10 @@ func (d *differ) refuse() {
 		byRef[h.Ref()] = h
 	}
 	for i, w := range d.want.Containers {
+		if why := d.limits.Unready[w.Ref()]; why != "" {
+			d.refused[i] = held("configure container "+w.Ref(), "%s", why)
+			continue
+		}
 		if j, ok := d.match[i]; ok {
 			if h := d.have.Containers[j]; h.Image != w.Image {
 				d.refused[i] = held("change the image of container "+w.Ref(),

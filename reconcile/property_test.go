@@ -40,7 +40,7 @@ func drawFleet(t *rapid.T) *schema.Fleet {
 				c.ID, ids = strings.Repeat(ids[0], 24), ids[1:]
 			}
 			if v := rapid.IntRange(0, 2).Draw(t, "env"); v > 0 {
-				c.Env = map[string]string{"A": fmt.Sprint(v)}
+				c.Env = map[string]schema.Secret{"A": schema.Plain(fmt.Sprint(v))}
 			}
 			if rapid.IntRange(0, 3).Draw(t, "stopped") == 0 {
 				c.State = "stopped"

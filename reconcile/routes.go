@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"net/netip"
+	"slices"
 
 	"swage/edge"
 	"swage/runtime"
@@ -24,12 +25,17 @@ func Routes(f *schema.Fleet, server string, seen runtime.Actual) edge.Config {
 	for _, h := range seen.Containers {
 		drawn[h.Ref()] = h.ID
 	}
+	docs := map[*schema.Permissions]*edge.Permissions{} // most containers share one
 	for _, p := range f.Projects {
-		doc := permissions(p.Permissions)
 		here := map[string]bool{} // by name
 		for _, w := range p.Containers {
 			if w.Server != server {
 				continue
+			}
+			doc, ok := docs[w.Permissions]
+			if !ok {
+				doc = permissions(w.Permissions)
+				docs[w.Permissions] = doc
 			}
 			id := runtime.ID(w.ID)
 			if id == "" {
@@ -52,11 +58,12 @@ func Routes(f *schema.Fleet, server string, seen runtime.Actual) edge.Config {
 			c.Containers = append(c.Containers, t)
 		}
 		for _, a := range p.Aliases {
-			if !a.Enabled || !here[a.Container] {
+			i := slices.IndexFunc(a.Containers, func(name string) bool { return here[name] })
+			if !a.Enabled || i < 0 || a.Program != "http" { // the only program that the edge knows
 				continue
 			}
 			c.Aliases = append(c.Aliases, edge.Alias{
-				Name: a.Name, Container: p.Name + "/" + a.Container, Program: a.Program, Port: a.Port,
+				Name: a.Name, Container: p.Name + "/" + a.Containers[i], Program: a.Program, Port: a.Port,
 				TargetPath: a.TargetPath, AllowPathOverride: a.AllowPathOverride, ExpiresAt: a.ExpiresAt,
 			})
 		}
@@ -76,8 +83,8 @@ func permissions(p *schema.Permissions) *edge.Permissions {
 	if p.DefaultAllow {
 		doc.Default = edge.Allow
 	}
-	for name, ranges := range p.Groups {
-		doc.Groups[name] = edge.Group{Ranges: append([]netip.Prefix(nil), ranges...)}
+	for name, g := range p.Groups { // what is no address matches nobody yet
+		doc.Groups[name] = edge.Group{Ranges: slices.Clone(g.Ranges)}
 	}
 	for group, programs := range p.Cells {
 		doc.Cells[group] = map[string]edge.Cell{}

@@ -1,258 +1,305 @@
 package schema
 
 import (
+	"encoding/json"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
-
-	"cuelang.org/go/cue"
-	"cuelang.org/go/cue/ast"
-	"cuelang.org/go/cue/token"
 )
 
-// check holds v to the definition def, field by field, and decodes it into
-// dst when all is well.
+// checker holds what the author wrote to the schema, field by field.
 //
 // CUE could unify the two and report what it finds, but its errors speak of
 // the schema's internals and often point into it. Walking both side by side
 // lets every error stand at the author's own line and say what is allowed.
-func (l *loader) check(file string, v cue.Value, def, path string, dst any) bool {
-	before := len(l.problems)
-	s := l.definition(def)
-	l.walk(file, path, v, s, s)
-	if len(l.problems) > before {
+type checker struct {
+	shapes   map[string]*shape
+	problems Problems
+}
+
+// maxProblems bounds what one file may have to say.
+const maxProblems = 200
+
+func (c *checker) add(at spot, format string, args ...any) {
+	switch n := len(c.problems); {
+	case n < maxProblems:
+		c.problems = append(c.problems, Problem{at.pos, at.path, fmt.Sprintf(format, args...)})
+	case n == maxProblems:
+		c.problems = append(c.problems, Problem{Pos{File: at.pos.File}, "", "has more problems than these; mend them first"})
+	}
+}
+
+// check walks at with a definition, and decodes it into dst when all is well.
+func (c *checker) check(at spot, def string, dst any) bool {
+	s := c.shapes[def]
+	if !c.walk(at, s, s.wanted(), false) {
 		return false
 	}
-	u := s.Unify(v)
-	if err := u.Validate(cue.Concrete(true)); err != nil {
-		l.add(Pos{File: file}, path, "%v", err) // the walk let it pass: better a clumsy error than none
-		return false
+	text, err := json.Marshal(complete(at.v, s))
+	if err == nil {
+		err = json.Unmarshal(text, dst)
 	}
-	if err := u.Decode(dst); err != nil {
-		l.add(Pos{File: file}, path, "%v", err)
+	if err != nil {
+		// The walk let it pass: better a clumsy error than none.
+		c.add(at, "cannot be read: %v", err)
 		return false
 	}
 	return true
 }
 
-func (l *loader) definition(name string) cue.Value {
-	v, ok := l.definitions[name]
-	if !ok {
-		v = l.schema.LookupPath(cue.ParsePath(name))
-		l.definitions[name] = v
+// walk reports whether the value fits the shape. want and secret are those of
+// the field that it stands in.
+func (c *checker) walk(at spot, s *shape, want string, secret bool) bool {
+	v, secret := at.v, secret || s.secret
+	if len(s.options) > 0 {
+		return c.walkOption(at, s, want, secret)
 	}
-	return v
-}
-
-// walk compares a value with its schema. field is the schema value as it was
-// found in its struct, which carries the attributes; s is what it stands for.
-func (l *loader) walk(file, path string, v, s, field cue.Value) {
-	switch s.IncompleteKind() {
-	case cue.StructKind:
-		if v.Kind() != cue.StructKind {
-			l.add(valuePos(v, file), path, "found %s, want a struct { … }", show(v))
-			return
-		}
-		l.walkStruct(file, path, v, s, field)
-	case cue.ListKind:
-		if v.Kind() != cue.ListKind {
-			l.add(valuePos(v, file), path, "found %s, want a list [ … ]", show(v))
-			return
-		}
-		elem := s.LookupPath(cue.MakePath(cue.AnyIndex))
-		for items, i := list1(v), 0; items.Next(); i++ {
-			l.walk(file, fmt.Sprintf("%s[%d]", path, i), items.Value(), elem, elem)
-		}
-	default:
-		if err := s.Unify(v).Validate(cue.Concrete(true)); err != nil {
-			found := show(v)
-			if secret := l.attribute(field, "secret"); secret.Err() == nil {
-				found = kindOf(v) // which is no secret
-			}
-			l.add(valuePos(v, file), path, "found %s, want %s", found, l.want(field))
-		}
-	}
-}
-
-func list1(v cue.Value) *cue.Iterator {
-	it, _ := v.List() // only called on lists
-	return &it
-}
-
-func (l *loader) walkStruct(file, path string, v, s, field cue.Value) {
-	known := map[string]cue.Value{}
-	var names, required []string
-	fields, _ := s.Fields(cue.Optional(true)) // s is a struct
-	for fields.Next() {
-		sel := fields.Selector()
-		name := sel.Unquoted()
-		known[name] = fields.Value()
-		names = append(names, name)
-		if sel.ConstraintType() == cue.RequiredConstraint {
-			required = append(required, name)
-		}
-	}
-	each := s.LookupPath(cue.MakePath(cue.AnyString)) // exists in maps only
-	keyAttr := field.Attribute("key")
-	key, _ := keyAttr.String(0)
-
-	for it, _ := v.Fields(); it.Next(); {
-		name := it.Selector().Unquoted()
-		at, fieldPath := labelPos(it.Value(), file), join(path, name)
-		if want, ok := known[name]; ok {
-			l.walk(file, fieldPath, it.Value(), want, want)
-			continue
-		}
-		if !each.Exists() {
-			l.add(at, fieldPath, "there is no such field%s", didYouMean(name, names))
-			continue
-		}
-		if key == "" || l.key(at, fieldPath, name, key) {
-			l.walk(file, fieldPath, it.Value(), each, each)
-		}
-	}
-	for _, name := range required {
-		if !v.LookupPath(cue.MakePath(cue.Str(name))).Exists() {
-			l.add(labelPos(v, file), join(path, name), "is missing; want %s", l.want(known[name]))
-		}
-	}
-}
-
-// key holds the name of a map entry, a file or a folder to a definition.
-func (l *loader) key(pos Pos, path, name, def string) bool {
-	d := l.definition(def)
-	if d.Unify(l.cue.Encode(name)).Validate(cue.Concrete(true)) == nil {
+	switch {
+	case s.kind == "" && s.accepts(v):
 		return true
+	case s.kind == "" || v.Kind != s.kind:
+		c.add(at, "found %s, want %s%s", found(v, secret), want, hint(v, s))
+		return false
+	case s.accepts != nil && !s.accepts(v):
+		c.add(at, "has %d entries, want %s", len(v.Items), want)
+		return false
+	case s.kind == isList:
+		ok := true
+		for i := range v.Items {
+			ok = c.walk(at.in(i), s.elem, s.elem.wanted(), secret) && ok
+		}
+		return ok
 	}
-	l.add(pos, path, "the name %q is not allowed, want %s", name, l.want(d))
+	return c.walkStruct(at, s, secret)
+}
+
+func (c *checker) walkStruct(at spot, s *shape, secret bool) bool {
+	ok := true
+	known := make(map[string]*member, len(s.fields))
+	for _, m := range s.fields {
+		known[m.name] = m
+	}
+	seen := map[string]bool{}
+	for _, f := range at.v.Fields {
+		seen[f.Name] = true
+		here := spot{f.Value.Pos, join(at.path, f.Name), f.Value}
+		if m := known[f.Name]; m != nil {
+			ok = c.walk(here, m.shape, m.wanted(), secret || m.secret) && ok
+			continue
+		}
+		label := spot{f.Pos, here.path, nil}
+		switch {
+		case s.each == nil:
+			c.add(label, "there is no such field%s", didYouMean(f.Name, s.names()))
+			ok = false
+		case !c.name(label, f.Name, s.keys):
+			ok = false
+		default:
+			ok = c.walk(here, s.each, s.each.wanted(), secret) && ok
+		}
+	}
+	for _, m := range s.fields {
+		if m.required && !seen[m.name] {
+			c.add(spot{at.pos, join(at.path, m.name), nil}, "is missing; want %s", m.wanted())
+			ok = false
+		}
+	}
+	return ok
+}
+
+func (s *shape) names() []string {
+	out := make([]string, len(s.fields))
+	for i, m := range s.fields {
+		out[i] = m.name
+	}
+	return out
+}
+
+// walkOption decides which alternative was meant, and holds the value to that
+// one, so that a message speaks of what the author had in mind.
+func (c *checker) walkOption(at spot, s *shape, want string, secret bool) bool {
+	o := s.option(at.v)
+	if o == nil {
+		if at.v.Kind == isStruct {
+			return c.wrongType(at, s, want)
+		}
+		c.add(at, "found %s, want %s", found(at.v, secret), want)
+		return false
+	}
+	if o.kind == "" || o.want == "" {
+		return c.walk(at, o, want, secret)
+	}
+	return c.walk(at, o, o.want, secret)
+}
+
+// option is the alternative that fits the value best: by its kind, then by
+// the value of the field "type", then by the fields that it must have. It is
+// nil when nothing tells.
+func (s *shape) option(v *value) *shape {
+	var fit []*shape
+	for _, o := range s.options {
+		if o.kind == v.Kind || o.kind == "" && v.scalar() {
+			fit = append(fit, o)
+		}
+	}
+	if len(fit) <= 1 || v.Kind != isStruct {
+		if len(fit) == 0 {
+			return nil
+		}
+		return fit[0]
+	}
+	if t := v.get("type"); t != nil {
+		for _, o := range fit {
+			if m := o.member("type"); m != nil && m.shape.accepts(t) {
+				return o
+			}
+		}
+		return nil
+	}
+	for _, o := range fit {
+		for _, m := range o.fields {
+			if m.required && m.name != "type" && v.get(m.name) != nil {
+				return o
+			}
+		}
+	}
+	return nil
+}
+
+func (s *shape) member(name string) *member {
+	for _, m := range s.fields {
+		if m.name == name {
+			return m
+		}
+	}
+	return nil
+}
+
+// wrongType speaks of a struct that fits no alternative.
+func (c *checker) wrongType(at spot, s *shape, want string) bool {
+	var types []string
+	for _, o := range s.options {
+		if m := o.member("type"); m != nil {
+			types = append(types, strings.Trim(m.shape.want, `"`))
+		}
+	}
+	switch t := at.v.get("type"); {
+	case len(types) == 0:
+		c.add(at, "found a struct with none of its fields, want %s", want)
+	case t == nil:
+		c.add(at.in("type"), "is missing; want %s", quoted(types))
+	default:
+		near := ""
+		if name, ok := nearest(t.Text, types); ok && t.Kind == isText {
+			near = fmt.Sprintf("; did you mean %q?", name)
+		}
+		c.add(at.in("type"), "found %s, want %s%s", show(t), quoted(types), near)
+	}
 	return false
 }
 
-// want is what an author is told that a field takes.
-func (l *loader) want(s cue.Value) string {
-	a := l.attribute(s, "want")
-	if text, err := a.String(0); err == nil {
-		return text
+// quoted lists texts as alternatives.
+func quoted(words []string) string {
+	out := make([]string, len(words))
+	for i, w := range words {
+		out[i] = strconv.Quote(w)
 	}
-	if s.IncompleteKind() == cue.StructKind {
-		return "a struct { … }"
-	}
-	return s.IncompleteKind().String()
+	return either(out)
 }
 
-// attribute is that of the field itself, else of the definition it names.
-func (l *loader) attribute(s cue.Value, name string) cue.Attribute {
-	a := s.Attribute(name)
-	if a.Err() == nil {
-		return a
+// name holds the name of a map entry, a file or a folder to a shape.
+func (c *checker) name(at spot, name string, s *shape) bool {
+	if s.accepts(&value{Kind: isText, Text: name}) {
+		return true
 	}
-	if _, p := s.ReferencePath(); len(p.Selectors()) > 0 {
-		return l.schema.LookupPath(p).Attribute(name)
+	c.add(at, "the name %q is not allowed, want %s", cut(name), s.wanted())
+	return false
+}
+
+// complete is v as plain data with the defaults of its shape filled in.
+func complete(v *value, s *shape) any {
+	if len(s.options) > 0 {
+		s = s.option(v)
 	}
-	return a
+	switch {
+	case s.kind == isList:
+		out := make([]any, len(v.Items))
+		for i, item := range v.Items {
+			out[i] = complete(item, s.elem)
+		}
+		return out
+	case s.kind == isStruct:
+		out := make(map[string]any, len(v.Fields))
+		for _, m := range s.fields {
+			switch f, ok := v.field(m.name); {
+			case ok:
+				out[m.name] = complete(f.Value, m.shape)
+			case m.byDefault != nil:
+				out[m.name] = m.byDefault.plain()
+			case !m.optional && !m.required && m.shape.kind == isStruct:
+				out[m.name] = complete(&value{Kind: isStruct}, m.shape)
+			}
+		}
+		if s.each != nil {
+			for _, f := range v.Fields {
+				if _, ok := out[f.Name]; !ok {
+					out[f.Name] = complete(f.Value, s.each)
+				}
+			}
+		}
+		return out
+	}
+	return v.plain()
+}
+
+// hint adds what is likely meant, for slips that are made often.
+func hint(v *value, s *shape) string {
+	if s.name == "#Image" && v.Kind == isText {
+		if image, ok := likelyImage(v.Text); ok {
+			return fmt.Sprintf("; write %q", image)
+		}
+	}
+	return ""
+}
+
+// found is a value as a message may show it.
+func found(v *value, secret bool) string {
+	if secret {
+		return kindOf(v)
+	}
+	return show(v)
 }
 
 // show is a value as an author would recognise it, cut to a line.
-func show(v cue.Value) string {
-	switch v.Kind() {
-	case cue.StructKind, cue.ListKind:
+func show(v *value) string {
+	switch v.Kind {
+	case isStruct, isList, isNull, isBytes:
 		return kindOf(v)
-	case cue.StringKind:
-		text, _ := v.String()
-		if r := []rune(text); len(r) > 60 {
-			text = string(r[:60]) + "…"
-		}
-		return strconv.Quote(text)
+	case isText:
+		return strconv.Quote(cut(v.Text))
 	}
-	return fmt.Sprint(v)
+	return cut(v.Text)
 }
 
-func kindOf(v cue.Value) string {
-	switch v.Kind() {
-	case cue.StringKind:
+func cut(text string) string {
+	if r := []rune(text); len(r) > 60 {
+		return string(r[:60]) + "…"
+	}
+	return text
+}
+
+func kindOf(v *value) string {
+	switch v.Kind {
+	case isText:
 		return "a text"
-	case cue.IntKind, cue.FloatKind, cue.NumberKind:
+	case isInt, isFloat:
 		return "a number"
-	case cue.BoolKind:
+	case isBool:
 		return "a boolean"
-	case cue.NullKind:
+	case isNull:
 		return "null"
+	case isBytes:
+		return "bytes ('…'; a text has double quotes)"
 	}
-	return "a " + v.Kind().String()
-}
-
-// at is where the field at path is declared.
-func (l *loader) at(file string, v cue.Value, path string) Pos {
-	return labelPos(v.LookupPath(cue.ParsePath(path)), file)
-}
-
-func valuePos(v cue.Value, file string) Pos {
-	if f, ok := v.Source().(*ast.Field); ok {
-		return position(f.Value.Pos(), file)
-	}
-	return position(sourcePos(v), file)
-}
-
-func labelPos(v cue.Value, file string) Pos {
-	if f, ok := v.Source().(*ast.Field); ok {
-		return position(f.Label.Pos(), file)
-	}
-	return position(sourcePos(v), file)
-}
-
-func sourcePos(v cue.Value) token.Pos {
-	if n := v.Source(); n != nil {
-		return n.Pos()
-	}
-	return v.Pos()
-}
-
-// join adds a field to a path, quoted where CUE would quote it.
-func join(path, name string) string {
-	name = cue.MakePath(cue.Str(name)).String()
-	if path == "" {
-		return name
-	}
-	return path + "." + name
-}
-
-// didYouMean offers the nearest known name, or lists them when none is near.
-func didYouMean(name string, known []string) string {
-	best, dist := "", 3
-	for _, k := range known {
-		if d := editDistance(strings.ToLower(name), k); d < dist {
-			best, dist = k, d
-		}
-	}
-	if best != "" {
-		return fmt.Sprintf("; did you mean %q?", best)
-	}
-	if len(known) == 0 {
-		return ""
-	}
-	slices.Sort(known)
-	return "; there are " + strings.Join(known, ", ")
-}
-
-// editDistance counts the insertions, deletions and substitutions between two
-// names (Levenshtein).
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0]++
-		for j := range len(b) {
-			substitute := diagonal
-			if a[i] != b[j] {
-				substitute++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(substitute, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return "a " + string(v.Kind)
 }

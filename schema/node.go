@@ -1,13 +1,88 @@
 package schema
 
+import "time"
+
 // Node is what an agent must know before it has a repository.
 type Node struct {
+	Server        string
+	Source        NodeSource
+	StateDir      string
+	Socket        string
+	Incus         struct{ Socket string }
+	AgeIdentities string // file; empty: none
+	Token         Secret
+	Signers       Signers
+	Limits        Limits
+}
+
+// NodeSource is where commits come from. Either Path or URL is set.
+type NodeSource struct {
+	Path, URL  string
+	Branch     string
+	Folder     string
+	Username   string
+	Token      Secret
+	SSHKey     string
+	KnownHosts []string
+	Poll       time.Duration
+}
+
+type rawNode struct {
 	Server string
 	Source struct {
-		Path   string
-		Branch string
+		Path, URL, Branch, Folder, Username string
+		Token                               Secret
+		SSHKey                              string   `json:"ssh_key"`
+		KnownHosts                          []string `json:"known_hosts"`
+		Poll                                string
 	}
-	StateDir string `json:"state_dir"`
-	Socket   string
-	Incus    struct{ Socket string }
+	StateDir      string `json:"state_dir"`
+	Socket        string
+	Incus         struct{ Socket string }
+	AgeIdentities string `json:"age_identities"`
+	Token         Secret
+	Signers       rawSigners
+	Limits        struct {
+		FileBytes        int64  `json:"file_bytes"`
+		TreeBytes        int64  `json:"tree_bytes"`
+		Files            int    `json:"files"`
+		EvaluationMemory string `json:"evaluation_memory"`
+		EvaluationTime   string `json:"evaluation_time"`
+	}
+}
+
+// LoadNode reads a node file.
+func LoadNode(name string, src []byte) (Node, error) {
+	all, err := shapes()
+	if err != nil {
+		return Node{}, err
+	}
+	c := &checker{shapes: all}
+	v, expression, problems := parse(name, src)
+	if expression {
+		c.add(spot{pos: Pos{File: name}}, "holds expressions; a node file is plain data")
+	}
+	c.problems = append(c.problems, problems...)
+	var raw rawNode
+	at := spot{Pos{name, 1, 1}, "", v}
+	if v != nil && c.check(at, "#Node", &raw) && (raw.Source.Path == "") == (raw.Source.URL == "") {
+		c.add(at.in("source"), "wants exactly one of path and url")
+	}
+	if len(c.problems) > 0 {
+		return Node{}, c.problems.sorted()
+	}
+	s := raw.Source
+	return Node{
+		Server: raw.Server,
+		Source: NodeSource{
+			Path: s.Path, URL: s.URL, Branch: s.Branch, Folder: s.Folder, Username: s.Username,
+			Token: s.Token, SSHKey: s.SSHKey, KnownHosts: s.KnownHosts, Poll: duration(s.Poll),
+		},
+		StateDir: raw.StateDir, Socket: raw.Socket, Incus: raw.Incus,
+		AgeIdentities: raw.AgeIdentities, Token: raw.Token, Signers: Signers(raw.Signers),
+		Limits: Limits{
+			FileBytes: raw.Limits.FileBytes, TreeBytes: raw.Limits.TreeBytes, Files: raw.Limits.Files,
+			EvaluationMemory: size(raw.Limits.EvaluationMemory), EvaluationTime: duration(raw.Limits.EvaluationTime),
+		},
+	}, nil
 }

@@ -37,11 +37,16 @@ type Problem struct {
 	Message string
 }
 
-func (p Problem) String() string {
+func (p Problem) String() string { return p.Pos.String() + ": " + p.text() }
+
+// Warning is the line for a problem that stops nothing.
+func (p Problem) Warning() string { return p.Pos.String() + ": warning: " + p.text() }
+
+func (p Problem) text() string {
 	if p.Path == "" {
-		return fmt.Sprintf("%s: %s", p.Pos, p.Message)
+		return p.Message
 	}
-	return fmt.Sprintf("%s: %s: %s", p.Pos, p.Path, p.Message)
+	return p.Path + ": " + p.Message
 }
 
 // Problems is every problem of a repository, sorted by place. It is the error

@@ -3,247 +3,219 @@ package schema
 import (
 	"fmt"
 	"maps"
-	"net/netip"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 )
 
-// fleet resolves references between the files. What it returns is whole only
-// if no problem was added.
-func (l *loader) fleet() *Fleet {
+// resolver joins the files: it follows references between them and finds what
+// only shows when all are read.
+type resolver struct {
+	shapes   map[string]*shape
+	problems Problems
+	warnings Problems
+
+	swage    *declared[rawSwage]
+	servers  map[string]*declared[rawServer]
+	projects map[string]*parts
+	declared map[string]Pos // every object, to refuse a second declaration
+
+	// unread: some file could not be taken, so what is missing from the
+	// others may be in it and is not reported.
+	unread bool
+
+	fleetPrograms *programs
+	uses          map[string]map[string]Pos // kind → what must be unique → its first place
+	perServer     map[string]*load
+}
+
+// parts are what the files of one project declare.
+type parts struct {
+	name        string
+	first       Pos
+	project     *declared[rawProject]
+	permissions *declared[rawPermissions]
+	containers  map[string]declared[rawContainer]
+	aliases     map[string]declared[rawAlias]
+}
+
+func newResolver(shapes map[string]*shape) *resolver {
+	return &resolver{
+		shapes:    shapes,
+		servers:   map[string]*declared[rawServer]{},
+		projects:  map[string]*parts{},
+		declared:  map[string]Pos{},
+		uses:      map[string]map[string]Pos{},
+		perServer: map[string]*load{},
+	}
+}
+
+func (r *resolver) add(at spot, format string, args ...any) {
+	r.problems = append(r.problems, Problem{at.pos, at.path, fmt.Sprintf(format, args...)})
+}
+
+func (r *resolver) warn(at spot, format string, args ...any) {
+	r.warnings = append(r.warnings, Problem{at.pos, at.path, fmt.Sprintf(format, args...)})
+}
+
+// take adds what a file declares.
+func (r *resolver) take(u *unit) {
+	r.problems = append(r.problems, u.problems...)
+	if u.v == nil && (len(u.problems) > 0 || !isLib(u.name)) {
+		r.unread = true
+	}
+	if u.swage != nil && r.once(u.swage.at(), "swage") {
+		r.swage = u.swage
+	}
+	if s := u.server; s != nil && r.once(s.at(), "server "+s.name) {
+		r.servers[s.name] = s
+	}
+	rest, ok := strings.CutPrefix(u.name, "projects/")
+	if !ok || u.v == nil {
+		return
+	}
+	name, _, _ := strings.Cut(rest, "/")
+	p := r.projects[name]
+	if p == nil {
+		p = &parts{name: name, first: Pos{File: u.name}, containers: map[string]declared[rawContainer]{}, aliases: map[string]declared[rawAlias]{}}
+		r.projects[name] = p
+	}
+	if u.project != nil && r.once(u.project.at(), name+" project") {
+		p.project = u.project
+	}
+	if u.permissions != nil && r.once(u.permissions.at(), name+" permissions") {
+		p.permissions = u.permissions
+	}
+	for _, d := range u.containers {
+		if r.once(d.at(), name+" container "+d.name) {
+			p.containers[d.name] = d
+		}
+	}
+	for _, d := range u.aliases {
+		if r.once(d.at(), name+" alias "+d.name) {
+			p.aliases[d.name] = d
+		}
+	}
+}
+
+// once refuses a second declaration of an object, naming the first.
+func (r *resolver) once(at spot, key string) bool {
+	if first, ok := r.declared[key]; ok {
+		r.add(at, "is declared a second time; the first is at %s; keep one of them", first)
+		return false
+	}
+	r.declared[key] = at.pos
+	return true
+}
+
+// unique refuses a second use of something that only one may have.
+func (r *resolver) unique(kind, what string, at spot, format string, args ...any) {
+	uses := r.uses[kind]
+	if uses == nil {
+		uses = map[string]Pos{}
+		r.uses[kind] = uses
+	}
+	if first, ok := uses[what]; ok {
+		r.add(at, "%s; the first is at %s", fmt.Sprintf(format, args...), first)
+		return
+	}
+	uses[what] = at.pos
+}
+
+// fleet is whole only if no problem was added.
+func (r *resolver) fleet() *Fleet {
 	f := &Fleet{Servers: map[string]Server{}}
-	if l.swage == nil {
-		if !l.unread {
-			l.add(Pos{File: "swage.cue"}, "", "is missing; every fleet repository has one at its root")
-		}
-		return f
+	var raw rawSwage
+	at := spot{pos: Pos{File: "swage.cue"}}
+	switch {
+	case r.swage != nil:
+		raw, at = r.swage.raw, r.swage.spot
+		r.unread = r.unread || r.swage.broken
+	case !r.unread:
+		r.add(at, "is missing; every fleet repository has one at its root, with id and domain")
 	}
-	f.ID, f.Domain, f.MaxDeletes = l.swage.ID, l.swage.Domain, l.swage.Prune.Max
-	for name, s := range l.servers {
-		if len(s.Listen) == 0 {
-			s.Listen = []string{":443"}
-		}
-		f.Servers[name] = Server{
-			Listen: s.Listen, Bridge: s.Network.Bridge,
-			StoragePool: s.StoragePool, ProjectPrefix: s.Incus.ProjectPrefix, ImageServer: s.Incus.ImageServer,
-		}
-		if zone := f.Zone(name); len(zone) > 253-64 {
-			l.add(Pos{File: "servers/" + name + ".cue"}, "", "the zone %s is longer than a host name allows", zone)
-		}
+	f.ID, f.Domain, f.MaxDeletes, f.SnapshotDeleted = raw.ID, raw.Domain, raw.Prune.Max, raw.Prune.Snapshot
+	f.Signers, f.Events = Signers(raw.Signers), Events(raw.Events)
+	f.ReportDrift, f.AutoRollback, f.Parallel = raw.Drift == "report", raw.Rollback == "auto", raw.Parallel
+	r.fleetPrograms = r.catalogue(at.in("programs"), raw.Programs)
+	f.Programs = r.fleetPrograms.entries
+	for _, name := range slices.Sorted(maps.Keys(r.servers)) {
+		f.Servers[name] = r.server(f, r.servers[name])
 	}
-	if len(f.Servers) == 0 && !l.unread {
-		l.add(Pos{File: "servers"}, "", "there is no server; declare one in servers/<server>.cue")
+	if len(f.Servers) == 0 && !r.unread {
+		r.add(spot{pos: Pos{File: "servers"}}, "there is no server; declare one in servers/<server>.cue, which may be empty")
 	}
-	ids := map[string]Pos{}
-	names := map[string]Pos{} // of aliases, by server
-	for _, name := range slices.Sorted(maps.Keys(l.projects)) {
-		f.Projects = append(f.Projects, l.project(f, name, l.projects[name], ids, names))
+	for _, name := range slices.Sorted(maps.Keys(r.projects)) {
+		f.Projects = append(f.Projects, r.project(f, r.projects[name]))
 	}
+	r.copies(f)
+	r.capacity(f)
 	return f
 }
 
-func (l *loader) project(f *Fleet, name string, raw *rawProject, ids, names map[string]Pos) Project {
-	p := Project{Name: name, ID: raw.id, Permissions: l.permissions(raw.permissions)}
-	if p.Permissions == nil && l.swage.DefaultPermissions == "deny" {
+func (r *resolver) project(f *Fleet, parts *parts) Project {
+	p := Project{Pos: parts.first, Name: parts.name, MaxContainers: -1}
+	at := spot{pos: parts.first, path: "project"}
+	if d := parts.project; d != nil {
+		at = d.spot
+		p.Pos = d.label
+		p.ID, p.Color, p.Comment, p.RealmIDs = d.raw.ID, d.raw.Color, d.raw.Comment, d.raw.RealmIDs
+		p.EnableProxy, p.Protected = d.raw.EnableProxy, d.raw.Protected
+		if d.raw.MaxContainers != nil {
+			p.MaxContainers = *d.raw.MaxContainers
+		}
+		r.prespawn(&p, d)
+		if p.ID != "" {
+			r.unique("id", p.ID, d.in("id"), "the id %s is used twice", p.ID)
+		}
+	}
+	shared := r.projectPermissions(parts.permissions)
+	if shared != nil {
+		p.Permissions = shared.doc
+	} else if r.swage != nil && r.swage.raw.DefaultPermissions == "deny" {
 		p.Permissions = &Permissions{}
 	}
-	if raw.id != "" {
-		l.unique(ids, raw.id, l.declared[name+"\x00project"], "project.id")
-	}
 	servers := map[string]bool{}
-	for _, k := range slices.Sorted(maps.Keys(raw.containers)) {
-		d := raw.containers[k]
-		c := Container{
-			Pos: d.pos, Name: k, ID: d.raw.ID, Image: d.raw.ContainerImage,
-			Env: d.raw.EnvironmentVars, State: d.raw.State,
-			Server: l.server(f, d.pos, join("containers", k), d.raw.Server),
+	for _, name := range slices.Sorted(maps.Keys(parts.containers)) {
+		c := r.container(f, &p, shared, parts.containers[name])
+		if _, ok := f.Servers[c.Server]; ok {
+			servers[c.Server] = true
+			if len(servers) == 2 && parts.project == nil {
+				at.pos = c.own.in("server").pos // which made the second
+			}
 		}
-		if c.Image == "" {
-			c.Image = l.swage.ContainerImage
-		}
-		if c.ID != "" {
-			l.unique(ids, c.ID, d.pos, join("containers", k)+".id")
-		}
-		servers[c.Server] = true
 		p.Containers = append(p.Containers, c)
 	}
-	if len(servers) > 1 && p.ID == "" {
-		l.add(p.Containers[0].Pos, "project.id", "is missing; a project on more than one server needs one, as 24 lower-case hexadecimal digits")
+	if len(servers) > 1 && p.ID == "" && (parts.project == nil || !parts.project.broken) && !r.unread {
+		r.add(at.in("id"), "is missing; a project with containers on more than one server (%s) needs one, so that its addresses agree; want 24 lower-case hexadecimal digits",
+			strings.Join(slices.Sorted(maps.Keys(servers)), ", "))
 	}
-	for _, k := range slices.Sorted(maps.Keys(raw.aliases)) {
-		p.Aliases = append(p.Aliases, l.alias(&p, k, raw.aliases[k], names))
+	if n := len(p.Containers); p.MaxContainers >= 0 && n > p.MaxContainers {
+		r.add(at.in("max_containers"), "the project has %d containers and allows itself %d", n, p.MaxContainers)
 	}
+	byName := make(map[string]*Container, len(p.Containers))
+	for i := range p.Containers {
+		byName[p.Containers[i].Name] = &p.Containers[i]
+	}
+	r.dependencies(&p, byName)
+	for _, name := range slices.Sorted(maps.Keys(parts.aliases)) {
+		p.Aliases = append(p.Aliases, r.alias(f, &p, byName, parts.aliases[name]))
+	}
+	r.judge(shared)
 	return p
 }
 
-// server resolves the server of a container; a fleet of one needs no name.
-func (l *loader) server(f *Fleet, pos Pos, path, name string) string {
-	known := slices.Sorted(maps.Keys(f.Servers))
-	switch {
-	case name == "" && len(known) == 1:
-		return known[0]
-	case name == "" && !l.unread:
-		l.add(pos, path+".server", "is missing; this fleet has %s", strings.Join(known, ", "))
-	case !slices.Contains(known, name) && !l.unread:
-		l.add(pos, path+".server", "there is no server %q%s", name, didYouMean(name, known))
-	}
-	return name
-}
-
-// unique refuses a second use of an id anywhere in the fleet.
-func (l *loader) unique(seen map[string]Pos, id string, pos Pos, path string) {
-	if first, ok := seen[id]; ok {
-		l.add(pos, path, "%s is used twice; the first is at %s", id, first)
-		return
-	}
-	seen[id] = pos
-}
-
-var (
-	generatedHost = regexp.MustCompile(`^[0-9a-f]{24}-`)
-	reservedAlias = []string{"api", "containers", "git", "localhost", "ssh", "status"}
-)
-
-func (l *loader) alias(p *Project, name string, d declared[rawAlias], names map[string]Pos) Alias {
-	path := join("aliases", name)
-	a := Alias{
-		Pos: d.pos, Name: name, Container: d.raw.Container, Program: d.raw.Program,
-		Port: d.raw.Port, TargetPath: d.raw.TargetPath,
-		AllowPathOverride: d.raw.AllowPathOverride, Enabled: d.raw.Enabled,
-	}
-	if d.raw.ExpiresAt != "" {
-		t, err := time.Parse(time.RFC3339, d.raw.ExpiresAt)
-		if err != nil {
-			l.add(d.pos, path+".expires_at", "found %q, want a time as in \"2030-01-31T12:00:00Z\" (RFC 3339)", d.raw.ExpiresAt)
+func (r *resolver) prespawn(p *Project, d *declared[rawProject]) {
+	seen := map[string]bool{}
+	for i, raw := range d.raw.Prespawn {
+		image := raw.ContainerImage
+		if image == "" && r.swage != nil {
+			image = r.swage.raw.ContainerImage
 		}
-		a.ExpiresAt = t
-	}
-	if generatedHost.MatchString(name) {
-		l.add(d.pos, path, "looks like a generated host name; choose another")
-	}
-	if slices.Contains(reservedAlias, name) {
-		l.add(d.pos, path, "is reserved; choose another name than %s", strings.Join(reservedAlias, ", "))
-	}
-	i := slices.IndexFunc(p.Containers, func(c Container) bool { return c.Name == a.Container })
-	if i < 0 && l.unread {
-		return a
-	}
-	if i < 0 {
-		var known []string
-		for _, c := range p.Containers {
-			known = append(known, c.Name)
+		key := fmt.Sprint(image, raw.Kit)
+		if seen[key] {
+			r.add(d.in("prespawn", i), "names %s with kit: %t a second time; add up the counts", image, raw.Kit)
 		}
-		l.add(d.pos, path+".container", "project %s has no container %q%s", p.Name, a.Container, didYouMean(a.Container, known))
-		return a
+		seen[key] = true
+		p.Prespawn = append(p.Prespawn, Prespawn{image, raw.Kit, raw.Count})
 	}
-	key := p.Containers[i].Server + "\x00" + name
-	if first, ok := names[key]; ok {
-		l.add(d.pos, path, "is declared twice for server %s; the first is at %s", p.Containers[i].Server, first)
-	}
-	names[key] = d.pos
-	return a
-}
-
-func (l *loader) permissions(d *declared[rawPermissions]) *Permissions {
-	if d == nil {
-		return nil
-	}
-	doc := &Permissions{
-		DefaultAllow: d.raw.Default == "allow",
-		Groups:       map[string][]netip.Prefix{},
-		Cells:        map[string]map[string]Cell{},
-	}
-	known := slices.Sorted(maps.Keys(d.raw.Groups))
-	for _, name := range known {
-		g := d.raw.Groups[name]
-		path := join("permissions.groups", name)
-		ranges := g.Ranges
-		if g.Range != "" {
-			ranges = append(ranges, g.Range)
-		}
-		if len(ranges) == 0 {
-			l.add(d.pos, path, "has neither range nor ranges")
-		}
-		for _, r := range ranges {
-			prefix, err := parsePrefix(r)
-			if err != nil {
-				l.add(d.pos, path, "%v", err)
-			}
-			doc.Groups[name] = append(doc.Groups[name], prefix)
-		}
-	}
-	for _, group := range slices.Sorted(maps.Keys(d.raw.Permissions)) {
-		path := join("permissions.permissions", group)
-		if !slices.Contains(known, group) {
-			l.add(d.pos, path, "there is no group %q%s", group, didYouMean(group, known))
-			continue
-		}
-		doc.Cells[group] = map[string]Cell{}
-		for program, v := range d.raw.Permissions[group] {
-			cell, err := parseCell(v)
-			if err != nil {
-				l.add(d.pos, join(path, program), "%v", err)
-			}
-			doc.Cells[group][program] = cell
-		}
-	}
-	return doc
-}
-
-// parsePrefix reads a network or a single address. Bits below the prefix
-// length are refused: they are nearly always a mistaken length.
-func parsePrefix(s string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(s); err == nil {
-		return netip.PrefixFrom(a, a.BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(s)
-	if err != nil {
-		return p, fmt.Errorf("found %q, want a network as in \"203.0.113.0/24\" or \"2001:db8::/32\"", s)
-	}
-	if p.Masked() != p {
-		return p, fmt.Errorf("found %q, whose address has bits set beyond /%d; write %q or a longer prefix", s, p.Bits(), p.Masked())
-	}
-	return p, nil
-}
-
-var everyPort = PortRange{1, 65535}
-
-// parseCell reads a cell that the schema let pass.
-func parseCell(v any) (Cell, error) {
-	switch v := v.(type) {
-	case bool:
-		if v {
-			return Cell{[]PortRange{everyPort}}, nil
-		}
-		return Cell{}, nil
-	case int64:
-		return Cell{[]PortRange{{uint16(v), uint16(v)}}}, nil
-	case int:
-		return Cell{[]PortRange{{uint16(v), uint16(v)}}}, nil
-	case string:
-		if v == "*" {
-			return Cell{[]PortRange{everyPort}}, nil
-		}
-		from, to, _ := strings.Cut(v, "-")
-		a, errA := strconv.ParseUint(from, 10, 16)
-		b, errB := strconv.ParseUint(to, 10, 16)
-		if errA != nil || errB != nil || a == 0 || a > b {
-			return Cell{}, fmt.Errorf("found %q, want a range of ports from low to high, as in \"8000-8100\"", v)
-		}
-		return Cell{[]PortRange{{uint16(a), uint16(b)}}}, nil
-	case []any:
-		var all Cell
-		for _, item := range v {
-			c, err := parseCell(item)
-			if err != nil {
-				return Cell{}, err
-			}
-			all.Ports = append(all.Ports, c.Ports...)
-		}
-		return all, nil
-	}
-	return Cell{}, fmt.Errorf("found %v, want true, false, \"*\", a port, a range or a list of those", v)
 }

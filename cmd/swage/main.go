@@ -18,6 +18,7 @@ import (
 )
 
 func main() {
+	schema.EvaluateMain()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr, openIncus)

@@ -12,11 +12,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"swage/runtime"
+	"swage/schema"
 )
 
 // TestMain makes this binary a swage whose Incus is a file: the fake engine,
 // kept in $INCUS_FILE between commands.
 func TestMain(m *testing.M) {
+	schema.EvaluateMain()
 	testscript.Main(m, map[string]func(){
 		"swage": func() { os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr, openFile)) },
 	})

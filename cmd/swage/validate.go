@@ -15,7 +15,8 @@ func validateCommand() *cobra.Command {
 		Use:   "validate [DIR]",
 		Short: "Check a fleet repository, with no server at hand",
 		Long: `Check the fleet repository in DIR (default: the current folder) and print
-every problem with file:line:column. Exit code 0: it is right; 1: it is not.`,
+every problem with file:line:column, and warnings of what is allowed and yet
+most likely a mistake. Exit code 0: it is right; 1: it is not.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			tree, err := folder(args)
@@ -25,6 +26,9 @@ every problem with file:line:column. Exit code 0: it is right; 1: it is not.`,
 			f, err := schema.Load(cmd.Context(), tree)
 			if err != nil {
 				return err
+			}
+			for _, w := range f.Warnings {
+				fmt.Fprintln(cmd.ErrOrStderr(), w.Warning())
 			}
 			var containers, aliases int
 			for _, p := range f.Projects {

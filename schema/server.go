@@ -1,0 +1,135 @@
+package schema
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// load is what the containers of one server add up to.
+type load struct {
+	containers int
+	memory     int64
+	listens    []listen
+}
+
+// listen is a taken port of a host.
+type listen struct {
+	protocol, host string
+	port           uint16
+	what           string
+}
+
+func (r *resolver) server(f *Fleet, d *declared[rawServer]) Server {
+	raw := d.raw
+	if len(raw.Listen) == 0 {
+		raw.Listen = []string{":443"}
+	}
+	s := Server{
+		Pos: d.label, Listen: raw.Listen, HTTP: raw.HTTP, SSH: raw.SSH,
+		Bridge: raw.Network.Bridge, StoragePool: raw.StoragePool,
+		MaxContainers: raw.Limits.Containers, MaxMemory: size(raw.Limits.Memory),
+		IncusSocket: raw.Incus.Socket, IncusRemote: raw.Incus.Remote,
+		ProjectPrefix: raw.Incus.ProjectPrefix, ImageServer: raw.Incus.ImageServer,
+		Member: raw.Placement.Member, Group: raw.Placement.Group,
+		AgeRecipients: raw.AgeRecipients, Webhooks: raw.Webhooks, Forge: Forge(raw.Forge),
+		Maintenance: raw.Maintenance,
+		TLS: TLS{
+			Type: raw.TLS.Type, Email: raw.TLS.Email, Directory: raw.TLS.Directory,
+			DNSProvider: raw.TLS.DNS.Provider, DNSOptions: raw.TLS.DNS.Options, Certificates: raw.TLS.Certificates,
+		},
+	}
+	if d.broken {
+		return s
+	}
+	if zone := f.Zone(d.name); len(zone) > 253-64 {
+		r.add(d.at(), "the zone %s has %d characters; only %d are left for it in a host name", cut(zone), len(zone), 253-64)
+	}
+	l := &load{}
+	r.perServer[d.name] = l
+	for _, group := range []struct {
+		name  string
+		addrs []string
+	}{{"listen", raw.Listen}, {"http", raw.HTTP}, {"ssh", raw.SSH}} {
+		for i, addr := range group.addrs {
+			r.listen(l, d.in(group.name, i), addr, "tcp", "the edge")
+		}
+	}
+	for i, a := range raw.PublicAddresses {
+		addr, err := netip.ParseAddr(a)
+		if err != nil {
+			r.add(d.in("public_addresses", i), "found %q, want an IP address, as in \"203.0.113.7\" or \"2001:db8::7\"", a)
+		}
+		s.PublicAddrs = append(s.PublicAddrs, addr)
+	}
+	for i, subnet := range raw.Network.Subnets {
+		s.Subnets = append(s.Subnets, r.prefix(d.in("network", "subnets", i), subnet))
+	}
+	if raw.TLS.Type == "files" && len(raw.TLS.Certificates) == 0 {
+		r.add(d.in("tls", "certificates"), "is empty; want one certificate at least")
+	}
+	if raw.Incus.Socket != "" && raw.Incus.Remote != "" {
+		r.add(d.in("incus", "remote"), "stands beside socket; want one of the two")
+	}
+	s.Tokens = r.tokens(d)
+	if doc := raw.Status.Permissions; doc != nil {
+		p := r.document(&declared[rawPermissions]{spot: d.in("status", "permissions"), raw: *doc}, nil, scope{page: true, programs: r.fleetPrograms})
+		s.StatusPage = p.doc
+		r.judge(p)
+	}
+	return s
+}
+
+func (r *resolver) tokens(d *declared[rawServer]) map[string]Token {
+	out := map[string]Token{}
+	for _, name := range slices.Sorted(maps.Keys(d.raw.Tokens)) {
+		raw, at := d.raw.Tokens[name], d.in("tokens", name)
+		r.oneValue(at, raw.Value, raw.ValueSHA256)
+		if len(raw.Allow) == 0 {
+			r.add(at.in("allow"), "is empty; want a list of \"read\", \"plan\" and \"push\"")
+		}
+		out[name] = Token{raw.Value, raw.ValueSHA256, raw.Allow, raw.Realm, r.time(at.in("expires_at"), raw.ExpiresAt)}
+	}
+	return out
+}
+
+// listen takes a port of a server's host, unless something else has it.
+func (r *resolver) listen(l *load, at spot, addr, protocol, what string) {
+	i := strings.LastIndexByte(addr, ':')
+	host := strings.Trim(addr[:i], "[]")
+	port, err := strconv.ParseUint(addr[i+1:], 10, 16)
+	if err != nil || port == 0 {
+		r.add(at, "found %q, want a port from 1 to 65535 after the colon", addr)
+		return
+	}
+	if l == nil {
+		return
+	}
+	mine := listen{protocol, host, uint16(port), fmt.Sprintf("%s at %s", what, at.pos)}
+	for _, other := range l.listens {
+		if other.protocol == protocol && other.port == mine.port && (other.host == host || other.host == "" || host == "") {
+			r.add(at, "%s port %d is taken by %s; choose another", protocol, port, other.what)
+			return
+		}
+	}
+	l.listens = append(l.listens, mine)
+}
+
+// capacity holds what the fleet asks of each server to the server's limits.
+func (r *resolver) capacity(f *Fleet) {
+	for _, name := range slices.Sorted(maps.Keys(f.Servers)) {
+		l, s, d := r.perServer[name], f.Servers[name], r.servers[name]
+		if l == nil {
+			continue
+		}
+		if s.MaxContainers > 0 && l.containers > s.MaxContainers {
+			r.add(d.in("limits", "containers"), "the fleet has %d containers on this server and allows it %d", l.containers, s.MaxContainers)
+		}
+		if s.MaxMemory > 0 && l.memory > s.MaxMemory {
+			r.add(d.in("limits", "memory"), "the memory limits of the containers on this server add up to %s, more than %s", bytesText(l.memory), d.raw.Limits.Memory)
+		}
+	}
+}

@@ -1,0 +1,61 @@
+package schema
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+)
+
+// spot is a part of a file together with its path, so that whatever is found
+// wrong with it later can be said at the right line.
+type spot struct {
+	pos  Pos
+	path string
+	v    *value // nil when the author left it out
+}
+
+// in is the part at names, which are fields (string) or list items (int).
+// Where a part was left out the position stays at what surrounds it.
+func (s spot) in(names ...any) spot {
+	for _, name := range names {
+		switch name := name.(type) {
+		case string:
+			f, ok := s.v.field(name)
+			s = spot{s.pos, join(s.path, name), f.Value}
+			if ok {
+				s.pos = f.Value.Pos
+			}
+		case int:
+			s.path = fmt.Sprintf("%s[%d]", s.path, name)
+			if s.v == nil || s.v.Kind != isList || name >= len(s.v.Items) {
+				s.v = nil
+				continue
+			}
+			s.v = s.v.Items[name]
+			s.pos = s.v.Pos
+		}
+	}
+	return s
+}
+
+// label is in(name), placed at the name instead of the value.
+func (s spot) label(name string) spot {
+	at := s.in(name)
+	if f, ok := s.v.field(name); ok {
+		at.pos = f.Pos
+	}
+	return at
+}
+
+var plainName = regexp.MustCompile(`^[A-Za-z$][A-Za-z0-9_$]*$`)
+
+// join adds a field to a path, quoted where CUE would quote it.
+func join(path, name string) string {
+	if !plainName.MatchString(name) {
+		name = strconv.Quote(name)
+	}
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}
