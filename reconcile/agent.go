@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -219,6 +220,9 @@ func (a *Agent) accept(ctx context.Context, r *Report) (rejected, err error) {
 	fleet, err := a.load(ctx, newest)
 	if err == nil {
 		a.fleet = fleet
+		for _, w := range slices.Concat(fleet.Warnings, NotApplied(fleet)) {
+			a.Log.Warn(w.Warning(), "commit", newest.Commit)
+		}
 		if a.Accepted != nil {
 			if err := a.Accepted.Save(newest.Commit); err != nil {
 				a.Log.Error("the accepted commit cannot be remembered", "err", err)

@@ -48,7 +48,8 @@ func Routes(f *schema.Fleet, server string, seen runtime.Actual) edge.Config {
 			if p.ID != "" {
 				t.ProjectID = p.ID
 			}
-			if w.State == string(runtime.Running) && id != "" {
+			// A container that is closed is to the edge as one that does not run.
+			if w.State == string(runtime.Running) && w.ProxyOpen && id != "" {
 				t.Addr = seen.Addr[id]
 			}
 			if t.ID == "" || t.ProjectID == "" { // not made yet

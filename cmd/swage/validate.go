@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
+	"swage/reconcile"
 	"swage/schema"
 )
 
@@ -27,7 +29,7 @@ most likely a mistake. Exit code 0: it is right; 1: it is not.`,
 			if err != nil {
 				return err
 			}
-			for _, w := range f.Warnings {
+			for _, w := range slices.Concat(f.Warnings, reconcile.NotApplied(f)) {
 				fmt.Fprintln(cmd.ErrOrStderr(), w.Warning())
 			}
 			var containers, aliases int

@@ -1,0 +1,51 @@
+package reconcile
+
+import (
+	"maps"
+	"slices"
+
+	"swage/schema"
+)
+
+// NotApplied lists what a fleet asks for and this version only checks, so that
+// nobody relies on it. It shrinks until it is gone.
+func NotApplied(f *schema.Fleet) schema.Problems {
+	var out schema.Problems
+	say := func(asked bool, pos schema.Pos, path string) {
+		if asked {
+			out = append(out, schema.Problem{Pos: pos, Path: path, Message: "is checked, and not applied by this version of swage"})
+		}
+	}
+	for _, p := range f.Projects {
+		say(p.Protected, p.Pos, "project.protected")
+		say(len(p.Prespawn) > 0, p.Pos, "project.prespawn")
+		for _, c := range p.Containers {
+			at := func(asked bool, field string) { say(asked, c.Pos, "containers."+c.Name+"."+field) }
+			at(c.State == "paused", "state")
+			at(c.PublicKey != "", "ssh_public_key")
+			at(len(c.AuthorizedKeys) > 0, "ssh_authorized_keys")
+			at(!c.Autostart, "autostart")
+			at(c.CPU != 0 || c.Memory != 0 || c.Disk != 0, "resources")
+			at(len(c.Firewall) > 0, "firewall")
+			at(len(c.Publish) > 0, "publish")
+			at(c.Snapshots.Schedule != "", "snapshots")
+			at(c.CopyFrom != nil, "copy_from")
+			at(len(c.DependsOn) > 0, "depends_on")
+			at(c.Health != nil, "health")
+			at(c.Protected, "protected")
+			at(c.Adopt != "", "adopt")
+			if c.Permissions != nil {
+				for _, name := range slices.Sorted(maps.Keys(c.Permissions.Groups)) {
+					at(c.Permissions.Groups[name].Ranges == nil, "permissions.groups."+name)
+				}
+			}
+		}
+		for _, a := range p.Aliases {
+			at := func(asked bool, field string) { say(asked, a.Pos, "aliases."+a.Name+"."+field) }
+			at(a.Program != "http", "program")
+			at(len(a.Paths) > 0, "paths")
+			at(len(a.Domains) > 0, "domains")
+		}
+	}
+	return out
+}
