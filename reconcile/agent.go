@@ -23,6 +23,8 @@ type Agent struct {
 	Source Source
 	// Open connects the runtime. It is called again when the scope changes.
 	Open func(runtime.Scope) (runtime.Runtime, error)
+	// Keys read the secrets of environments.
+	Keys schema.Keys
 	// Publish is given every new table with where it is served. Nil where
 	// there is no edge.
 	Publish func(Edge)
@@ -43,8 +45,9 @@ type Agent struct {
 	fleet *schema.Fleet   // accepted
 	seen  *runtime.Actual // newest knowledge; nil before the first Observe
 
-	// state is what was observed last, for other goroutines.
-	state atomic.Pointer[runtime.State]
+	// For other goroutines: what was observed last, and the accepted fleet.
+	state   atomic.Pointer[runtime.State]
+	current atomic.Pointer[schema.Fleet]
 
 	wake   chan struct{} // capacity one
 	again  bool          // a hint came during a pass and was not for a commit
@@ -160,6 +163,9 @@ func (a *Agent) Plan(ctx context.Context) (Plan, error) {
 	return plan, errors.Join(rejected, err)
 }
 
+// Fleet is the accepted fleet, nil before there is one. Any goroutine may ask.
+func (a *Agent) Fleet() *schema.Fleet { return a.current.Load() }
+
 // ErrNotObserved is the error of PlanFor before the first pass.
 var ErrNotObserved = errors.New("the agent has not seen yet what runs here")
 
@@ -220,6 +226,7 @@ func (a *Agent) accept(ctx context.Context, r *Report) (rejected, err error) {
 	fleet, err := a.load(ctx, newest)
 	if err == nil {
 		a.fleet = fleet
+		a.current.Store(fleet)
 		for _, w := range slices.Concat(fleet.Warnings, NotApplied(fleet)) {
 			a.Log.Warn(w.Warning(), "commit", newest.Commit)
 		}
@@ -241,6 +248,7 @@ func (a *Agent) accept(ctx context.Context, r *Report) (rejected, err error) {
 	rejected = fmt.Errorf("commit %s is rejected:\n%w", newest.Commit, err)
 	if a.fleet == nil && a.Accepted != nil {
 		a.fleet = a.recall(ctx)
+		a.current.Store(a.fleet)
 	}
 	if a.fleet == nil {
 		return nil, rejected
@@ -277,6 +285,7 @@ func (a *Agent) load(ctx context.Context, s Snapshot) (*schema.Fleet, error) {
 	if _, err := edge.Compile(Routes(f, a.Server, runtime.Actual{})); err != nil {
 		return nil, err
 	}
+	f = revealed(f, a.Keys)
 	f.Commit = s.Commit
 	return f, nil
 }

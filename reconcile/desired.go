@@ -84,6 +84,7 @@ func DeleteLimits(f *schema.Fleet, server string) Limits {
 // Between is the plan from one fleet to another for one server, as if the
 // first were what runs: what a commit would do, with no server at hand.
 func Between(before, after *schema.Fleet, server string) Plan {
+	before, after = opaque(before), opaque(after)
 	have := Desired(before, server)
 	for i, c := range have.Containers {
 		if c.ID == "" { // some ID was drawn; only the server knows which

@@ -16,7 +16,7 @@ import (
 // withdrawn before the container stops. What the fleet does not declare has
 // no route at all.
 func Routes(f *schema.Fleet, server string, seen runtime.Actual) edge.Config {
-	c := edge.Config{Zone: f.Zone(server), Version: f.Commit}
+	c := edge.Config{Zone: f.Zone(server), Version: f.Commit, API: len(f.Servers[server].Tokens) > 0}
 	projectID := map[string]runtime.ID{}
 	for _, p := range seen.Projects {
 		projectID[p.Name] = p.ID

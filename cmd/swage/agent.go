@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -49,6 +50,9 @@ does) are used for HTTPS instead of those the server's file names.`,
 
 // serve joins the loop, the edge and the API; the first that fails ends all.
 func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener) error {
+	if node.Source.Path == "" || node.Source.Folder != "" {
+		return errors.New("source: this version follows a repository at a path of this machine, from its root")
+	}
 	if err := os.MkdirAll(node.StateDir, 0o700); err != nil {
 		return fmt.Errorf("state_dir: %w", err)
 	}
@@ -64,23 +68,15 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	if err != nil {
 		return err
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	front := &front{
-		ctx: ctx, group: g, log: log, ca: ca,
-		proxy: edge.NewProxy(edge.Options{Logger: log}), open: map[string]context.CancelFunc{},
+	keys, err := nodeKeys(node)
+	if err != nil {
+		return err
 	}
-	port := ""
-	for _, l := range inherited {
-		front.serve(ctx, l)
-		_, port, _ = net.SplitHostPort(l.Addr().String())
-	}
-	front.inherited = len(inherited) > 0
 	agent := &reconcile.Agent{
 		Server:   node.Server,
 		Source:   git.Local{Path: node.Source.Path, Branch: node.Source.Branch},
 		Open:     func(s runtime.Scope) (runtime.Runtime, error) { return open(node.Incus.Socket, s) },
-		Publish:  front.publish,
-		Port:     port,
+		Keys:     keys,
 		Accepted: memory(filepath.Join(node.StateDir, "accepted")),
 		Log:      log,
 		OnStep: func(s reconcile.StepReport) {
@@ -91,6 +87,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 			log.Info("step", "step", s.Step, "ms", s.Millis)
 		},
 	}
+	known := tokens{server: node.Server, keys: keys, fleet: agent.Fleet, log: log}
 	answers := api.API{
 		Report: agent.Report,
 		Plan: func(ctx context.Context, tree fs.FS) (reconcile.Proposal, error) {
@@ -99,6 +96,18 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 			out.Add(node.Server, plan)
 			return out, err
 		},
+		Tokens: known.list,
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	front := &front{
+		ctx: ctx, group: g, log: log, ca: ca, open: map[string]context.CancelFunc{},
+		proxy: edge.NewProxy(edge.Options{Logger: log, API: answers.Remote()}),
+	}
+	agent.Publish = front.publish
+	for _, l := range inherited {
+		front.inherited = true
+		front.serve(ctx, l)
+		_, agent.Port, _ = net.SplitHostPort(l.Addr().String())
 	}
 	g.Go(func() error { return agent.Run(ctx) })
 	g.Go(func() error { return api.Serve(ctx, node.Socket, answers.Local(), log) })

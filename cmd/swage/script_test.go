@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -49,18 +50,22 @@ func openFile(socket string, scope runtime.Scope) (runtime.Runtime, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	return saved{f.Open(scope), f, file}, nil
+	return &saved{Runtime: f.Open(scope), engine: f, file: file}, nil
 }
 
-// saved writes the engine to its file after every step.
+// saved writes the engine to its file after every step. Steps run side by side
+// and the file must be that of the last.
 type saved struct {
 	runtime.Runtime
 	engine *runtime.Fake
 	file   string
+	mu     sync.Mutex
 }
 
-func (s saved) Do(ctx context.Context, step runtime.Step) (runtime.Done, error) {
+func (s *saved) Do(ctx context.Context, step runtime.Step) (runtime.Done, error) {
 	d, err := s.Runtime.Do(ctx, step)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	b, saveErr := json.Marshal(s.engine)
 	return d, errors.Join(err, saveErr, os.WriteFile(s.file, b, 0o600))
 }
