@@ -2,16 +2,22 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 
+	"filippo.io/age"
+	"filippo.io/age/armor"
 	"github.com/vishvananda/netns"
 
 	"swage/runtime/incus"
@@ -260,5 +266,72 @@ func TestSystemImages(t *testing.T) {
 			}
 			return status == 200 && json.Unmarshal([]byte(body), &echo) == nil && strings.HasPrefix(echo.Hostname, alias)
 		})
+	}
+}
+
+// TestSecretsAndTokens: an environment value that only the node can read, and
+// a plan from elsewhere by a token that allows nothing else.
+func TestSecretsAndTokens(t *testing.T) {
+	s := newSite(t)
+	identity, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sealed strings.Builder
+	armored := armor.NewWriter(&sealed)
+	w, err := age.Encrypt(armored, identity.Recipient())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = io.WriteString(w, "very secret")
+	if err = errors.Join(err, w.Close(), armored.Close(), os.WriteFile(s.path("age"), []byte(identity.String()+"\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	node, err := os.ReadFile(s.path("agent.cue"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.path("agent.cue"), append(node, "age_identities: \""+s.path("age")+"\"\n"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.write("servers/lab.cue", fmt.Sprintf("incus: project_prefix: %q\ntokens: ci: {value_sha256: \"%x\", allow: [\"plan\"]}\n", s.scope.Prefix, sha256.Sum256([]byte("let me plan"))))
+	s.write("projects/web/app.cue", "containers: app: environment_vars: PASSWORD: age: \"\"\"\n\t"+strings.ReplaceAll(strings.TrimSpace(sealed.String()), "\n", "\n\t")+"\n\t\"\"\"\naliases: app: container: \"app\"\n")
+	commit := s.push()
+	s.start()
+	s.settled(commit)
+	s.eventually("the container has the secret", func() bool { _, body := s.get("app"); return strings.Contains(body, `"PASSWORD":"very secret"`) })
+
+	plan := func(token string, args ...string) (string, error) {
+		bin, err := programs()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(filepath.Join(bin, "swage"), append([]string{
+			"plan", "--node", s.url("api"), "--ca", s.path("state/ca.crt"), s.path("work"),
+		}, args...)...)
+		cmd.Env = append(os.Environ(), "SWAGE_TOKEN="+token)
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	if out, err := plan("let me plan"); err != nil || out != "no changes\n" {
+		t.Errorf("the same files: %v\n%s", err, out)
+	}
+	s.write("projects/web/more.cue", "containers: more: id: \"890abcdef12345678901cdef\"\n")
+	if out, err := plan("let me plan"); err != nil || !strings.Contains(out, "+ create container web/more (tiny/1, running) (live)") {
+		t.Errorf("one more file: %v\n%s", err, out)
+	}
+	if out, err := plan("let me in"); err == nil || !strings.Contains(out, "a token that allows plan is needed") {
+		t.Errorf("a wrong token: %v\n%s", err, out)
+	}
+	if status, _ := s.get("api"); status != 404 {
+		t.Errorf("the root of the API answers %d", status)
+	}
+	for _, place := range []string{"agent.log", "sock"} {
+		if b, _ := os.ReadFile(s.path(place)); strings.Contains(string(b), "very secret") || strings.Contains(string(b), "let me plan") {
+			t.Errorf("a secret stands in %s", place)
+		}
+	}
+	if r, err := json.Marshal(s.status()); err != nil || strings.Contains(string(r), "very secret") {
+		t.Errorf("a secret stands in the status: %s %v", r, err)
 	}
 }

@@ -75,6 +75,7 @@ func (n Node) Plan(ctx context.Context, tree fs.FS) (reconcile.Proposal, error) 
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = &tls.Config{RootCAs: roots}
 	transport.DisableKeepAlives = true
+	transport.DialContext = dialLocalhost
 	client := http.Client{
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token is for this node only
@@ -97,4 +98,15 @@ func (n Node) Plan(ctx context.Context, tree fs.FS) (reconcile.Proposal, error) 
 	}
 	var out reconcile.Proposal
 	return out, json.Unmarshal(text, &out)
+}
+
+// dialLocalhost takes names below localhost for this machine (RFC 6761,
+// section 6.3), which not every resolver does.
+func dialLocalhost(ctx context.Context, network, addr string) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err == nil && strings.HasSuffix(host, ".localhost") {
+		addr = net.JoinHostPort("localhost", port)
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, network, addr)
 }
