@@ -21,11 +21,12 @@ import (
 )
 
 // target is what plan and apply work on.
-type target struct{ server, socket string }
+type target struct{ server, socket, identities string }
 
 func (t *target) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&t.server, "server", "", "server of the fleet that this machine is (default: the only one)")
 	cmd.Flags().StringVar(&t.socket, "incus-socket", defaultIncusSocket(), "unix socket of the Incus daemon")
+	cmd.Flags().StringVar(&t.identities, "age-identities", "", "file with the age keys that secrets are encrypted to")
 }
 
 func defaultIncusSocket() string {
@@ -55,8 +56,13 @@ func (t *target) agent(ctx context.Context, args []string, open opener) (*reconc
 		}
 		t.server = known[0]
 	}
+	keys, err := nodeKeys(schema.Node{AgeIdentities: t.identities})
+	if err != nil {
+		return nil, err
+	}
 	return &reconcile.Agent{
 		Server: t.server,
+		Keys:   keys,
 		Source: reconcile.Local{Tree: tree},
 		Open:   func(s runtime.Scope) (runtime.Runtime, error) { return open(t.socket, s) },
 		Log:    slog.New(slog.DiscardHandler),
