@@ -308,6 +308,8 @@ func evaluationMessage(text string, err error) string {
 		}
 		slices.Sort(places)
 		return "has different values that cannot both be true; they come from " + strings.Join(places, ", ")
+	case text == "field not allowed":
+		return "is not allowed by the definition that this is joined with; put ... into that struct of the definition to leave it open"
 	case strings.HasPrefix(text, "structural cycle"), strings.HasPrefix(text, "cycle error"):
 		return "refers to itself without end"
 	}
