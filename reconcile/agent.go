@@ -42,6 +42,7 @@ type Agent struct {
 	scope runtime.Scope
 	watch func() // ends the watch of rt
 
+	files schema.Loader   // remembers what did not change between commits
 	fleet *schema.Fleet   // accepted
 	seen  *runtime.Actual // newest knowledge; nil before the first Observe
 
@@ -275,7 +276,7 @@ func (a *Agent) recall(ctx context.Context) *schema.Fleet {
 }
 
 func (a *Agent) load(ctx context.Context, s Snapshot) (*schema.Fleet, error) {
-	f, err := schema.Load(ctx, s.Tree)
+	f, err := a.files.Load(ctx, s.Tree)
 	if err != nil {
 		return nil, err
 	}

@@ -185,7 +185,15 @@ func (c *checker) wrongType(at spot, s *shape, want string) bool {
 	}
 	switch t := at.v.get("type"); {
 	case len(types) == 0:
-		c.add(at, "found a struct with none of its fields, want %s", want)
+		var names []string
+		for _, o := range s.options {
+			for _, m := range o.fields {
+				if m.required {
+					names = append(names, m.name)
+				}
+			}
+		}
+		c.add(at, "wants exactly one of %s", strings.Join(names, ", "))
 	case t == nil:
 		c.add(at.in("type"), "is missing; want %s", quoted(types))
 	default:
@@ -254,6 +262,26 @@ func complete(v *value, s *shape) any {
 
 // hint adds what is likely meant, for slips that are made often.
 func hint(v *value, s *shape) string {
+	if s.kind == isList && v.scalar() {
+		return "; put it into [ ]"
+	}
+	if s.accepts == nil || !v.scalar() {
+		return ""
+	}
+	if v.Kind == isText {
+		bare := &value{Kind: isBool, Text: v.Text}
+		if text, whole, ok := decimal(v.Text); ok {
+			bare.Text, bare.Kind = text, isFloat
+			if whole {
+				bare.Kind = isInt
+			}
+		}
+		if (bare.Kind != isBool || v.Text == "true" || v.Text == "false") && s.accepts(bare) {
+			return "; take the quotes away"
+		}
+	} else if v.Kind != isNull && v.Kind != isBytes && s.accepts(&value{Kind: isText, Text: v.Text}) {
+		return "; put it in quotes"
+	}
 	if s.name == "#Image" && v.Kind == isText {
 		if image, ok := likelyImage(v.Text); ok {
 			return fmt.Sprintf("; write %q", image)
@@ -291,6 +319,12 @@ func cut(text string) string {
 func kindOf(v *value) string {
 	switch v.Kind {
 	case isText:
+		switch {
+		case v.Text == "":
+			return "an empty text"
+		case strings.Contains(v.Text, "\n"):
+			return "a text of several lines"
+		}
 		return "a text"
 	case isInt, isFloat:
 		return "a number"

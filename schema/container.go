@@ -155,9 +155,12 @@ func (r *resolver) health(c *Container, d declared[rawContainer]) *Health {
 		Interval: duration(raw.Interval), Timeout: duration(raw.Timeout), Deadline: duration(raw.Deadline),
 	}
 	h.Program, h.Port, h.Index = r.target(at, c, raw.Program, raw.Port, raw.Index)
-	for name, d := range map[string]time.Duration{"interval": h.Interval, "timeout": h.Timeout, "deadline": h.Deadline} {
-		if d <= 0 {
-			r.add(at.in(name), "is no time at all; want a time span with its unit, as in \"2s\"")
+	for _, span := range []struct {
+		name string
+		d    time.Duration
+	}{{"interval", h.Interval}, {"timeout", h.Timeout}, {"deadline", h.Deadline}} {
+		if span.d <= 0 {
+			r.add(at.in(span.name), "is no time at all, or too much; want a time span with its unit, as in \"2s\"")
 		}
 	}
 	if need := h.Interval * time.Duration(h.HealthyAfter-1); h.Deadline > 0 && h.Deadline < need {

@@ -3,6 +3,7 @@ package schema
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -219,6 +220,7 @@ func (e *evaluator) notFound(where, pkg string) string {
 func (e *evaluator) problems(file string, err error) Problems {
 	var out Problems
 	for _, err := range cueerrors.Errors(err) {
+		err = innermost(err)
 		pos := Pos{File: file}
 		for _, p := range cueerrors.Positions(err) {
 			name := p.Filename()
@@ -244,6 +246,18 @@ func (e *evaluator) problems(file string, err error) Problems {
 	return slices.Compact(out.sorted())
 }
 
+// innermost is what made an import fail.
+func innermost(err cueerrors.Error) cueerrors.Error {
+	for {
+		format, _ := err.Msg()
+		var inner cueerrors.Error
+		if format != "import failed" || !errors.As(errors.Unwrap(err), &inner) {
+			return err
+		}
+		err = inner
+	}
+}
+
 func unquoteLabel(name string) (string, error) {
 	if !strings.HasPrefix(name, `"`) {
 		return name, nil
@@ -255,7 +269,7 @@ func unquoteLabel(name string) (string, error) {
 var (
 	notFoundMessage   = regexp.MustCompile(`^reference "(.*)" not found$`)
 	incompleteMessage = regexp.MustCompile(`^incomplete value (.*)$`)
-	importMessage     = regexp.MustCompile(`^import failed: (.*)$`)
+	undefinedMessage  = regexp.MustCompile(`^undefined field: (.*)$`)
 	quotedText        = regexp.MustCompile(`"(\\.|[^"\\])*"`)
 )
 
@@ -263,17 +277,28 @@ var (
 // it well. Texts that are not names are left out: they may be secrets.
 func evaluationMessage(text string, err error) string {
 	if m := notFoundMessage.FindStringSubmatch(text); m != nil {
+		switch strings.ToLower(m[1]) {
+		case "true", "false", "yes", "no", "on", "off":
+			return fmt.Sprintf("found %s, want true or false, in lower case", m[1])
+		case "none", "nil":
+			return fmt.Sprintf("found %s, which is nothing here; take the field away", m[1])
+		}
 		return fmt.Sprintf("there is nothing called %s here; a text needs quotes: %q", m[1], m[1])
 	}
 	if m := incompleteMessage.FindStringSubmatch(text); m != nil {
-		return fmt.Sprintf("has no value, only what it may be (%s)", cut(quotedText.ReplaceAllString(m[1], `"…"`)))
+		if m[1] == "_" {
+			return "has no value: what it refers to has none, or refers back to it"
+		}
+		return fmt.Sprintf("has no value yet, only what it may be (%s); write the value itself", cut(quotedText.ReplaceAllString(m[1], `"…"`)))
 	}
-	if m := importMessage.FindStringSubmatch(text); m != nil {
-		return m[1]
+	if m := undefinedMessage.FindStringSubmatch(text); m != nil {
+		return fmt.Sprintf("there is no %s in what this refers to", m[1])
 	}
 	switch {
-	case strings.HasPrefix(text, "cannot import"), strings.HasPrefix(text, "packages import"), strings.HasPrefix(text, "imported and not used"):
+	case strings.HasPrefix(text, "cannot import"), strings.HasPrefix(text, "packages import"):
 		return text
+	case strings.HasPrefix(text, "imported and not used"):
+		return text + "; take the import away"
 	case strings.HasPrefix(text, "conflicting values"):
 		var places []string
 		for _, p := range cueerrors.Positions(err) {
@@ -282,7 +307,9 @@ func evaluationMessage(text string, err error) string {
 			}
 		}
 		slices.Sort(places)
-		return "has different values that cannot both be true; they come from " + strings.Join(places, " and ")
+		return "has different values that cannot both be true; they come from " + strings.Join(places, ", ")
+	case text == "field not allowed":
+		return "is not allowed by the definition that this is joined with; put ... into that struct of the definition to leave it open"
 	case strings.HasPrefix(text, "structural cycle"), strings.HasPrefix(text, "cycle error"):
 		return "refers to itself without end"
 	}

@@ -1,8 +1,6 @@
 package schema
 
 import (
-	"fmt"
-	"regexp"
 	"strconv"
 )
 
@@ -26,7 +24,7 @@ func (s spot) in(names ...any) spot {
 				s.pos = f.Value.Pos
 			}
 		case int:
-			s.path = fmt.Sprintf("%s[%d]", s.path, name)
+			s.path += "[" + strconv.Itoa(name) + "]"
 			if s.v == nil || s.v.Kind != isList || name >= len(s.v.Items) {
 				s.v = nil
 				continue
@@ -47,11 +45,20 @@ func (s spot) label(name string) spot {
 	return at
 }
 
-var plainName = regexp.MustCompile(`^[A-Za-z$][A-Za-z0-9_$]*$`)
+// plainName reports whether CUE takes a name without quotes.
+func plainName(name string) bool {
+	for i, c := range []byte(name) {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '$'
+		if !letter && (i == 0 || c != '_' && (c < '0' || c > '9')) {
+			return false
+		}
+	}
+	return name != ""
+}
 
 // join adds a field to a path, quoted where CUE would quote it.
 func join(path, name string) string {
-	if !plainName.MatchString(name) {
+	if !plainName(name) {
 		name = strconv.Quote(name)
 	}
 	if path == "" {

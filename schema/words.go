@@ -3,23 +3,23 @@ package schema
 import (
 	"fmt"
 	"net/netip"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 )
 
-var durationPart = regexp.MustCompile(`([0-9.]+)(ms|s|m|h|d)`)
-
 // duration reads what #Duration let pass: Go's notation, and days.
 func duration(s string) time.Duration {
-	var sum time.Duration
-	units := map[string]time.Duration{"ms": time.Millisecond, "s": time.Second, "m": time.Minute, "h": time.Hour, "d": 24 * time.Hour}
-	for _, part := range durationPart.FindAllStringSubmatch(s, -1) {
-		n, _ := strconv.ParseFloat(part[1], 64)
-		sum += time.Duration(min(n, 1e6) * float64(units[part[2]]))
+	var days time.Duration
+	if d, rest, ok := strings.Cut(s, "d"); ok {
+		n, _ := strconv.ParseFloat(d, 64)
+		days, s = time.Duration(min(n, 1e5)*float64(24*time.Hour)), rest
 	}
-	return sum
+	if s == "" {
+		return days
+	}
+	d, _ := time.ParseDuration(s) // too long a span is none at all
+	return days + d
 }
 
 var sizeUnits = map[string]int64{

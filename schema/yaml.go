@@ -33,10 +33,13 @@ func readYAML(name string, src []byte) (*value, Problems) {
 		return nil, y.problems
 	}
 	v := y.node("", doc.Content[0], 1)
+	if len(y.problems) > 0 {
+		return nil, y.problems
+	}
 	if v.Kind == isNull {
 		v = &value{Kind: isStruct, Pos: Pos{name, 1, 1}}
 	}
-	return v, y.problems
+	return v, nil
 }
 
 type yamlReader struct {
@@ -69,6 +72,9 @@ func (y *yamlReader) syntax(err error) {
 	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
 		pos.Line, _ = strconv.Atoi(m[1])
 		pos.Column, text = 1, m[2]
+	}
+	if text == "did not find expected key" {
+		text = "in the block that begins here, some line is not indented like the others"
 	}
 	y.problem(pos, "", "this is not YAML: %s", text)
 }

@@ -26,6 +26,7 @@ var rooms = []struct{ room, imports, why string }{
 	{"swage/cmd/lab", "swage/reconcile swage/reconcile/api", "asks the agent how far it is"},
 	{"swage/cmd/swage", "swage/edge swage/edge/certs swage/reconcile swage/reconcile/api swage/reconcile/git swage/runtime swage/runtime/incus swage/schema", "wires all"},
 	{"swage/cmd/tiny", "", "a guest, not a part"},
+	{"swage/examples/large", "", "writes an example that is too large to keep"},
 }
 
 // keepers are the only rooms that know a library, so that it can be replaced

@@ -70,6 +70,7 @@ type entry struct {
 	name string
 	size int64
 	mode fs.FileMode
+	hash string // of the content; empty when the entry is no plain file
 	// sized reads the size of a file that was only listed.
 	sized func() (int64, error)
 }
@@ -81,6 +82,9 @@ func (e entry) Type() fs.FileMode  { return e.mode.Type() }
 func (e entry) ModTime() time.Time { return time.Time{} }
 func (e entry) IsDir() bool        { return e.mode.IsDir() }
 func (e entry) Sys() any           { return nil }
+
+// Hash lets a reader that has seen this content pass it over.
+func (e entry) Hash() string { return e.hash }
 
 func (e entry) Info() (fs.FileInfo, error) {
 	if e.sized == nil {
@@ -119,6 +123,7 @@ func (d *dir) ReadDir(n int) ([]fs.DirEntry, error) {
 		listed := entry{name: e.Name, mode: mode(e.Mode)}
 		if listed.mode.IsRegular() {
 			name := e.Name
+			listed.hash = e.Hash.String()
 			listed.sized = func() (int64, error) { return d.tree.Size(name) }
 		}
 		out = append(out, listed)
