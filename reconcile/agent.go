@@ -23,6 +23,9 @@ type Agent struct {
 	Source Source
 	// Open connects the runtime. It is called again when the scope changes.
 	Open func(runtime.Scope) (runtime.Runtime, error)
+	// Loader reads the commits, within its limits, and remembers the files of
+	// the last one.
+	Loader schema.Loader
 	// Keys read the secrets of environments.
 	Keys schema.Keys
 	// Publish is given every new table with where it is served. Nil where
@@ -177,7 +180,7 @@ func (a *Agent) PlanFor(ctx context.Context, tree fs.FS) (Plan, error) {
 	if state == nil {
 		return Plan{}, ErrNotObserved
 	}
-	f, err := a.load(ctx, Snapshot{Tree: tree})
+	f, err := a.load(ctx, &schema.Loader{Limits: a.Loader.Limits}, Snapshot{Tree: tree})
 	if err != nil {
 		return Plan{}, err
 	}
@@ -224,7 +227,7 @@ func (a *Agent) accept(ctx context.Context, r *Report) (rejected, err error) {
 	if a.fleet != nil && a.fleet.Commit == newest.Commit && newest.Commit != "local" {
 		return nil, nil
 	}
-	fleet, err := a.load(ctx, newest)
+	fleet, err := a.load(ctx, &a.Loader, newest)
 	if err == nil {
 		a.fleet = fleet
 		a.current.Store(fleet)
@@ -266,7 +269,7 @@ func (a *Agent) recall(ctx context.Context) *schema.Fleet {
 	var fleet *schema.Fleet
 	snapshot, err := a.Source.At(ctx, commit)
 	if err == nil {
-		fleet, err = a.load(ctx, snapshot)
+		fleet, err = a.load(ctx, &a.Loader, snapshot)
 	}
 	if err != nil {
 		a.Log.Error("the last accepted commit cannot be read", "commit", commit, "err", err)
