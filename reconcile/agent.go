@@ -45,7 +45,6 @@ type Agent struct {
 	scope runtime.Scope
 	watch func() // ends the watch of rt
 
-	files schema.Loader   // remembers what did not change between commits
 	fleet *schema.Fleet   // accepted
 	seen  *runtime.Actual // newest knowledge; nil before the first Observe
 
@@ -278,8 +277,8 @@ func (a *Agent) recall(ctx context.Context) *schema.Fleet {
 	return fleet
 }
 
-func (a *Agent) load(ctx context.Context, s Snapshot) (*schema.Fleet, error) {
-	f, err := a.files.Load(ctx, s.Tree)
+func (a *Agent) load(ctx context.Context, loader *schema.Loader, s Snapshot) (*schema.Fleet, error) {
+	f, err := loader.Load(ctx, s.Tree)
 	if err != nil {
 		return nil, err
 	}
