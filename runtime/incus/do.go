@@ -49,7 +49,11 @@ func (r *Runtime) do(ctx context.Context, s runtime.Step) (runtime.Done, error) 
 }
 
 func (r *Runtime) createProject(ctx context.Context, p runtime.Project) (runtime.Done, error) {
-	c, name := r.in(ctx, ""), r.projectName(p.Name)
+	c := r.in(ctx, "")
+	name, err := r.project(ctx, p.Name)
+	if err != nil {
+		return runtime.Done{}, err
+	}
 	have, _, err := c.GetProject(name)
 	if err == nil {
 		if !r.marked(have.Config) {
@@ -64,7 +68,7 @@ func (r *Runtime) createProject(ctx context.Context, p runtime.Project) (runtime
 	if p.ID == "" {
 		p.ID = runtime.NewID()
 	}
-	return runtime.Done{Project: p}, c.CreateProject(api.ProjectsPost{
+	err = c.CreateProject(api.ProjectsPost{
 		Name: name,
 		ProjectPut: api.ProjectPut{Config: map[string]string{
 			// The images, pool and bridge of the default project serve all.
@@ -74,10 +78,21 @@ func (r *Runtime) createProject(ctx context.Context, p runtime.Project) (runtime
 			keyProject: p.Name, keyID: string(p.ID),
 		}},
 	})
+	if err != nil {
+		return runtime.Done{}, err
+	}
+	r.mu.Lock()
+	r.projects[p.Name] = name
+	r.mu.Unlock()
+	return runtime.Done{Project: p}, nil
 }
 
 func (r *Runtime) deleteProject(ctx context.Context, p runtime.Project) error {
-	c, name := r.in(ctx, ""), r.projectName(p.Name)
+	c := r.in(ctx, "")
+	name, err := r.project(ctx, p.Name)
+	if err != nil {
+		return err
+	}
 	have, _, err := c.GetProject(name)
 	switch {
 	case notFound(err):
@@ -87,7 +102,13 @@ func (r *Runtime) deleteProject(ctx context.Context, p runtime.Project) error {
 	case !r.marked(have.Config):
 		return unmarked("project", name)
 	}
-	return c.DeleteProject(name)
+	if err := c.DeleteProject(name); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	delete(r.projects, p.Name)
+	r.mu.Unlock()
+	return nil
 }
 
 func (r *Runtime) create(ctx context.Context, w runtime.Container) (runtime.Done, error) {
@@ -117,7 +138,11 @@ func (r *Runtime) create(ctx context.Context, w runtime.Container) (runtime.Done
 	for k, v := range w.Env {
 		config[envPrefix+k] = v
 	}
-	at := place{r.projectName(w.Project), instanceName(w), addr}
+	project, err := r.project(ctx, w.Project)
+	if err != nil {
+		return runtime.Done{}, err
+	}
+	at := place{project, instanceName(w), addr}
 	c := r.in(ctx, at.project)
 	op, err := c.CreateInstance(api.InstancesPost{
 		Name: at.name, Type: api.InstanceTypeContainer, Source: source,
@@ -221,8 +246,13 @@ func (r *Runtime) move(ctx context.Context, s runtime.MoveContainer) (runtime.Do
 	if err := r.stop(ctx, &at); err != nil { // Incus moves nothing that runs
 		return runtime.Done{}, err
 	}
-	to := place{r.projectName(s.To.Project), instanceName(s.To), at.addr}
-	if at.project != to.project {
+	project, err := r.project(ctx, s.To.Project)
+	if err != nil {
+		return runtime.Done{}, err
+	}
+	to := at
+	if at.project != project { // else a move that was cut short
+		to = place{project, instanceName(s.To), at.addr}
 		c := r.in(ctx, at.project)
 		op, err := c.MigrateInstance(at.name, api.InstancePost{Name: to.name, Migration: true, Project: to.project})
 		if err := finish(c, op, err); err != nil {
