@@ -132,7 +132,7 @@ func (r *Runtime) create(ctx context.Context, w runtime.Container) (runtime.Done
 	device, rawLXC := r.device(subnet, addr)
 	config := map[string]string{
 		keyFleet: string(r.scope.Fleet), keyServer: r.scope.Server,
-		keyImage: w.Image, "raw.lxc": rawLXC,
+		keyImage: w.Image, keyMaking: "true", "raw.lxc": rawLXC,
 	}
 	describe(config, w)
 	for k, v := range w.Env {
@@ -142,11 +142,10 @@ func (r *Runtime) create(ctx context.Context, w runtime.Container) (runtime.Done
 	if err != nil {
 		return runtime.Done{}, err
 	}
-	at := place{project, instanceName(w), addr}
+	at := place{project, instanceName(w), addr, false}
 	c := r.in(ctx, at.project)
 	op, err := c.CreateInstance(api.InstancesPost{
 		Name: at.name, Type: api.InstanceTypeContainer, Source: source,
-		Start: w.Status == runtime.Running,
 		InstancePut: api.InstancePut{
 			Config:   config,
 			Profiles: []string{}, // nothing that others may change
@@ -157,17 +156,45 @@ func (r *Runtime) create(ctx context.Context, w runtime.Container) (runtime.Done
 		},
 	})
 	if err := finish(c, op, err); err != nil {
-		if again, _ := r.readdress(ctx, &at, err); !again {
-			return runtime.Done{}, err
-		}
-		return r.resume(ctx, at, w)
+		return runtime.Done{}, err
+	}
+	if err := r.patch(ctx, at, map[string]any{"config": map[string]string{keyMaking: ""}}); err != nil {
+		return runtime.Done{}, err
 	}
 	r.remember(w.ID, at)
-	return done(w, at), nil
+	return r.resume(ctx, at, w)
 }
 
-// resume brings what an interrupted create left to the asked status. Its
-// other fields are compared again by the next plan.
+// remake deletes what Incus was making when it was interrupted, and makes it
+// again. It may lack its disk, or half of it, and Incus itself cannot tell.
+// Nothing ever ran in it, so nothing is lost.
+func (r *Runtime) remake(ctx context.Context, at *place) error {
+	if !at.partial {
+		return nil
+	}
+	in, _, err := r.in(ctx, at.project).GetInstance(at.name)
+	if err != nil {
+		return err
+	}
+	if in.StatusCode != api.Stopped { // somebody started it, so it is whole
+		at.partial = false
+		return r.patch(ctx, *at, map[string]any{"config": map[string]string{keyMaking: ""}})
+	}
+	c := container(in)
+	if err := r.delete(ctx, c); err != nil {
+		return err
+	}
+	c.Status = runtime.Stopped
+	if _, err := r.create(ctx, c); err != nil {
+		return err
+	}
+	*at, err = r.find(ctx, c.ID)
+	return err
+}
+
+// resume brings a container that was made, perhaps by a step that was cut
+// short, to the asked status. Its other fields are compared again by the next
+// plan.
 func (r *Runtime) resume(ctx context.Context, at place, w runtime.Container) (runtime.Done, error) {
 	step := r.stop
 	if w.Status == runtime.Running {
@@ -252,7 +279,7 @@ func (r *Runtime) move(ctx context.Context, s runtime.MoveContainer) (runtime.Do
 	}
 	to := at
 	if at.project != project { // else a move that was cut short
-		to = place{project, instanceName(s.To), at.addr}
+		to = place{project, instanceName(s.To), at.addr, false}
 		c := r.in(ctx, at.project)
 		op, err := c.MigrateInstance(at.name, api.InstancePost{Name: to.name, Migration: true, Project: to.project})
 		if err := finish(c, op, err); err != nil {
@@ -287,6 +314,9 @@ func (r *Runtime) onExisting(ctx context.Context, c runtime.Container, status ru
 
 // start may change the address of at.
 func (r *Runtime) start(ctx context.Context, at *place) error {
+	if err := r.remake(ctx, at); err != nil {
+		return err
+	}
 	c := r.in(ctx, at.project)
 	state, _, err := c.GetInstanceState(at.name)
 	if err != nil {
@@ -315,6 +345,9 @@ func (r *Runtime) start(ctx context.Context, at *place) error {
 // stop asks first and then forces. A frozen container cannot answer and is
 // forced at once.
 func (r *Runtime) stop(ctx context.Context, at *place) error {
+	if err := r.remake(ctx, at); err != nil {
+		return err
+	}
 	c := r.in(ctx, at.project)
 	state, _, err := c.GetInstanceState(at.name)
 	if err != nil || state.StatusCode == api.Stopped {
@@ -371,7 +404,7 @@ func (r *Runtime) find(ctx context.Context, id runtime.ID) (place, error) {
 	if ok {
 		in, _, err := r.in(ctx, at.project).GetInstance(at.name)
 		if err == nil && r.marked(in.Config) && in.Config[keyID] == string(id) {
-			return at, nil
+			return located(in), nil
 		}
 		if err != nil && !notFound(err) {
 			return place{}, err

@@ -30,6 +30,9 @@ const (
 	keyName    = "user.swage.name"
 	keyImage   = "user.swage.image"
 	keyCommit  = "user.swage.commit"
+	// keyMaking stands on an instance until Incus says that it is whole, and
+	// nothing is started before.
+	keyMaking = "user.swage.making"
 
 	envPrefix = "environment."
 )
@@ -56,6 +59,7 @@ type Runtime struct {
 type place struct {
 	project, name string
 	addr          netip.Addr
+	partial       bool // it was not seen whole
 }
 
 // Open connects to the daemon at a unix socket. It does not ask it anything

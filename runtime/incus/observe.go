@@ -144,7 +144,9 @@ func container(in *api.Instance) runtime.Container {
 	case api.Running:
 		h.Status = runtime.Running
 	case api.Stopped:
-		h.Status = runtime.Stopped
+		if in.Config[keyMaking] == "" {
+			h.Status = runtime.Stopped
+		}
 	}
 	for k, v := range in.Config {
 		if name, ok := strings.CutPrefix(k, envPrefix); ok {
@@ -159,7 +161,7 @@ func container(in *api.Instance) runtime.Container {
 
 func located(in *api.Instance) place {
 	addr, _ := netip.ParseAddr(in.Devices[nic]["ipv4.address"])
-	return place{in.Project, in.Name, addr}
+	return place{in.Project, in.Name, addr, in.Config[keyMaking] != ""}
 }
 
 // settle waits for what an earlier process, or a step that was given up, may
