@@ -25,7 +25,7 @@ type resolver struct {
 
 	fleetPrograms *programs
 	uses          map[string]map[string]Pos // kind → what must be unique → its first place
-	perServer     map[string]*load
+	perServer     map[string]*demand
 }
 
 // parts are what the files of one project declare.
@@ -45,7 +45,7 @@ func newResolver(shapes map[string]*shape) *resolver {
 		projects:  map[string]*parts{},
 		declared:  map[string]Pos{},
 		uses:      map[string]map[string]Pos{},
-		perServer: map[string]*load{},
+		perServer: map[string]*demand{},
 	}
 }
 

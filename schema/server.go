@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// load is what the containers of one server add up to.
-type load struct {
+// demand is what the containers of one server add up to.
+type demand struct {
 	containers int
 	memory     int64
 	listens    []listen
@@ -48,7 +48,7 @@ func (r *resolver) server(f *Fleet, d *declared[rawServer]) Server {
 	if zone := f.Zone(d.name); len(zone) > 253-64 {
 		r.add(d.at(), "the zone %s has %d characters; only %d are left for it in a host name", cut(zone), len(zone), 253-64)
 	}
-	l := &load{}
+	l := &demand{}
 	r.perServer[d.name] = l
 	for _, group := range []struct {
 		name  string
@@ -97,7 +97,7 @@ func (r *resolver) tokens(d *declared[rawServer]) map[string]Token {
 }
 
 // listen takes a port of a server's host, unless something else has it.
-func (r *resolver) listen(l *load, at spot, addr, protocol, what string) {
+func (r *resolver) listen(l *demand, at spot, addr, protocol, what string) {
 	i := strings.LastIndexByte(addr, ':')
 	host := strings.Trim(addr[:i], "[]")
 	port, err := strconv.ParseUint(addr[i+1:], 10, 16)

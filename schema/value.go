@@ -59,8 +59,10 @@ func (v *value) get(name string) *value {
 // plain is v as encoding/json would decode it, without positions.
 func (v *value) plain() any {
 	switch v.Kind {
-	case isText, isBytes:
+	case isText:
 		return v.Text
+	case isBytes:
+		return []byte(v.Text)
 	case isBool:
 		return v.Text == "true"
 	case isInt, isFloat:
