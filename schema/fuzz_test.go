@@ -28,7 +28,7 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, src []byte) {
 		tree := fstest.MapFS{}
-		for _, f := range txtar.Parse(src).Files {
+		for _, f := range archive(src) {
 			name := strings.TrimPrefix(filepath.ToSlash(filepath.Clean("/"+f.Name)), "/")
 			name = strings.TrimPrefix(name, "fleet/") // of a story
 			tree[name] = &fstest.MapFile{Data: f.Data}
@@ -60,4 +60,14 @@ func FuzzLoad(f *testing.F) {
 			t.Errorf("a second time: %v", err)
 		}
 	})
+}
+
+// archive reads a txtar; some texts that are none make its parser panic.
+func archive(src []byte) (files []txtar.File) {
+	defer func() {
+		if recover() != nil {
+			files = nil
+		}
+	}()
+	return txtar.Parse(src).Files
 }

@@ -13,15 +13,11 @@ import (
 type demand struct {
 	containers int
 	memory     int64
-	listens    []listen
+	listens    map[string][]listen // by protocol and port
 }
 
 // listen is a taken port of a host.
-type listen struct {
-	protocol, host string
-	port           uint16
-	what           string
-}
+type listen struct{ host, what string }
 
 func (r *resolver) server(f *Fleet, d *declared[rawServer]) Server {
 	raw := d.raw
@@ -48,7 +44,7 @@ func (r *resolver) server(f *Fleet, d *declared[rawServer]) Server {
 	if zone := f.Zone(d.name); len(zone) > 253-64 {
 		r.add(d.at(), "the zone %s has %d characters; only %d are left for it in a host name", cut(zone), len(zone), 253-64)
 	}
-	l := &demand{}
+	l := &demand{listens: map[string][]listen{}}
 	r.perServer[d.name] = l
 	for _, group := range []struct {
 		name  string
@@ -108,14 +104,15 @@ func (r *resolver) listen(l *demand, at spot, addr, protocol, what string) {
 	if l == nil {
 		return
 	}
-	mine := listen{protocol, host, uint16(port), fmt.Sprintf("%s at %s", what, at.pos)}
-	for _, other := range l.listens {
-		if other.protocol == protocol && other.port == mine.port && (other.host == host || other.host == "" || host == "") {
+	mine := listen{host, fmt.Sprintf("%s at %s", what, at.pos)}
+	key := fmt.Sprint(protocol, port)
+	for _, other := range l.listens[key] {
+		if other.host == host || other.host == "" || host == "" {
 			r.add(at, "%s port %d is taken by %s; choose another", protocol, port, other.what)
 			return
 		}
 	}
-	l.listens = append(l.listens, mine)
+	l.listens[key] = append(l.listens[key], mine)
 }
 
 // capacity holds what the fleet asks of each server to the server's limits.
