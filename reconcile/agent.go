@@ -23,6 +23,9 @@ type Agent struct {
 	Source Source
 	// Open connects the runtime. It is called again when the scope changes.
 	Open func(runtime.Scope) (runtime.Runtime, error)
+	// Loader reads the commits, within its limits, and remembers the files of
+	// the last one.
+	Loader schema.Loader
 	// Keys read the secrets of environments.
 	Keys schema.Keys
 	// Publish is given every new table with where it is served. Nil where
@@ -42,7 +45,6 @@ type Agent struct {
 	scope runtime.Scope
 	watch func() // ends the watch of rt
 
-	files schema.Loader   // remembers what did not change between commits
 	fleet *schema.Fleet   // accepted
 	seen  *runtime.Actual // newest knowledge; nil before the first Observe
 
@@ -177,7 +179,7 @@ func (a *Agent) PlanFor(ctx context.Context, tree fs.FS) (Plan, error) {
 	if state == nil {
 		return Plan{}, ErrNotObserved
 	}
-	f, err := a.load(ctx, Snapshot{Tree: tree})
+	f, err := a.load(ctx, &schema.Loader{Limits: a.Loader.Limits}, Snapshot{Tree: tree})
 	if err != nil {
 		return Plan{}, err
 	}
@@ -224,7 +226,7 @@ func (a *Agent) accept(ctx context.Context, r *Report) (rejected, err error) {
 	if a.fleet != nil && a.fleet.Commit == newest.Commit && newest.Commit != "local" {
 		return nil, nil
 	}
-	fleet, err := a.load(ctx, newest)
+	fleet, err := a.load(ctx, &a.Loader, newest)
 	if err == nil {
 		a.fleet = fleet
 		a.current.Store(fleet)
@@ -266,7 +268,7 @@ func (a *Agent) recall(ctx context.Context) *schema.Fleet {
 	var fleet *schema.Fleet
 	snapshot, err := a.Source.At(ctx, commit)
 	if err == nil {
-		fleet, err = a.load(ctx, snapshot)
+		fleet, err = a.load(ctx, &a.Loader, snapshot)
 	}
 	if err != nil {
 		a.Log.Error("the last accepted commit cannot be read", "commit", commit, "err", err)
@@ -275,8 +277,8 @@ func (a *Agent) recall(ctx context.Context) *schema.Fleet {
 	return fleet
 }
 
-func (a *Agent) load(ctx context.Context, s Snapshot) (*schema.Fleet, error) {
-	f, err := a.files.Load(ctx, s.Tree)
+func (a *Agent) load(ctx context.Context, loader *schema.Loader, s Snapshot) (*schema.Fleet, error) {
+	f, err := loader.Load(ctx, s.Tree)
 	if err != nil {
 		return nil, err
 	}

@@ -91,7 +91,9 @@ stands in SWAGE_TOKEN or in --token-file. Nothing is changed. Exit code 0: done;
 			if !slices.Contains([]string{"text", "json", "markdown"}, output) {
 				return fmt.Errorf("--output takes text, json or markdown, not %q", output)
 			}
+			clear := progress(cmd, "reading the fleet…")
 			proposal, err := propose(cmd.Context(), t, args, against, n, open)
+			clear()
 			if err != nil {
 				return problems(err)
 			}
@@ -142,7 +144,8 @@ func between(ctx context.Context, out *reconcile.Proposal, server string, args [
 	if err != nil {
 		return err
 	}
-	after, err := schema.Load(ctx, tree)
+	var loader schema.Loader // the two have most files in common
+	after, err := loader.Load(ctx, tree)
 	if err != nil {
 		return err
 	}
@@ -150,7 +153,7 @@ func between(ctx context.Context, out *reconcile.Proposal, server string, args [
 	if err != nil {
 		return err
 	}
-	before, err := schema.Load(ctx, old.Tree)
+	before, err := loader.Load(ctx, old.Tree)
 	if err != nil {
 		return fmt.Errorf("at %s: %w", against, err)
 	}
@@ -182,13 +185,25 @@ func printProposal(cmd *cobra.Command, p reconcile.Proposal, output string) erro
 
 // colourful reports whether out is a terminal whose user did not refuse
 // colour (https://no-color.org).
-func colourful(out io.Writer) bool {
+func colourful(out io.Writer) bool { return os.Getenv("NO_COLOR") == "" && terminal(out) }
+
+func terminal(out io.Writer) bool {
 	f, ok := out.(*os.File)
-	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+	if !ok || os.Getenv("TERM") == "dumb" {
 		return false
 	}
 	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	return err == nil
+}
+
+// progress shows at once that work has begun, where a person looks on.
+func progress(cmd *cobra.Command, what string) (clear func()) {
+	out := cmd.ErrOrStderr()
+	if !terminal(out) {
+		return func() {}
+	}
+	fmt.Fprint(out, what)
+	return func() { fmt.Fprint(out, "\r\x1b[K") }
 }
 
 func printJSON(cmd *cobra.Command, v any) error {

@@ -58,7 +58,7 @@ func snapshot(repo *gogit.Repository, hash plumbing.Hash) (reconcile.Snapshot, e
 	if err != nil {
 		return reconcile.Snapshot{}, fmt.Errorf("read the tree of commit %s: %w", hash, err)
 	}
-	return reconcile.Snapshot{Commit: hash.String(), Tree: tree{root}}, nil
+	return reconcile.Snapshot{Commit: hash.String(), Tree: newTree(root)}, nil
 }
 
 // Watch tells of changes to the branch, through the folders that Git renames

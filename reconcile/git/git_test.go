@@ -2,6 +2,7 @@ package git
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -67,6 +69,35 @@ func TestTreeIsAFileSystem(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := fstest.TestFS(s.Tree, "swage.cue", "projects/web/app/a.cue"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestATreeServesManyReaders(t *testing.T) {
+	bare, work := fixture(t)
+	for i := range 200 {
+		write(t, work, fmt.Sprintf("projects/p%d/a.cue", i), fmt.Sprint(i))
+	}
+	commit(t, work)
+	s, err := Local{bare, "main"}.Latest(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var g errgroup.Group
+	for i := range 200 {
+		g.Go(func() error {
+			name := fmt.Sprintf("projects/p%d/a.cue", i)
+			if src, err := fs.ReadFile(s.Tree, name); err != nil || string(src) != fmt.Sprint(i) {
+				return fmt.Errorf("%s: %q, %w", name, src, err)
+			}
+			info, err := fs.Stat(s.Tree, name)
+			if err == nil && info.Size() != int64(len(fmt.Sprint(i))) {
+				err = fmt.Errorf("%s has %d bytes", name, info.Size())
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
 		t.Error(err)
 	}
 }

@@ -48,6 +48,6 @@ func Revision(dir, revision string) (reconcile.Snapshot, error) {
 	if err != nil {
 		return reconcile.Snapshot{}, fmt.Errorf("%s at %s: %w", sub, revision, notExist(err))
 	}
-	s.Tree = tree{below}
+	s.Tree = newTree(below)
 	return s, nil
 }

@@ -2,25 +2,38 @@ package git
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"path"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
 )
 
-// tree is a Git tree as a file system. Symbolic links and submodules show as
-// what they are; they are never followed.
-type tree struct{ root *object.Tree }
+// tree is a Git tree as a file system, for any number of goroutines. Symbolic
+// links and submodules show as what they are; they are never followed.
+type tree struct {
+	root *object.Tree
+	mu   *sync.Mutex // held around every use of root: go-git's trees cache as they are read
+}
+
+func newTree(root *object.Tree) tree { return tree{root, new(sync.Mutex)} }
+
+// maxBlob bounds a file that is read; schema.Load has closer limits.
+const maxBlob = 64 << 20
 
 func (t tree) Open(name string) (fs.File, error) {
 	if !fs.ValidPath(name) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if name == "." {
-		return &dir{entry: entry{mode: fs.ModeDir, name: "."}, tree: t.root}, nil
+		return &dir{entry: entry{mode: fs.ModeDir, name: "."}, of: t, tree: t.root}, nil
 	}
 	e, err := t.root.FindEntry(name)
 	if err != nil {
@@ -32,18 +45,21 @@ func (t tree) Open(name string) (fs.File, error) {
 		if err != nil {
 			return nil, &fs.PathError{Op: "open", Path: name, Err: notExist(err)}
 		}
-		return &dir{entry: here, tree: sub}, nil
+		return &dir{entry: here, of: t, tree: sub}, nil
 	}
 	f, err := t.root.File(name)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: notExist(err)}
 	}
 	here.size = f.Size
-	r, err := f.Reader()
+	if f.Size > maxBlob {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("has %d bytes, more than %d", f.Size, maxBlob)}
+	}
+	text, err := f.Contents()
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	return &file{here, r}, nil
+	return &file{here, strings.NewReader(text)}, nil
 }
 
 func notExist(err error) error {
@@ -97,13 +113,16 @@ func (e entry) Info() (fs.FileInfo, error) {
 
 type file struct {
 	entry
-	io.ReadCloser
+	*strings.Reader
 }
 
 func (f *file) Stat() (fs.FileInfo, error) { return f.entry, nil }
+func (f *file) Size() int64                { return f.entry.size }
+func (f *file) Close() error               { return nil }
 
 type dir struct {
 	entry
+	of   tree
 	tree *object.Tree
 	next int
 }
@@ -124,7 +143,11 @@ func (d *dir) ReadDir(n int) ([]fs.DirEntry, error) {
 		if listed.mode.IsRegular() {
 			name := e.Name
 			listed.hash = e.Hash.String()
-			listed.sized = func() (int64, error) { return d.tree.Size(name) }
+			listed.sized = func() (int64, error) {
+				d.of.mu.Lock()
+				defer d.of.mu.Unlock()
+				return d.tree.Size(name)
+			}
 		}
 		out = append(out, listed)
 	}
