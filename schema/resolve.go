@@ -70,7 +70,7 @@ func (r *resolver) add(at spot, format string, args ...any) {
 // suggest is didYouMean, which costs as much as there are names: a repository
 // full of slips gets the first of them explained only.
 func (r *resolver) suggest(name string, known iter.Seq[string]) string {
-	if len(r.problems) > 200 {
+	if len(r.problems) > 50 {
 		return ""
 	}
 	return didYouMean(name, slices.Collect(known))
