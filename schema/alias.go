@@ -77,17 +77,20 @@ func (r *resolver) noContainer(at spot, p *Project, byName map[string]*Container
 	case len(byName) == 0:
 		r.add(at, "project %s has no container at all", p.Name)
 	default:
-		r.add(at, "project %s has no container %q%s", p.Name, name, didYouMean(name, slices.Collect(maps.Keys(byName))))
+		r.add(at, "project %s has no container %q%s", p.Name, name, r.suggest(name, maps.Keys(byName)))
 	}
 }
 
 // domains are unique on each server, and none of ours.
 func (r *resolver) domains(f *Fleet, d declared[rawAlias], servers map[string]string) {
 	for i, domain := range d.raw.Domains {
+		if r.full() {
+			return
+		}
 		at := d.in("domains", i)
-		for _, server := range slices.Sorted(maps.Keys(f.Servers)) {
-			if zone := f.Zone(server); f.Domain != "" && (domain == zone || strings.HasSuffix(domain, "."+zone)) {
-				r.add(at, "lies in the zone %s, whose names are given by the aliases themselves; want a domain of your own", zone)
+		for rest, more := domain, true; more; _, rest, more = strings.Cut(rest, ".") {
+			if _, ok := r.zones[rest]; ok && f.Domain != "" {
+				r.add(at, "lies in the zone %s, whose names are given by the aliases themselves; want a domain of your own", rest)
 			}
 		}
 		if !strings.Contains(domain, ".") {
@@ -102,6 +105,9 @@ func (r *resolver) domains(f *Fleet, d declared[rawAlias], servers map[string]st
 func (r *resolver) aliasPaths(p *Project, byName map[string]*Container, d declared[rawAlias], a *Alias, servers map[string]string) {
 	seen := map[string]bool{}
 	for _, path := range slices.Sorted(maps.Keys(d.raw.Paths)) {
+		if r.full() {
+			return
+		}
 		raw, at := d.raw.Paths[path], d.in("paths", path)
 		key := cmp.Or(strings.TrimRight(path, "/"), "/")
 		if seen[key] {

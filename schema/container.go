@@ -48,7 +48,7 @@ func (r *resolver) container(f *Fleet, p *Project, shared *document, d declared[
 		}
 	}
 	r.keys(d)
-	r.realms(p, d)
+	r.checkRealms(p, d)
 	if raw.Kit {
 		c.Programs = r.containerPrograms(d.in("programs"), raw.Programs).entries
 	} else {
@@ -94,7 +94,7 @@ func (r *resolver) placeOf(f *Fleet, d declared[rawContainer]) string {
 	case name == "":
 		r.add(d.in("server"), "is missing; this fleet has %s", strings.Join(known, ", "))
 	default:
-		r.add(d.in("server"), "there is no server %q%s", name, didYouMean(name, known))
+		r.add(d.in("server"), "there is no server %q%s", name, r.suggest(name, slices.Values(known)))
 	}
 	return name
 }
@@ -116,13 +116,13 @@ func (r *resolver) keys(d declared[rawContainer]) {
 	}
 }
 
-func (r *resolver) realms(p *Project, d declared[rawContainer]) {
+func (r *resolver) checkRealms(p *Project, d declared[rawContainer]) {
 	if len(p.RealmIDs) == 0 {
 		return
 	}
 	for i, id := range d.raw.RealmIDs {
-		if !slices.Contains(p.RealmIDs, id) {
-			r.add(d.in("realm_ids", i), "the project is not in the realm %s; its realm_ids are %s", id, strings.Join(p.RealmIDs, ", "))
+		if !r.realms[id] {
+			r.add(d.in("realm_ids", i), "the project is not in the realm %s; its realm_ids are %s", id, cut(strings.Join(p.RealmIDs, ", ")))
 		}
 	}
 }
@@ -175,11 +175,14 @@ func (r *resolver) dependencies(p *Project, byName map[string]*Container) {
 	for i := range p.Containers {
 		c := &p.Containers[i]
 		for j, name := range c.DependsOn {
+			if r.full() {
+				return
+			}
 			switch at := c.own.in("depends_on", j); {
 			case name == c.Name:
 				r.add(at, "a container cannot wait for itself")
 			case byName[name] == nil && !r.unread:
-				r.add(at, "project %s has no container %q%s", p.Name, name, didYouMean(name, slices.Collect(maps.Keys(byName))))
+				r.add(at, "project %s has no container %q%s", p.Name, name, r.suggest(name, maps.Keys(byName)))
 			default:
 				next[c.Name] = append(next[c.Name], name)
 			}

@@ -92,10 +92,13 @@ func evaluateUnits(ctx context.Context, units []*unit, limits Limits) error {
 			return err
 		}
 		todo[0].problems = Problems{{Pos{File: todo[0].name}, "", why}}
+		if errors.Is(err, errTime) {
+			todo[0].context = "" // the machine may have been busy: try again next time
+		}
 		todo = todo[1:]
 		if deadline.Err() != nil {
 			for _, u := range todo {
-				u.context = "" // unread; another time perhaps
+				u.context = ""
 			}
 			return nil
 		}

@@ -134,3 +134,53 @@ func TestLinks(t *testing.T) {
 		t.Errorf("a link beside the layout: %v", err)
 	}
 }
+
+// TestQuadratic [F9]: much of one thing costs no more than in proportion.
+func TestQuadratic(t *testing.T) {
+	id := func(i int) string { return fmt.Sprintf("%024x", i) }
+	list := func(n int, item func(int) string) string {
+		out := make([]string, n)
+		for i := range out {
+			out[i] = item(i)
+		}
+		return "[" + strings.Join(out, ",") + "]"
+	}
+	ids := list(30000, func(i int) string { return `"` + id(i) + `"` })
+	var containers, groups, cells strings.Builder
+	for i := range 20000 {
+		fmt.Fprintf(&containers, "c%06d: {permissions: inherit: true}\n", i)
+	}
+	for i := range 12000 {
+		fmt.Fprintf(&groups, "g%d: {type: \"ip\", range: \"10.0.0.1\"}\n", i)
+		fmt.Fprintf(&cells, "g%d: http: false\n", i)
+	}
+	for name, tree := range map[string]fstest.MapFS{
+		"realms": {
+			"projects/web/a.cue": {Data: []byte("project: realm_ids: " + ids)},
+			"projects/web/b.cue": {Data: []byte("containers: app: realm_ids: " + ids)},
+		},
+		"ports": {"projects/web/a.cue": {Data: []byte("containers: app: publish: " +
+			list(20000, func(i int) string { return fmt.Sprintf("{listen: \"10.0.%d.%d:%d\", port: 1}", i/250, i%250, 1+i) }))}},
+		"missing containers": {"projects/web/a.cue": {Data: []byte("containers: {" + containers.String() + "app: depends_on: " +
+			list(20000, func(i int) string { return fmt.Sprintf(`"d%06d"`, i) }) + "}")}},
+		"inheritance": {
+			"projects/web/a.cue": {Data: []byte("permissions: groups: {" + groups.String() + "}")},
+			"projects/web/b.cue": {Data: []byte("containers: {" + containers.String() + "}")},
+		},
+		"cells":      {"projects/web/a.cue": {Data: []byte("permissions: {default: \"allow\", groups: {" + groups.String() + "}, permissions: {" + cells.String() + "}}")}},
+		"duplicates": {"projects/web/a.yaml": {Data: []byte(strings.Repeat("a: 1\n", 200000))}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tree["swage.cue"] = &fstest.MapFile{Data: []byte(swageFile)}
+			tree["servers/lab.cue"] = &fstest.MapFile{}
+			start := time.Now()
+			f, err := schema.Load(t.Context(), tree)
+			if err != nil && (f != nil || !schema.IsProblems(err)) {
+				t.Errorf("%.300v", err)
+			}
+			if d := time.Since(start); d > 20*time.Second {
+				t.Errorf("it took %s", d)
+			}
+		})
+	}
+}

@@ -16,6 +16,7 @@ func (r *resolver) judge(d *document) {
 			r.warn(d.at.in("groups").label(group), "no permission names this group, so it has no effect")
 		}
 	}
+	restricted := d.restricted()
 	for _, group := range slices.Sorted(maps.Keys(d.raw.Permissions)) {
 		for _, name := range slices.Sorted(maps.Keys(d.raw.Permissions[group])) {
 			at := d.at.in("permissions", group, name)
@@ -27,12 +28,12 @@ func (r *resolver) judge(d *document) {
 			if !ok {
 				continue // a problem, which was told
 			}
-			r.judgeCell(d, at, group, key, e, cell)
+			r.judgeCell(d, at, group, key, e, cell, restricted[key])
 		}
 	}
 }
 
-func (r *resolver) judgeCell(d *document, at spot, group, program string, e Program, c Cell) {
+func (r *resolver) judgeCell(d *document, at spot, group, program string, e Program, c Cell, restricted bool) {
 	full := slices.Contains(c.Ports, everyPort)
 	for _, p := range c.Ports {
 		if e.Instances > 0 && p != everyPort && int(p.From) > e.Instances {
@@ -42,21 +43,24 @@ func (r *resolver) judgeCell(d *document, at spot, group, program string, e Prog
 	switch {
 	case len(c.Ports) == 0 && !d.doc.DefaultAllow:
 		r.warn(at, "has no effect: what no group allows is denied by default")
-	case full && c.Level == "" && d.doc.DefaultAllow && !d.restricted(program):
+	case full && c.Level == "" && d.doc.DefaultAllow && !restricted:
 		r.warn(at, "has no effect: default is \"allow\", and no group is denied anything of %s", program)
 	case program == "ssh" && !addressOnly(d.doc.Groups[group]):
 		r.warn(at, "can never match: only groups of type \"ip\" apply to ssh")
 	}
 }
 
-// restricted reports whether any group may reach less than all of a program.
-func (d *document) restricted(program string) bool {
+// restricted are the programs of which some group may reach less than all.
+func (d *document) restricted() map[string]bool {
+	out := map[string]bool{}
 	for _, cells := range d.doc.Cells {
-		if c, ok := cells[program]; ok && (c.Level != "" || !slices.Contains(c.Ports, everyPort)) {
-			return true
+		for program, c := range cells {
+			if c.Level != "" || !slices.Contains(c.Ports, everyPort) {
+				out[program] = true
+			}
 		}
 	}
-	return false
+	return out
 }
 
 func addressOnly(g Group) bool {

@@ -16,7 +16,8 @@ import (
 )
 
 // Load reads the fleet repository at tree: whole, or an error. The error of a
-// repository that can be read is Problems, with every problem in it.
+// repository that can be read is Problems, with every problem in it. Files of
+// the tree are read by several goroutines at once.
 func Load(ctx context.Context, tree fs.FS) (*Fleet, error) {
 	return new(Loader).Load(ctx, tree)
 }

@@ -52,6 +52,9 @@ func (r *resolver) containerPermissions(p *Project, shared *document, c *Contain
 	return doc.doc
 }
 
+// maxMerged bounds the copies that inherit makes, in the whole fleet.
+const maxMerged = 1000000
+
 // document reads one document. With a base it is merged into that one: groups
 // by name, cells by group and program, its own winning.
 func (r *resolver) document(d *declared[rawPermissions], base *document, s scope) *document {
@@ -61,6 +64,14 @@ func (r *resolver) document(d *declared[rawPermissions], base *document, s scope
 		Cells:        map[string]map[string]Cell{},
 	}}
 	if base != nil {
+		r.merged += len(base.doc.Groups)
+		for _, cells := range base.doc.Cells {
+			r.merged += len(cells)
+		}
+		if r.merged > maxMerged {
+			r.add(d.in("inherit"), "the documents that containers inherit come to more than %d groups and cells in all; inherit less", maxMerged)
+			return out
+		}
 		maps.Copy(out.doc.Groups, base.doc.Groups)
 		for group, cells := range base.doc.Cells {
 			out.doc.Cells[group] = maps.Clone(cells)
@@ -74,7 +85,7 @@ func (r *resolver) document(d *declared[rawPermissions], base *document, s scope
 	for _, group := range slices.Sorted(maps.Keys(d.raw.Permissions)) {
 		at := d.in("permissions", group)
 		if _, ok := out.doc.Groups[group]; !ok {
-			r.add(d.in("permissions").label(group), "there is no group %q%s", group, didYouMean(group, known))
+			r.add(d.in("permissions").label(group), "there is no group %q%s", group, r.suggest(group, slices.Values(known)))
 			continue
 		}
 		out.used[group] = true
@@ -116,7 +127,7 @@ func (r *resolver) groups(d *document) {
 			other, here := d.raw.Groups[m.name]
 			switch {
 			case !ok:
-				r.add(at, "there is no group %q%s", m.name, didYouMean(m.name, slices.Sorted(maps.Keys(d.doc.Groups))))
+				r.add(at, "there is no group %q%s", m.name, r.suggest(m.name, maps.Keys(d.doc.Groups)))
 			case here && other.Type == "", len(member.All) > 0:
 				r.add(at, "group %q is an all itself; name its groups here", m.name)
 			}
@@ -227,7 +238,7 @@ func (r *resolver) cells(d *document, group string, at spot) {
 		case slices.Contains(notInCatalogue, name):
 			key, ok = name, true
 		case !ok:
-			r.add(label, "there is no program %q%s", name, didYouMean(name, d.scope.programs.known(notInCatalogue...)))
+			r.add(label, "there is no program %q%s", name, r.suggest(name, slices.Values(d.scope.programs.known(notInCatalogue...))))
 			continue
 		}
 		switch {

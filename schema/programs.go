@@ -57,6 +57,9 @@ var builtIn = sync.OnceValues(func() (map[string]rawProgram, error) {
 	return nil, fmt.Errorf("schema: programs.cue has no catalogue")
 })
 
+// maxPrograms bounds the catalogue, of which containers may need copies.
+const maxPrograms = 200
+
 // defaultInstances of a program that does not say how many.
 const defaultInstances = 99
 
@@ -68,6 +71,10 @@ func (r *resolver) catalogue(at spot, changes map[string]rawProgram) *programs {
 	base, err := builtIn()
 	if err != nil {
 		r.add(at, "%v", err)
+	}
+	if len(changes) > maxPrograms {
+		r.add(at, "has %d entries; a fleet has at most %d", len(changes), maxPrograms)
+		changes = nil
 	}
 	p := &programs{entries: make(map[string]Program, len(base)+len(changes)), names: map[string]string{}}
 	for name, raw := range base {
@@ -82,7 +89,7 @@ func (r *resolver) catalogue(at spot, changes map[string]rawProgram) *programs {
 		if old.Port == 0 {
 			old = Program{Instances: defaultInstances, Slug: name}
 			if raw.Port == 0 {
-				r.add(at.in(name, "port"), "is missing; %s is a new program%s", name, didYouMean(name, slices.Collect(maps.Keys(base))))
+				r.add(at.in(name, "port"), "is missing; %s is a new program%s", name, r.suggest(name, maps.Keys(base)))
 				continue
 			}
 		}
@@ -109,7 +116,7 @@ func (r *resolver) containerPrograms(at spot, changes map[string]rawProgram) *pr
 		}
 		key, ok := p.names[name]
 		if !ok {
-			r.add(at.label(name), "there is no program %q%s", name, didYouMean(name, slices.Collect(maps.Keys(r.fleetPrograms.entries))))
+			r.add(at.label(name), "there is no program %q%s", name, r.suggest(name, maps.Keys(r.fleetPrograms.entries)))
 			continue
 		}
 		p.entries[key] = changed(p.entries[key], raw)
@@ -223,7 +230,7 @@ func (r *resolver) target(at spot, c *Container, program string, port uint16, in
 	case program == "ssh":
 		r.add(at.in("program"), "ssh is reached as it is, without an alias or a check; want http, https or a program of the kit")
 	case !ok:
-		r.add(at.in("program"), "there is no program %q%s", program, didYouMean(program, c.programs(r).known("http", "https")))
+		r.add(at.in("program"), "there is no program %q%s", program, r.suggest(program, slices.Values(c.programs(r).known("http", "https"))))
 	case key == "agent" && !c.AI:
 		r.add(at.in("program"), "container %s has ai: false, so there is no agent in it", c.Name)
 	case hasPort:

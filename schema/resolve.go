@@ -2,6 +2,7 @@ package schema
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -25,7 +26,10 @@ type resolver struct {
 
 	fleetPrograms *programs
 	uses          map[string]map[string]Pos // kind → what must be unique → its first place
-	perServer     map[string]*load
+	perServer     map[string]*demand
+	zones         map[string]string // zone → server
+	realms        map[string]bool   // of the project that is resolved now
+	merged        int               // parts of inherited permissions that were copied
 }
 
 // parts are what the files of one project declare.
@@ -45,21 +49,45 @@ func newResolver(shapes map[string]*shape) *resolver {
 		projects:  map[string]*parts{},
 		declared:  map[string]Pos{},
 		uses:      map[string]map[string]Pos{},
-		perServer: map[string]*load{},
+		perServer: map[string]*demand{},
 	}
 }
 
+// maxTold bounds what is said about a whole repository, and with it the work
+// that goes into saying it.
+const maxTold = 10000
+
+// full: enough was found. What follows would only repeat it.
+func (r *resolver) full() bool { return len(r.problems) >= maxTold }
+
 func (r *resolver) add(at spot, format string, args ...any) {
+	if r.full() {
+		return
+	}
 	r.problems = append(r.problems, Problem{at.pos, at.path, fmt.Sprintf(format, args...)})
 }
 
+// suggest is didYouMean, which costs as much as there are names: a repository
+// full of slips gets the first of them explained only.
+func (r *resolver) suggest(name string, known iter.Seq[string]) string {
+	if len(r.problems) > 50 {
+		return ""
+	}
+	return didYouMean(name, slices.Collect(known))
+}
+
 func (r *resolver) warn(at spot, format string, args ...any) {
+	if len(r.warnings) >= maxTold {
+		return
+	}
 	r.warnings = append(r.warnings, Problem{at.pos, at.path, fmt.Sprintf(format, args...)})
 }
 
 // take adds what a file declares.
 func (r *resolver) take(u *unit) {
-	r.problems = append(r.problems, u.problems...)
+	if !r.full() {
+		r.problems = append(r.problems, u.problems...)
+	}
 	if u.v == nil && (len(u.problems) > 0 || !isLib(u.name)) {
 		r.unread = true
 	}
@@ -144,7 +172,14 @@ func (r *resolver) fleet() *Fleet {
 	if len(f.Servers) == 0 && !r.unread {
 		r.add(spot{pos: Pos{File: "servers"}}, "there is no server; declare one in servers/<server>.cue, which may be empty")
 	}
+	r.zones = map[string]string{}
+	for name := range f.Servers {
+		r.zones[f.Zone(name)] = name
+	}
 	for _, name := range slices.Sorted(maps.Keys(r.projects)) {
+		if r.full() {
+			break
+		}
 		f.Projects = append(f.Projects, r.project(f, r.projects[name]))
 	}
 	r.copies(f)
@@ -175,7 +210,14 @@ func (r *resolver) project(f *Fleet, parts *parts) Project {
 		p.Permissions = &Permissions{}
 	}
 	servers := map[string]bool{}
+	r.realms = map[string]bool{}
+	for _, id := range p.RealmIDs {
+		r.realms[id] = true
+	}
 	for _, name := range slices.Sorted(maps.Keys(parts.containers)) {
+		if r.full() {
+			return p
+		}
 		c := r.container(f, &p, shared, parts.containers[name])
 		if _, ok := f.Servers[c.Server]; ok {
 			servers[c.Server] = true
@@ -198,6 +240,9 @@ func (r *resolver) project(f *Fleet, parts *parts) Project {
 	}
 	r.dependencies(&p, byName)
 	for _, name := range slices.Sorted(maps.Keys(parts.aliases)) {
+		if r.full() {
+			return p
+		}
 		p.Aliases = append(p.Aliases, r.alias(f, &p, byName, parts.aliases[name]))
 	}
 	r.judge(shared)

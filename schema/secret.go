@@ -38,6 +38,9 @@ func (s Secret) IsZero() bool { return s.form == noSecret }
 
 const hidden = "(secret)"
 
+// Format never shows the value, whatever the verb.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, hidden) }
+
 // String never shows the value.
 func (s Secret) String() string { return hidden }
 

@@ -9,19 +9,15 @@ import (
 	"strings"
 )
 
-// load is what the containers of one server add up to.
-type load struct {
+// demand is what the containers of one server add up to.
+type demand struct {
 	containers int
 	memory     int64
-	listens    []listen
+	listens    map[string][]listen // by protocol and port
 }
 
 // listen is a taken port of a host.
-type listen struct {
-	protocol, host string
-	port           uint16
-	what           string
-}
+type listen struct{ host, what string }
 
 func (r *resolver) server(f *Fleet, d *declared[rawServer]) Server {
 	raw := d.raw
@@ -48,7 +44,7 @@ func (r *resolver) server(f *Fleet, d *declared[rawServer]) Server {
 	if zone := f.Zone(d.name); len(zone) > 253-64 {
 		r.add(d.at(), "the zone %s has %d characters; only %d are left for it in a host name", cut(zone), len(zone), 253-64)
 	}
-	l := &load{}
+	l := &demand{listens: map[string][]listen{}}
 	r.perServer[d.name] = l
 	for _, group := range []struct {
 		name  string
@@ -97,7 +93,7 @@ func (r *resolver) tokens(d *declared[rawServer]) map[string]Token {
 }
 
 // listen takes a port of a server's host, unless something else has it.
-func (r *resolver) listen(l *load, at spot, addr, protocol, what string) {
+func (r *resolver) listen(l *demand, at spot, addr, protocol, what string) {
 	i := strings.LastIndexByte(addr, ':')
 	host := strings.Trim(addr[:i], "[]")
 	port, err := strconv.ParseUint(addr[i+1:], 10, 16)
@@ -108,14 +104,15 @@ func (r *resolver) listen(l *load, at spot, addr, protocol, what string) {
 	if l == nil {
 		return
 	}
-	mine := listen{protocol, host, uint16(port), fmt.Sprintf("%s at %s", what, at.pos)}
-	for _, other := range l.listens {
-		if other.protocol == protocol && other.port == mine.port && (other.host == host || other.host == "" || host == "") {
+	mine := listen{host, fmt.Sprintf("%s at %s", what, at.pos)}
+	key := fmt.Sprint(protocol, port)
+	for _, other := range l.listens[key] {
+		if other.host == host || other.host == "" || host == "" {
 			r.add(at, "%s port %d is taken by %s; choose another", protocol, port, other.what)
 			return
 		}
 	}
-	l.listens = append(l.listens, mine)
+	l.listens[key] = append(l.listens[key], mine)
 }
 
 // capacity holds what the fleet asks of each server to the server's limits.

@@ -8,13 +8,13 @@ import (
 
 // didYouMean offers the nearest known name, or lists them when none is near.
 func didYouMean(name string, known []string) string {
+	known = slices.Sorted(slices.Values(known)) // the same answer every time
 	if near, ok := nearest(name, known); ok {
 		return fmt.Sprintf("; did you mean %q?", near)
 	}
 	if len(known) == 0 {
 		return ""
 	}
-	slices.Sort(known)
 	if len(known) > 40 {
 		return fmt.Sprintf("; there are %d, from %s to %s", len(known), known[0], known[len(known)-1])
 	}

@@ -73,9 +73,13 @@ func (u *unit) check(shapes map[string]*shape) {
 		return
 	}
 	u.checked = true
+	if len(u.problems) > maxProblems {
+		u.problems = append(u.problems[:maxProblems:maxProblems], Problem{Pos{File: u.name}, "", "has more problems than these; mend them first"})
+	}
 	if u.v == nil {
 		return
 	}
+	u.v.index()
 	c := &checker{shapes: shapes, problems: u.problems}
 	file := spot{Pos{File: u.name}, "", nil}
 	dir, rest, _ := strings.Cut(u.name, "/")

@@ -13,6 +13,25 @@ type value struct {
 	Text   string   `json:"t,omitempty"` // a string; a number or boolean as JSON writes it
 	Fields []field  `json:"f,omitempty"` // of a struct, in the order of the file
 	Items  []*value `json:"i,omitempty"` // of a list
+
+	places map[string]int // of Fields; only where they are many
+}
+
+// index makes looking up fields of large structs cheap. It is called once,
+// before the value is shared.
+func (v *value) index() {
+	for _, item := range v.Items {
+		item.index()
+	}
+	if len(v.Fields) > 16 {
+		v.places = make(map[string]int, len(v.Fields))
+	}
+	for i, f := range v.Fields {
+		if v.places != nil {
+			v.places[f.Name] = i
+		}
+		f.Value.index()
+	}
 }
 
 // field is one entry of a struct.
@@ -42,6 +61,13 @@ func (v *value) field(name string) (field, bool) {
 	if v == nil {
 		return field{}, false
 	}
+	if v.places != nil {
+		i, ok := v.places[name]
+		if !ok {
+			return field{}, false
+		}
+		return v.Fields[i], true
+	}
 	for _, f := range v.Fields {
 		if f.Name == name {
 			return f, true
@@ -59,8 +85,10 @@ func (v *value) get(name string) *value {
 // plain is v as encoding/json would decode it, without positions.
 func (v *value) plain() any {
 	switch v.Kind {
-	case isText, isBytes:
+	case isText:
 		return v.Text
+	case isBytes:
+		return []byte(v.Text)
 	case isBool:
 		return v.Text == "true"
 	case isInt, isFloat:
