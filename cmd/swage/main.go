@@ -58,7 +58,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, open open
 	root.SetErr(stderr)
 	root.AddCommand(
 		initCommand(), newCommand(), validateCommand(), planCommand(open), applyCommand(open), agentCommand(open),
-		secretCommand(), statusCommand(), versionCommand(),
+		schemaCommand(), secretCommand(), statusCommand(), versionCommand(),
 	)
 	err := root.ExecuteContext(ctx)
 	var code exit
