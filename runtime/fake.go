@@ -179,7 +179,15 @@ func (v *fakeView) apply(s Step) (Done, error) {
 	return Done{}, fmt.Errorf("unknown step %T", s)
 }
 
+// project finds our own by name, whatever prefix it was made with, else what
+// has the engine's name for it.
 func (v *fakeView) project(name string) int {
+	own := slices.IndexFunc(v.world.Projects, func(p fakeProject) bool {
+		return p.Mark == v.mark && p.Name == name
+	})
+	if own >= 0 {
+		return own
+	}
 	return slices.IndexFunc(v.world.Projects, func(p fakeProject) bool {
 		return p.Prefix == v.prefix && p.Name == name
 	})

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/fsnotify/fsnotify"
 	gogit "github.com/go-git/go-git/v5"
@@ -61,9 +63,23 @@ func snapshot(repo *gogit.Repository, hash plumbing.Hash) (reconcile.Snapshot, e
 	return reconcile.Snapshot{Commit: hash.String(), Tree: newTree(root)}, nil
 }
 
+// recheck is how often the watched folders are compared with those at the
+// path now.
+var recheck = time.Second
+
 // Watch tells of changes to the branch, through the folders that Git renames
-// its refs into.
+// its refs into. They are watched anew when others take their place: a watch
+// stays with the folder that it was set on, wherever that goes.
 func (l Local) Watch(ctx context.Context, changed chan<- struct{}) error {
+	for {
+		if err := l.follow(ctx, changed); err != nil {
+			return err
+		}
+	}
+}
+
+// follow watches until one of the folders comes, goes or is replaced.
+func (l Local) follow(ctx context.Context, changed chan<- struct{}) error {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
 		return err
@@ -74,32 +90,54 @@ func (l Local) Watch(ctx context.Context, changed chan<- struct{}) error {
 		dir = filepath.Join(dir, ".git")
 	}
 	ref := filepath.Join(dir, "refs", "heads", filepath.FromSlash(l.Branch))
-	// The root for packed-refs; every folder on the way to the ref, since
-	// Git makes and removes those of branch names with a slash.
-	for _, d := range []string{dir, filepath.Join(dir, "refs", "heads"), filepath.Dir(ref)} {
+	packed := filepath.Join(dir, "packed-refs")
+	// Git makes and removes the folders of branch names with a slash.
+	var folders []string
+	for d := filepath.Dir(ref); d != filepath.Dir(dir); d = filepath.Dir(d) {
+		folders = append(folders, d)
+	}
+	now := identify(folders)
+	for i, d := range folders {
+		if now[i] == nil {
+			continue
+		}
 		if err := w.Add(d); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("watch %s: %w", d, err)
 		}
 	}
+	hint(changed) // of what came before the watch
+	tick := time.NewTicker(recheck)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case e, ok := <-w.Events:
-			if !ok {
-				return errors.New("the watcher of " + dir + " closed")
+		case e := <-w.Events:
+			if e.Name == ref || e.Name == packed {
+				hint(changed)
+			} else if slices.Contains(folders, e.Name) && !slices.EqualFunc(now, identify(folders), same) {
+				return nil
 			}
-			if e.Has(fsnotify.Create) && e.Name == filepath.Dir(ref) {
-				w.Add(e.Name) // the ref may be there already: hence the hint below
-			} else if e.Name != ref && e.Name != filepath.Join(dir, "packed-refs") {
-				continue
-			}
-			hint(changed)
 		case <-w.Errors: // an overflow: something was missed
 			hint(changed)
+		case <-tick.C: // a folder above the repository may have been renamed
+			if !slices.EqualFunc(now, identify(folders), same) {
+				return nil
+			}
 		}
 	}
 }
+
+// identify says which folders these are, nil for one that is not there.
+func identify(folders []string) []os.FileInfo {
+	out := make([]os.FileInfo, len(folders))
+	for i, d := range folders {
+		out[i], _ = os.Stat(d) // what cannot be read cannot be watched either
+	}
+	return out
+}
+
+func same(a, b os.FileInfo) bool { return a == nil && b == nil || os.SameFile(a, b) }
 
 func hint(changed chan<- struct{}) {
 	select {

@@ -15,7 +15,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	recheck = 50 * time.Millisecond
+	goleak.VerifyTestMain(m)
+}
 
 func run(t *testing.T, dir string, args ...string) string {
 	t.Helper()
@@ -186,4 +189,71 @@ func TestWatchSeesAPushAndAPackedRef(t *testing.T) {
 	if err := <-ended; err != context.Canceled {
 		t.Error(err)
 	}
+}
+
+// watching runs Watch and returns a function that makes a change and waits
+// until it is hinted at.
+func watching(t *testing.T, src Local) (seen func(what string, change func())) {
+	ctx, cancel := context.WithCancel(t.Context())
+	changed, ended := make(chan struct{}, 1), make(chan error)
+	go func() { ended <- src.Watch(ctx, changed) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != context.Canceled {
+			t.Error(err)
+		}
+	})
+	return func(what string, change func()) {
+		t.Helper()
+		// Hints of what came before may be late.
+		for quiet := false; !quiet; {
+			select {
+			case <-changed:
+			case <-time.After(5 * recheck):
+				quiet = true
+			}
+		}
+		change()
+		select {
+		case <-changed:
+		case <-time.After(10 * time.Second):
+			t.Errorf("%s was not seen", what)
+		}
+	}
+}
+
+func TestWatchOutlivesTheRepository(t *testing.T) {
+	bare, work := fixture(t)
+	away := bare + ".away"
+	push := func() {
+		run(t, work, "commit", "-q", "--allow-empty", "-m", "again")
+		run(t, work, "push", "-q", "origin", "main")
+	}
+	rename := func(from, to string) {
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := watching(t, Local{bare, "main"})
+	seen("a push", push)
+	seen("that the repository is gone", func() { rename(bare, away) })
+	seen("that it is back", func() { run(t, work, "clone", "-q", "--bare", away, bare) })
+	seen("a push to the new one", push)
+	seen("that a folder above it is gone", func() { rename(filepath.Dir(bare), filepath.Dir(bare)+".away") })
+	seen("that it is back", func() { rename(filepath.Dir(bare)+".away", filepath.Dir(bare)) })
+	seen("a push after all", push)
+}
+
+func TestWatchWaitsForTheRepositoryAndDeepBranches(t *testing.T) {
+	bare, work := fixture(t)
+	late := filepath.Join(filepath.Dir(bare), "late.git")
+	seen := watching(t, Local{late, "team/a/live"})
+	seen("the repository", func() { run(t, work, "clone", "-q", "--bare", bare, late) })
+	seen("the first push", func() { run(t, work, "push", "-q", late, "HEAD:team/a/live") })
+	seen("the next", func() {
+		run(t, work, "commit", "-q", "--allow-empty", "-m", "again")
+		run(t, work, "push", "-q", late, "HEAD:team/a/live")
+	})
+	seen("the end of the branch", func() { run(t, work, "push", "-q", late, ":team/a/live") })
+	seen("its return", func() { run(t, work, "push", "-q", late, "HEAD:team/a/live") })
 }

@@ -49,7 +49,11 @@ func (r *Runtime) do(ctx context.Context, s runtime.Step) (runtime.Done, error) 
 }
 
 func (r *Runtime) createProject(ctx context.Context, p runtime.Project) (runtime.Done, error) {
-	c, name := r.in(ctx, ""), r.projectName(p.Name)
+	c := r.in(ctx, "")
+	name, err := r.project(ctx, p.Name)
+	if err != nil {
+		return runtime.Done{}, err
+	}
 	have, _, err := c.GetProject(name)
 	if err == nil {
 		if !r.marked(have.Config) {
@@ -64,7 +68,7 @@ func (r *Runtime) createProject(ctx context.Context, p runtime.Project) (runtime
 	if p.ID == "" {
 		p.ID = runtime.NewID()
 	}
-	return runtime.Done{Project: p}, c.CreateProject(api.ProjectsPost{
+	err = c.CreateProject(api.ProjectsPost{
 		Name: name,
 		ProjectPut: api.ProjectPut{Config: map[string]string{
 			// The images, pool and bridge of the default project serve all.
@@ -74,10 +78,21 @@ func (r *Runtime) createProject(ctx context.Context, p runtime.Project) (runtime
 			keyProject: p.Name, keyID: string(p.ID),
 		}},
 	})
+	if err != nil {
+		return runtime.Done{}, err
+	}
+	r.mu.Lock()
+	r.projects[p.Name] = name
+	r.mu.Unlock()
+	return runtime.Done{Project: p}, nil
 }
 
 func (r *Runtime) deleteProject(ctx context.Context, p runtime.Project) error {
-	c, name := r.in(ctx, ""), r.projectName(p.Name)
+	c := r.in(ctx, "")
+	name, err := r.project(ctx, p.Name)
+	if err != nil {
+		return err
+	}
 	have, _, err := c.GetProject(name)
 	switch {
 	case notFound(err):
@@ -87,7 +102,13 @@ func (r *Runtime) deleteProject(ctx context.Context, p runtime.Project) error {
 	case !r.marked(have.Config):
 		return unmarked("project", name)
 	}
-	return c.DeleteProject(name)
+	if err := c.DeleteProject(name); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	delete(r.projects, p.Name)
+	r.mu.Unlock()
+	return nil
 }
 
 func (r *Runtime) create(ctx context.Context, w runtime.Container) (runtime.Done, error) {
@@ -111,17 +132,20 @@ func (r *Runtime) create(ctx context.Context, w runtime.Container) (runtime.Done
 	device, rawLXC := r.device(subnet, addr)
 	config := map[string]string{
 		keyFleet: string(r.scope.Fleet), keyServer: r.scope.Server,
-		keyImage: w.Image, "raw.lxc": rawLXC,
+		keyImage: w.Image, keyMaking: "true", "raw.lxc": rawLXC,
 	}
 	describe(config, w)
 	for k, v := range w.Env {
 		config[envPrefix+k] = v
 	}
-	at := place{r.projectName(w.Project), instanceName(w), addr}
+	project, err := r.project(ctx, w.Project)
+	if err != nil {
+		return runtime.Done{}, err
+	}
+	at := place{project, instanceName(w), addr, false}
 	c := r.in(ctx, at.project)
 	op, err := c.CreateInstance(api.InstancesPost{
 		Name: at.name, Type: api.InstanceTypeContainer, Source: source,
-		Start: w.Status == runtime.Running,
 		InstancePut: api.InstancePut{
 			Config:   config,
 			Profiles: []string{}, // nothing that others may change
@@ -132,17 +156,45 @@ func (r *Runtime) create(ctx context.Context, w runtime.Container) (runtime.Done
 		},
 	})
 	if err := finish(c, op, err); err != nil {
-		if again, _ := r.readdress(ctx, &at, err); !again {
-			return runtime.Done{}, err
-		}
-		return r.resume(ctx, at, w)
+		return runtime.Done{}, err
+	}
+	if err := r.patch(ctx, at, map[string]any{"config": map[string]string{keyMaking: ""}}); err != nil {
+		return runtime.Done{}, err
 	}
 	r.remember(w.ID, at)
-	return done(w, at), nil
+	return r.resume(ctx, at, w)
 }
 
-// resume brings what an interrupted create left to the asked status. Its
-// other fields are compared again by the next plan.
+// remake deletes what Incus was making when it was interrupted, and makes it
+// again. It may lack its disk, or half of it, and Incus itself cannot tell.
+// Nothing ever ran in it, so nothing is lost.
+func (r *Runtime) remake(ctx context.Context, at *place) error {
+	if !at.partial {
+		return nil
+	}
+	in, _, err := r.in(ctx, at.project).GetInstance(at.name)
+	if err != nil {
+		return err
+	}
+	if in.StatusCode != api.Stopped { // somebody started it, so it is whole
+		at.partial = false
+		return r.patch(ctx, *at, map[string]any{"config": map[string]string{keyMaking: ""}})
+	}
+	c := container(in)
+	if err := r.delete(ctx, c); err != nil {
+		return err
+	}
+	c.Status = runtime.Stopped
+	if _, err := r.create(ctx, c); err != nil {
+		return err
+	}
+	*at, err = r.find(ctx, c.ID)
+	return err
+}
+
+// resume brings a container that was made, perhaps by a step that was cut
+// short, to the asked status. Its other fields are compared again by the next
+// plan.
 func (r *Runtime) resume(ctx context.Context, at place, w runtime.Container) (runtime.Done, error) {
 	step := r.stop
 	if w.Status == runtime.Running {
@@ -221,8 +273,13 @@ func (r *Runtime) move(ctx context.Context, s runtime.MoveContainer) (runtime.Do
 	if err := r.stop(ctx, &at); err != nil { // Incus moves nothing that runs
 		return runtime.Done{}, err
 	}
-	to := place{r.projectName(s.To.Project), instanceName(s.To), at.addr}
-	if at.project != to.project {
+	project, err := r.project(ctx, s.To.Project)
+	if err != nil {
+		return runtime.Done{}, err
+	}
+	to := at
+	if at.project != project { // else a move that was cut short
+		to = place{project, instanceName(s.To), at.addr, false}
 		c := r.in(ctx, at.project)
 		op, err := c.MigrateInstance(at.name, api.InstancePost{Name: to.name, Migration: true, Project: to.project})
 		if err := finish(c, op, err); err != nil {
@@ -257,6 +314,9 @@ func (r *Runtime) onExisting(ctx context.Context, c runtime.Container, status ru
 
 // start may change the address of at.
 func (r *Runtime) start(ctx context.Context, at *place) error {
+	if err := r.remake(ctx, at); err != nil {
+		return err
+	}
 	c := r.in(ctx, at.project)
 	state, _, err := c.GetInstanceState(at.name)
 	if err != nil {
@@ -285,6 +345,9 @@ func (r *Runtime) start(ctx context.Context, at *place) error {
 // stop asks first and then forces. A frozen container cannot answer and is
 // forced at once.
 func (r *Runtime) stop(ctx context.Context, at *place) error {
+	if err := r.remake(ctx, at); err != nil {
+		return err
+	}
 	c := r.in(ctx, at.project)
 	state, _, err := c.GetInstanceState(at.name)
 	if err != nil || state.StatusCode == api.Stopped {
@@ -341,7 +404,7 @@ func (r *Runtime) find(ctx context.Context, id runtime.ID) (place, error) {
 	if ok {
 		in, _, err := r.in(ctx, at.project).GetInstance(at.name)
 		if err == nil && r.marked(in.Config) && in.Config[keyID] == string(id) {
-			return at, nil
+			return located(in), nil
 		}
 		if err != nil && !notFound(err) {
 			return place{}, err

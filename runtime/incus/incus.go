@@ -30,6 +30,9 @@ const (
 	keyName    = "user.swage.name"
 	keyImage   = "user.swage.image"
 	keyCommit  = "user.swage.commit"
+	// keyMaking stands on an instance until Incus says that it is whole, and
+	// nothing is started before.
+	keyMaking = "user.swage.making"
 
 	envPrefix = "environment."
 )
@@ -43,6 +46,9 @@ type Runtime struct {
 	mu sync.Mutex
 	// where the containers are that Observe or a step saw.
 	where map[runtime.ID]place
+	// projects in Incus, by their names in the fleet, that Observe or a step
+	// saw.
+	projects map[string]string
 	// taken addresses of the bridge; nil until it is next asked for them.
 	taken map[netip.Addr]bool
 	// unsettled: an operation that nobody waited for may still be under way.
@@ -53,6 +59,7 @@ type Runtime struct {
 type place struct {
 	project, name string
 	addr          netip.Addr
+	partial       bool // it was not seen whole
 }
 
 // Open connects to the daemon at a unix socket. It does not ask it anything
@@ -66,7 +73,7 @@ func Open(socket string, scope runtime.Scope) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("incus at %s: %w", socket, err)
 	}
-	return &Runtime{client: c.(*incus.ProtocolIncus), scope: scope, where: map[runtime.ID]place{}, unsettled: true}, nil
+	return &Runtime{client: c.(*incus.ProtocolIncus), scope: scope, where: map[runtime.ID]place{}, projects: map[string]string{}, unsettled: true}, nil
 }
 
 // in is a client for one project and one call. UseProject makes a copy;
@@ -134,9 +141,9 @@ func instanceName(c runtime.Container) string {
 	return legal(c.Name, 50) + "-" + string(c.ID[:6])
 }
 
-// projectName is a project's name in Incus. Names that had to be changed get
+// newProjectName is what a project is called in Incus when it is made. Names that had to be changed get
 // a suffix, so that no two projects share one.
-func (r *Runtime) projectName(name string) string {
+func (r *Runtime) newProjectName(name string) string {
 	out := r.scope.Prefix + legal(name, 35)
 	if out != r.scope.Prefix+name {
 		sum := sha256.Sum256([]byte(name))

@@ -88,3 +88,78 @@ func TestAnAddressThatIsTakenIsGivenUp(t *testing.T) {
 		t.Errorf("both have %v", addrs[0])
 	}
 }
+
+// A daemon that is killed while it makes an instance leaves one without a
+// disk, or with half of it, which looks like any other.
+func TestWhatWasNotMadeToItsEndIsMadeAgain(t *testing.T) {
+	scope := runtime.Scope{Fleet: runtime.NewID(), Server: "lab", Bridge: "incusbr0", StoragePool: "default"}
+	scope.Prefix = "t" + string(scope.Fleet[:8]) + "-"
+	rt, err := Open(socket(t), scope)
+	if err != nil {
+		t.Fatal(err)
+	}
+	do := func(ctx context.Context, s runtime.Step) {
+		t.Helper()
+		if _, err := rt.Do(ctx, s); err != nil {
+			t.Error(err)
+		}
+	}
+	project := runtime.Project{Name: "web", ID: runtime.NewID()}
+	do(t.Context(), runtime.CreateProject{Project: project})
+	t.Cleanup(func() { do(context.Background(), runtime.DeleteProject{Project: project}) })
+	for _, want := range []runtime.Status{runtime.Running, runtime.Stopped} {
+		c := runtime.Container{
+			ID: runtime.NewID(), Project: "web", Name: "app", Image: "tiny/1",
+			Env: map[string]string{"A": "1"}, Status: runtime.Stopped,
+		}
+		do(t.Context(), runtime.CreateContainer{New: c})
+		t.Cleanup(func() { do(context.Background(), runtime.DeleteContainer{Target: c}) })
+		uuid := func() string {
+			at, err := rt.find(t.Context(), c.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			in, _, err := rt.in(t.Context(), at.project).GetInstance(at.name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return in.Config["volatile.uuid"]
+		}
+		observed := func() runtime.Container {
+			a, err := rt.Observe(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, o := range a.Containers {
+				if o.ID == c.ID {
+					return o
+				}
+			}
+			t.Fatalf("container %s is gone", c.ID)
+			return c
+		}
+		before := uuid()
+		at, err := rt.find(t.Context(), c.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := rt.patch(t.Context(), at, map[string]any{"config": map[string]string{keyMaking: "true"}}); err != nil {
+			t.Fatal(err)
+		}
+		if got := observed(); got.Status != runtime.Other {
+			t.Errorf("half of a container is seen as %s", got.Status)
+		}
+		if want == runtime.Running {
+			do(t.Context(), runtime.StartContainer{Target: c})
+		} else {
+			do(t.Context(), runtime.StopContainer{Target: c})
+		}
+		c.Status = want
+		if got := observed(); !got.Same(c) {
+			t.Errorf("it became %+v, want %+v", got, c)
+		}
+		if uuid() == before {
+			t.Error("it was not made again")
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
@@ -20,24 +21,17 @@ const settleTime = 30 * time.Second
 // one project is empty, not an error, when that project does not exist.
 func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
 	a := runtime.Actual{Addr: map[runtime.ID]netip.Addr{}}
+	projects, err := r.ownProjects(ctx)
+	if err != nil {
+		return a, err
+	}
+	for _, p := range projects {
+		a.Projects = append(a.Projects, runtime.Project{Name: p.Config[keyProject], ID: runtime.ID(p.Config[keyID])})
+	}
 	if err := r.settle(ctx); err != nil {
 		return a, err
 	}
-	c := r.in(ctx, "")
-	projects, err := c.GetProjects()
-	if err != nil {
-		return a, fmt.Errorf("list projects: %w", err)
-	}
-	for _, p := range projects {
-		if !r.marked(p.Config) {
-			continue
-		}
-		if p.Config[keyProject] == "" || p.Config[keyID] == "" {
-			return a, fmt.Errorf("the Incus project %q has lost %s or %s; put it back, or remove %s to give the project up", p.Name, keyProject, keyID, keyFleet)
-		}
-		a.Projects = append(a.Projects, runtime.Project{Name: p.Config[keyProject], ID: runtime.ID(p.Config[keyID])})
-	}
-	instances, err := c.GetInstancesAllProjectsWithFilter(api.InstanceTypeContainer, []string{
+	instances, err := r.in(ctx, "").GetInstancesAllProjectsWithFilter(api.InstanceTypeContainer, []string{
 		"config." + keyFleet + "=" + string(r.scope.Fleet),
 		"config." + keyServer + "=" + r.scope.Server,
 	})
@@ -70,6 +64,72 @@ func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
 	return a, nil
 }
 
+// ownProjects lists the Incus projects with the mark. They are known by it:
+// their names are those of the day they were made.
+func (r *Runtime) ownProjects(ctx context.Context) ([]api.Project, error) {
+	all, err := r.in(ctx, "").GetProjects()
+	if err != nil {
+		return nil, fmt.Errorf("list projects: %w", err)
+	}
+	var own []api.Project
+	names := map[string]string{}
+	for _, p := range all {
+		if !r.marked(p.Config) {
+			continue
+		}
+		name := p.Config[keyProject]
+		if name == "" || p.Config[keyID] == "" {
+			return nil, fmt.Errorf("the Incus project %q has lost %s or %s; put it back, or remove %s to give the project up", p.Name, keyProject, keyID, keyFleet)
+		}
+		if other, ok := names[name]; ok {
+			return nil, fmt.Errorf("the Incus projects %q and %q carry the same %s; remove %s from one", other, p.Name, keyProject, keyFleet)
+		}
+		names[name] = p.Name
+		own = append(own, p)
+	}
+	r.mu.Lock()
+	r.projects = names
+	r.mu.Unlock()
+	return own, nil
+}
+
+// project is the name in Incus of a project of the fleet: that of the one
+// with its mark, else what a new one would be called.
+func (r *Runtime) project(ctx context.Context, name string) (string, error) {
+	if known, ok := r.knownProject(name); ok {
+		return known, nil
+	}
+	if _, err := r.ownProjects(ctx); err != nil {
+		return "", err
+	}
+	if known, ok := r.knownProject(name); ok {
+		return known, nil
+	}
+	return r.newProjectName(name), nil
+}
+
+func (r *Runtime) knownProject(name string) (string, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known, ok := r.projects[name]
+	return known, ok
+}
+
+// ours reports whether an Incus project is, or may soon be, one of ours.
+func (r *Runtime) ours(project string) bool {
+	if strings.HasPrefix(project, r.scope.Prefix) {
+		return true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, name := range r.projects {
+		if name == project {
+			return true
+		}
+	}
+	return false
+}
+
 // container is an instance in normal form.
 func container(in *api.Instance) runtime.Container {
 	h := runtime.Container{
@@ -84,7 +144,9 @@ func container(in *api.Instance) runtime.Container {
 	case api.Running:
 		h.Status = runtime.Running
 	case api.Stopped:
-		h.Status = runtime.Stopped
+		if in.Config[keyMaking] == "" {
+			h.Status = runtime.Stopped
+		}
 	}
 	for k, v := range in.Config {
 		if name, ok := strings.CutPrefix(k, envPrefix); ok {
@@ -99,7 +161,7 @@ func container(in *api.Instance) runtime.Container {
 
 func located(in *api.Instance) place {
 	addr, _ := netip.ParseAddr(in.Devices[nic]["ipv4.address"])
-	return place{in.Project, in.Name, addr}
+	return place{in.Project, in.Name, addr, in.Config[keyMaking] != ""}
 }
 
 // settle waits for what an earlier process, or a step that was given up, may
@@ -135,12 +197,12 @@ func (r *Runtime) settle(ctx context.Context) error {
 	return nil
 }
 
-// concerns reports whether an operation works on an instance in a project
-// with our prefix.
+// concerns reports whether an operation works on an instance in a project of
+// ours.
 func (r *Runtime) concerns(op api.Operation) bool {
 	for _, urls := range op.Resources {
 		for _, u := range urls {
-			if strings.Contains(u, "/instances/") && strings.Contains(u, "project="+r.scope.Prefix) {
+			if parsed, err := url.Parse(u); err == nil && strings.Contains(u, "/instances/") && r.ours(parsed.Query().Get("project")) {
 				return true
 			}
 		}

@@ -59,7 +59,7 @@ func (r *Runtime) matters(e api.Event) bool {
 		strings.HasPrefix(l.Action, "instance-log-"), l.Action == "instance-console":
 		return false
 	case strings.HasPrefix(l.Action, "instance-"):
-		return strings.HasPrefix(e.Project, r.scope.Prefix)
+		return r.ours(e.Project)
 	}
 	return strings.HasPrefix(l.Action, "project-")
 }

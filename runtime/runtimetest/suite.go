@@ -41,6 +41,7 @@ func Run(t *testing.T, image string, open func(*testing.T, runtime.Scope) runtim
 		{"steps on what is gone are errors", (*suite).gone},
 		{"other scopes are neither seen nor touched", (*suite).foreign},
 		{"a second Runtime sees the same", (*suite).second},
+		{"what was made under another prefix stays in use", (*suite).prefix},
 		{"a cancelled context ends a call", (*suite).cancelled},
 		{"changes are hinted at", (*suite).watch},
 	} {
@@ -362,6 +363,27 @@ func (s *suite) second() {
 	}
 	if d := cmp.Diff(first, a, cmpopts.EquateComparable(first.Addr[c.ID])); d != "" {
 		s.Errorf("the second differs (-first +second):\n%s", d)
+	}
+}
+
+func (s *suite) prefix() {
+	c := s.made("web1", runtime.Running)
+	project := s.observe().Projects[0]
+	scope := s.scope
+	scope.Prefix = "u" + scope.Prefix[1:]
+	s.rt = s.open(s.T, scope) // knows nothing yet
+	if got := s.do(runtime.CreateProject{Project: runtime.Project{Name: "web"}}).Project; got != project {
+		s.Errorf("the project was %v and is %v", project, got)
+	}
+	other := s.container("web2", runtime.Stopped)
+	s.do(runtime.CreateContainer{New: other})
+	s.want(c, other)
+	for _, target := range []runtime.Container{c, other} {
+		s.do(runtime.DeleteContainer{Target: target})
+	}
+	s.do(runtime.DeleteProject{Project: project})
+	if got := s.want().Projects; len(got) != 0 {
+		s.Errorf("after its deletion there is %v", got)
 	}
 }
 
