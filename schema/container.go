@@ -30,7 +30,7 @@ func (r *resolver) container(f *Fleet, p *Project, shared *document, d declared[
 	}
 	if d.broken {
 		// Its name and server still count, so that others can refer to it.
-		c.Kit, c.AI = true, true
+		c.Kit, c.AI, c.broken = true, true, true
 		if v := d.v.get("server"); v != nil && v.Kind == isText {
 			c.Server = v.Text
 		} else if len(f.Servers) == 1 {

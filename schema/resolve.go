@@ -29,6 +29,7 @@ type resolver struct {
 	perServer     map[string]*demand
 	zones         map[string]string // zone → server
 	realms        map[string]bool   // of the project that is resolved now
+	baseBroken    bool              // its permissions have problems of their own
 	merged        int               // parts of inherited permissions that were copied
 }
 
@@ -204,6 +205,7 @@ func (r *resolver) project(f *Fleet, parts *parts) Project {
 		}
 	}
 	shared := r.projectPermissions(parts.permissions)
+	r.baseBroken = parts.permissions != nil && parts.permissions.broken
 	if shared != nil {
 		p.Permissions = shared.doc
 	} else if r.swage != nil && r.swage.raw.DefaultPermissions == "deny" {
