@@ -1,19 +1,28 @@
 package reconcile
 
 import (
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"swage/schema"
 )
 
 // NotApplied lists what a fleet asks for and this version only checks, so that
-// nobody relies on it. It shrinks until it is gone.
+// nobody relies on it: each field once, where it is first asked for. It shrinks
+// until it is gone.
 func NotApplied(f *schema.Fleet) schema.Problems {
 	var out schema.Problems
+	more := map[string]int{} // by field
 	say := func(asked bool, pos schema.Pos, path string) {
-		if asked {
-			out = append(out, schema.Problem{Pos: pos, Path: path, Message: "is checked, and not applied by this version of swage"})
+		if !asked {
+			return
+		}
+		parts := strings.Split(path, ".")
+		field := parts[0] + "." + parts[min(2, len(parts)-1)]
+		if more[field]++; more[field] == 1 {
+			out = append(out, schema.Problem{Pos: pos, Path: path, Message: field})
 		}
 	}
 	for _, p := range f.Projects {
@@ -46,6 +55,13 @@ func NotApplied(f *schema.Fleet) schema.Problems {
 			at(len(a.Paths) > 0, "paths")
 			at(len(a.Domains) > 0, "domains")
 		}
+	}
+	for i := range out {
+		others := ""
+		if n := more[out[i].Message] - 1; n > 0 {
+			others = fmt.Sprintf(", here and in %d other places", n)
+		}
+		out[i].Message = "is checked, and not applied by this version of swage" + others
 	}
 	return out
 }
