@@ -27,7 +27,7 @@ func Desired(f *schema.Fleet, server string) runtime.State {
 			s.Containers = append(s.Containers, runtime.Container{
 				ID: runtime.ID(c.ID), Project: p.Name, Name: c.Name,
 				Image: c.Image, Env: environment(c), Status: runtime.Status(c.State),
-				Commit: f.Commit,
+				Protected: c.Protected || p.Protected, Commit: f.Commit,
 			})
 		}
 		if here {

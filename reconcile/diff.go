@@ -144,6 +144,8 @@ func (d *differ) keepDeleted() {
 	for _, h := range gone {
 		server := cmp.Or(d.limits.Elsewhere[string(h.ID)], d.limits.Elsewhere[h.Ref()])
 		switch {
+		case h.Protected:
+			d.keep(h, "it is protected; declare it with protected: false in a commit of its own first")
 		case server != "":
 			d.keep(h, "its server cannot change to %s; put the server back, or make a new container there and delete this one", server)
 		case anew[h.Ref()]:

@@ -45,6 +45,7 @@ func drawFleet(t *rapid.T) *schema.Fleet {
 			if rapid.IntRange(0, 3).Draw(t, "stopped") == 0 {
 				c.State = "stopped"
 			}
+			c.Protected = rapid.IntRange(0, 9).Draw(t, "protected") == 0
 			if rapid.IntRange(0, 9).Draw(t, "other image") == 0 {
 				c.Image = "tiny/2"
 			}
@@ -96,12 +97,13 @@ func TestPassesConverge(t *testing.T) {
 		}}
 		var mu sync.Mutex
 		var faults []bool // of the next calls, in whatever order they come
-		deleted := map[runtime.ID]bool{}
+		deleted, protected := map[runtime.ID]bool{}, false
 		engine.Fault = func(s runtime.Step, after bool) error {
 			mu.Lock()
 			defer mu.Unlock()
 			if _, ok := s.(runtime.DeleteContainer); ok && after {
 				deleted[s.Container().ID] = true
+				protected = protected || s.Container().Protected
 			}
 			if len(faults) == 0 {
 				return nil
@@ -127,6 +129,9 @@ func TestPassesConverge(t *testing.T) {
 				}
 			}
 			check(t, engine, fleet, r)
+			if protected {
+				t.Error("a protected container was deleted")
+			}
 			if len(deleted) > fleet.MaxDeletes {
 				t.Errorf("%d containers deleted, at most %d allowed", len(deleted), fleet.MaxDeletes)
 			}

@@ -26,7 +26,6 @@ func NotApplied(f *schema.Fleet) schema.Problems {
 		}
 	}
 	for _, p := range f.Projects {
-		say(p.Protected, p.Pos, "project.protected")
 		say(len(p.Prespawn) > 0, p.Pos, "project.prespawn")
 		for _, c := range p.Containers {
 			at := func(asked bool, field string) { say(asked, c.Pos, "containers."+c.Name+"."+field) }
@@ -41,7 +40,6 @@ func NotApplied(f *schema.Fleet) schema.Problems {
 			at(c.CopyFrom != nil, "copy_from")
 			at(len(c.DependsOn) > 0, "depends_on")
 			at(c.Health != nil, "health")
-			at(c.Protected, "protected")
 			at(c.Adopt != "", "adopt")
 			if c.Permissions != nil {
 				for _, name := range slices.Sorted(maps.Keys(c.Permissions.Groups)) {

@@ -157,7 +157,7 @@ func (v *fakeView) apply(s Step) (Done, error) {
 		return v.createContainer(s.New)
 	case UpdateContainer:
 		return v.change(s.From.ID, func(c *fakeContainer) {
-			c.Name, c.Env, c.Commit = s.To.Name, s.To.Env, s.To.Commit
+			c.Name, c.Env, c.Protected, c.Commit = s.To.Name, s.To.Env, s.To.Protected, s.To.Commit
 		})
 	case MoveContainer:
 		if v.project(s.To.Project) < 0 {

@@ -42,6 +42,10 @@ type Container struct {
 	Env     map[string]string // nil and empty are equal
 	Status  Status
 
+	// Protected containers are not deleted. It stands on the object too, so
+	// that a file that is gone does not take the protection along.
+	Protected bool
+
 	// Commit last changed the container. It is carried, never compared:
 	// a commit that leaves a container as it is does not touch it.
 	Commit string
@@ -53,7 +57,7 @@ func (c Container) Ref() string { return c.Project + "/" + c.Name }
 // Same reports whether two containers are equal in all that swage compares.
 func (c Container) Same(d Container) bool {
 	return c.ID == d.ID && c.Project == d.Project && c.Name == d.Name &&
-		c.Image == d.Image && c.Status == d.Status && maps.Equal(c.Env, d.Env)
+		c.Image == d.Image && c.Status == d.Status && c.Protected == d.Protected && maps.Equal(c.Env, d.Env)
 }
 
 // State is what swage owns on one server. The zero State owns nothing.

@@ -109,6 +109,9 @@ func (s UpdateContainer) Changes() []string {
 	if s.From.Name != s.To.Name {
 		out = append(out, "name "+s.From.Name+" → "+s.To.Name)
 	}
+	if s.From.Protected != s.To.Protected {
+		out = append(out, fmt.Sprintf("protected %t", s.To.Protected))
+	}
 	for _, k := range slices.Sorted(maps.Keys(union(s.From.Env, s.To.Env))) {
 		old, had := s.From.Env[k]
 		now, has := s.To.Env[k]

@@ -226,6 +226,10 @@ func (r *Runtime) image(ctx context.Context, name string) (api.InstanceSource, e
 func describe(config map[string]string, c runtime.Container) {
 	config[keyID], config[keyProject], config[keyName] = string(c.ID), c.Project, c.Name
 	config[keyCommit] = c.Commit
+	config[keyProtected] = "" // which is absent
+	if c.Protected {
+		config[keyProtected] = "true"
+	}
 }
 
 func (r *Runtime) update(ctx context.Context, s runtime.UpdateContainer) (runtime.Done, error) {

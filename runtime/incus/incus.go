@@ -30,6 +30,8 @@ const (
 	keyName    = "user.swage.name"
 	keyImage   = "user.swage.image"
 	keyCommit  = "user.swage.commit"
+	// "true" on what is not to be deleted; else absent.
+	keyProtected = "user.swage.protected"
 	// keyMaking stands on an instance until Incus says that it is whole, and
 	// nothing is started before.
 	keyMaking = "user.swage.making"

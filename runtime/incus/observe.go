@@ -138,7 +138,9 @@ func container(in *api.Instance) runtime.Container {
 		Name:    in.Config[keyName],
 		Image:   in.Config[keyImage],
 		Commit:  in.Config[keyCommit],
-		Status:  runtime.Other,
+
+		Protected: in.Config[keyProtected] == "true",
+		Status:    runtime.Other,
 	}
 	switch in.StatusCode {
 	case api.Running:

@@ -34,6 +34,7 @@ func Run(t *testing.T, image string, open func(*testing.T, runtime.Scope) runtim
 		{"stop and start, each twice", (*suite).stopStart},
 		{"the environment changes while running", (*suite).environment},
 		{"the environment changes while stopped", (*suite).environmentStopped},
+		{"protection comes and goes while running", (*suite).protect},
 		{"a rename keeps everything else", (*suite).rename},
 		{"two containers swap names", (*suite).swap},
 		{"a move keeps everything else", (*suite).move},
@@ -252,6 +253,7 @@ func (s *suite) changeEnvironment(status runtime.Status) {
 	c := s.made("web1", status)
 	to := c
 	to.Env, to.Commit = map[string]string{"GREETING": "good day", "NEW": "=,\"' \\"}, "c2"
+	to.Protected = true
 	for range 2 {
 		d := s.do(runtime.UpdateContainer{From: c, To: to})
 		if d.Addr.IsValid() != (status == runtime.Running) {
@@ -263,6 +265,20 @@ func (s *suite) changeEnvironment(status runtime.Status) {
 
 func (s *suite) environment()        { s.changeEnvironment(runtime.Running) }
 func (s *suite) environmentStopped() { s.changeEnvironment(runtime.Stopped) }
+
+func (s *suite) protect() {
+	s.do(runtime.CreateProject{Project: runtime.Project{Name: "web"}})
+	c := s.container("web1", runtime.Running)
+	c.Protected = true
+	s.do(runtime.CreateContainer{New: c})
+	addr := s.want(c).Addr[c.ID]
+	to := c
+	to.Protected = false
+	s.do(runtime.UpdateContainer{From: c, To: to})
+	if got := s.want(to).Addr[c.ID]; got != addr {
+		s.Errorf("the address changed from %v to %v", addr, got)
+	}
+}
 
 func (s *suite) rename() {
 	c := s.made("web1", runtime.Running)
