@@ -41,9 +41,10 @@ type Agent struct {
 	fleet *schema.Fleet   // accepted
 	seen  *runtime.Actual // newest knowledge; nil before the first Observe
 
-	wake   chan struct{} // capacity one
-	again  bool          // a hint came during a pass and was not for a commit
-	report atomic.Pointer[Report]
+	wake     chan struct{}       // capacity one
+	again    bool                // a hint came during a pass and was not for a commit
+	attempts map[string]*attempt // by key; nil outside Run, where nobody loops
+	report   atomic.Pointer[Report]
 }
 
 // Edge is what the edge of a server serves, and where.
@@ -80,7 +81,7 @@ func (a *Agent) Report() *Report {
 
 // Run passes whenever something may have changed, until ctx ends.
 func (a *Agent) Run(ctx context.Context) error {
-	a.wake = make(chan struct{}, 1)
+	a.wake, a.attempts = make(chan struct{}, 1), map[string]*attempt{}
 	go func() {
 		if err := a.Source.Watch(ctx, a.wake); ctx.Err() == nil {
 			a.Log.Error("the source is no longer watched; commits are seen at the next resync", "err", err)
@@ -106,6 +107,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		case err != nil && (r.State == Failed || r.Rejected == nil):
 			wait = retry/2 + rand.N(retry)
 			retry = min(2*retry, lastRetry)
+			if due := a.due(); !due.IsZero() {
+				wait = max(0, time.Until(due))
+			}
 			a.Log.Error("pass failed", "commit", r.Commit, "err", err, "retry_in", wait.Round(time.Millisecond))
 		default:
 			retry = firstRetry

@@ -297,6 +297,59 @@ func TestTheLoopFollowsCommitsAndRetriesWhatFailed(t *testing.T) {
 	})
 }
 
+// A container whose init ends at once, and an update that fails half-way: both
+// cause the hints that wake the agent.
+func TestWhatDoesNotLastIsTriedMoreAndMoreSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode()
+		starts := 0
+		n.engine.Fault = func(s runtime.Step, after bool) error {
+			if s.Container().Name == "crash" && after {
+				starts++
+				if starts > 10_000 {
+					panic("tried without a pause")
+				}
+				view := n.engine.Open(runtime.Scope{Fleet: "5a6b7c8d9e0f1a2b3c4d5e6f", Server: "lab", Prefix: "swage-"})
+				starting := n.engine.Fault
+				n.engine.Fault = nil
+				defer func() { n.engine.Fault = starting }()
+				a, err := view.Observe(t.Context())
+				if err != nil {
+					return err
+				}
+				for _, c := range a.Containers {
+					if c.Name == "crash" {
+						_, err = view.Do(t.Context(), runtime.StopContainer{Target: c})
+					}
+				}
+				return err
+			}
+			return nil
+		}
+		n.source.push(`containers: crash: {}`)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- n.Run(ctx) }()
+		time.Sleep(time.Hour) // of the fake clock
+		synctest.Wait()
+		if starts < 20 || starts > 60 {
+			t.Errorf("%d starts in an hour", starts)
+		}
+		if r := n.Report(); r.State != reconcile.Failed || !strings.Contains(r.Error, "start container web/crash: was done") {
+			t.Errorf("%s: %s", r.State, r.Error)
+		}
+		// What is well is not held up, nor is a new commit.
+		before := starts
+		n.source.push(`containers: {crash: {}, fine: {}}`)
+		synctest.Wait()
+		if starts == before || n.running(t) != "fine" {
+			t.Errorf("the new commit: %d starts more, %s runs", starts-before, n.running(t))
+		}
+		cancel()
+		<-ended
+	})
+}
+
 func TestANewCommitDoesNotWaitForAHungStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode()
