@@ -191,6 +191,7 @@ func (a *Agent) plan(ctx context.Context, r *Report) (plan Plan, rejected, err e
 func (a *Agent) accept(ctx context.Context, r *Report) (rejected, err error) {
 	newest, err := a.Source.Latest(ctx)
 	if err != nil {
+		a.recall(ctx)
 		if a.fleet != nil {
 			return fmt.Errorf("source: %w", err), nil
 		}
@@ -218,20 +219,22 @@ func (a *Agent) accept(ctx context.Context, r *Report) (rejected, err error) {
 	}
 	r.Rejected = &Rejected{newest.Commit, err.Error()}
 	rejected = fmt.Errorf("commit %s is rejected:\n%w", newest.Commit, err)
-	if a.fleet == nil && a.Accepted != nil {
-		a.fleet = a.recall(ctx)
-	}
+	a.recall(ctx)
 	if a.fleet == nil {
 		return nil, rejected
 	}
 	return rejected, nil
 }
 
-// recall loads the commit that an earlier process accepted.
-func (a *Agent) recall(ctx context.Context) *schema.Fleet {
+// recall takes up the commit that an earlier process accepted, when this one
+// has none.
+func (a *Agent) recall(ctx context.Context) {
+	if a.fleet != nil || a.Accepted == nil {
+		return
+	}
 	commit, err := a.Accepted.Load()
 	if err != nil || commit == "" {
-		return nil
+		return
 	}
 	var fleet *schema.Fleet
 	snapshot, err := a.Source.At(ctx, commit)
@@ -240,9 +243,9 @@ func (a *Agent) recall(ctx context.Context) *schema.Fleet {
 	}
 	if err != nil {
 		a.Log.Error("the last accepted commit cannot be read", "commit", commit, "err", err)
-		return nil
+		return
 	}
-	return fleet
+	a.fleet = fleet
 }
 
 func (a *Agent) load(ctx context.Context, s Snapshot) (*schema.Fleet, error) {

@@ -162,9 +162,12 @@ func TestWhatRunsIsKeptWhileTheSourceIsAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.source.err = errors.New("gone fishing")
-	r, err := n.Pass(t.Context())
-	if err == nil || r.State != reconcile.Applied || n.running(t) != "one1 two2" {
-		t.Errorf("%v, %v, %s runs", r.State, err, n.running(t))
+	for _, when := range []string{"at once", "after a restart"} {
+		r, err := n.Pass(t.Context())
+		if err == nil || r.State != reconcile.Applied || r.Commit != "c1" || n.running(t) != "one1 two2" {
+			t.Errorf("%s: %v %s, %v, %s runs", when, r.State, r.Commit, err, n.running(t))
+		}
+		n.restart()
 	}
 }
 
