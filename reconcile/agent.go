@@ -21,9 +21,9 @@ type Agent struct {
 	Source Source
 	// Open connects the runtime. It is called again when the scope changes.
 	Open func(runtime.Scope) (runtime.Runtime, error)
-	// Publish is given every new table with where it is served. Nil where
-	// there is no edge.
-	Publish func(Edge)
+	// Publish is given every new table with where it is served. Its error
+	// fails the pass, which goes on all the same. Nil where there is no edge.
+	Publish func(Edge) error
 	// Port is where clients reach the edge, for URLs. Empty: the port of the
 	// first address that the server's file names.
 	Port string
@@ -37,6 +37,7 @@ type Agent struct {
 	rt    runtime.Runtime
 	scope runtime.Scope
 	watch func() // ends the watch of rt
+	edge  error  // of the last Publish
 
 	fleet *schema.Fleet   // accepted
 	seen  *runtime.Actual // newest knowledge; nil before the first Observe
@@ -135,6 +136,7 @@ func (a *Agent) Pass(ctx context.Context) (Report, error) {
 		r.Held = plan.Held
 		err = a.execute(ctx, plan, &r)
 	}
+	err = errors.Join(err, a.edge)
 	switch {
 	case r.State == Superseded:
 	case err != nil:
@@ -294,6 +296,6 @@ func (a *Agent) publish() error {
 	if err != nil {
 		return fmt.Errorf("routes: %w", err)
 	}
-	a.Publish(Edge{a.fleet.Zone(a.Server), a.fleet.Servers[a.Server].Listen, table})
+	a.edge = a.Publish(Edge{a.fleet.Zone(a.Server), a.fleet.Servers[a.Server].Listen, table})
 	return nil
 }

@@ -98,7 +98,7 @@ func (n *node) restart() {
 	n.Agent = &reconcile.Agent{
 		Server: "lab", Source: n.source, Accepted: n.accepted, Log: slog.New(slog.DiscardHandler),
 		Open:    func(s runtime.Scope) (runtime.Runtime, error) { return n.engine.Open(s), nil },
-		Publish: func(reconcile.Edge) {},
+		Publish: func(reconcile.Edge) error { return nil },
 	}
 }
 
@@ -180,7 +180,7 @@ func TestAnAddressIsWithdrawnBeforeItStopsAnswering(t *testing.T) {
 		defer mu.Unlock()
 		log = append(log, what)
 	}
-	n.Agent.Publish = func(reconcile.Edge) { add("table") }
+	n.Agent.Publish = func(reconcile.Edge) error { add("table"); return nil }
 	n.engine.Fault = func(s runtime.Step, after bool) error {
 		if !after {
 			add(strings.Fields(s.String())[0])
@@ -353,12 +353,40 @@ func TestWhatDoesNotLastIsTriedMoreAndMoreSeldom(t *testing.T) {
 	})
 }
 
+func TestAnEdgeThatCannotServeIsReportedAndTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode()
+		taken, begun := errors.New("address already in use"), time.Now()
+		n.Agent.Publish = func(reconcile.Edge) error {
+			if time.Since(begun) < time.Second {
+				return taken
+			}
+			return nil
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		n.source.push(`containers: one1: {}`)
+		go func() { ended <- n.Run(ctx) }()
+		synctest.Wait()
+		if r := n.Report(); r.State != reconcile.Failed || r.Error != taken.Error() || n.running(t) != "one1" {
+			t.Errorf("%s: %s, %s runs", r.State, r.Error, n.running(t))
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if r := n.Report(); r.State != reconcile.Applied {
+			t.Errorf("%s: %s", r.State, r.Error)
+		}
+		cancel()
+		<-ended
+	})
+}
+
 func TestANewCommitDoesNotWaitForAHungStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode()
 		n.Agent.Open = func(s runtime.Scope) (runtime.Runtime, error) { return hangs{n.engine.Open(s)}, nil }
 		var tables int
-		n.Agent.Publish = func(reconcile.Edge) { tables++ }
+		n.Agent.Publish = func(reconcile.Edge) error { tables++; return nil }
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- n.Run(ctx) }()
