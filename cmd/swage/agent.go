@@ -48,6 +48,12 @@ does) are used for HTTPS instead of those the server's file names.`,
 
 // serve joins the loop, the edge and the API; the first that fails ends all.
 func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener) error {
+	// First of all: beside another agent nothing may be done.
+	socket, err := api.Listen(node.Socket)
+	if err != nil {
+		return err
+	}
+	defer socket.Close()
 	if err := os.MkdirAll(node.StateDir, 0o700); err != nil {
 		return fmt.Errorf("state_dir: %w", err)
 	}
@@ -91,7 +97,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 		},
 	}
 	g.Go(func() error { return agent.Run(ctx) })
-	g.Go(func() error { return api.Serve(ctx, node.Socket, api.Handler(agent.Report), log) })
+	g.Go(func() error { return api.Serve(ctx, socket, api.Handler(agent.Report), log) })
 	log.Info("agent started", "server", node.Server, "source", node.Source.Path, "branch", node.Source.Branch)
 	return g.Wait()
 }
