@@ -409,6 +409,52 @@ func TestANewCommitDoesNotWaitForAHungStep(t *testing.T) {
 	})
 }
 
+func TestWhatIsNotBegunAtTheEndKeepsItsAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode()
+		fleet := func(value string) string {
+			var b strings.Builder
+			for i := range 20 {
+				fmt.Fprintf(&b, "containers: \"app-%d\": environment_vars: A: %q\n", i, value)
+			}
+			return b.String()
+		}
+		n.source.push(fleet("1"))
+		if _, err := n.Pass(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		n.restart()
+		n.Agent.Open = func(s runtime.Scope) (runtime.Runtime, error) { return stuck{n.engine.Open(s)}, nil }
+		n.source.push(fleet("2"))
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- n.Run(ctx) }()
+		synctest.Wait()
+		cancel()
+		<-ended
+		served := 0
+		for _, c := range n.Report().Containers {
+			if c.Address != "" {
+				served++
+			}
+		}
+		if served != 12 { // all but the eight that were begun
+			t.Errorf("%d containers keep their address", served)
+		}
+	})
+}
+
+// stuck never ends an update.
+type stuck struct{ runtime.Runtime }
+
+func (s stuck) Do(ctx context.Context, step runtime.Step) (runtime.Done, error) {
+	if _, ok := step.(runtime.UpdateContainer); ok {
+		<-ctx.Done()
+		return runtime.Done{}, ctx.Err()
+	}
+	return s.Runtime.Do(ctx, step)
+}
+
 // hangs never ends steps on containers called hang.
 type hangs struct{ runtime.Runtime }
 

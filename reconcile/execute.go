@@ -244,6 +244,9 @@ func (x *execution) run(ctx context.Context, p phase) {
 func (x *execution) chain(ctx context.Context, chain []int) {
 	skip := ""
 	for _, i := range chain {
+		if skip == "" && ctx.Err() != nil {
+			skip = "was not begun" // nothing is withdrawn for it either
+		}
 		begin := &event{step: i, begin: true, skip: skip}
 		x.send(begin)
 		if skip = begin.skip; skip != "" {
