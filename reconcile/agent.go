@@ -28,9 +28,9 @@ type Agent struct {
 	Loader schema.Loader
 	// Keys read the secrets of environments.
 	Keys schema.Keys
-	// Publish is given every new table with where it is served. Nil where
-	// there is no edge.
-	Publish func(Edge)
+	// Publish is given every new table with where it is served. Its error
+	// fails the pass, which goes on all the same. Nil where there is no edge.
+	Publish func(Edge) error
 	// Port is where clients reach the edge, for URLs. Empty: the port of the
 	// first address that the server's file names.
 	Port string
@@ -44,6 +44,7 @@ type Agent struct {
 	rt    runtime.Runtime
 	scope runtime.Scope
 	watch func() // ends the watch of rt
+	edge  error  // of the last Publish
 
 	fleet *schema.Fleet   // accepted
 	seen  *runtime.Actual // newest knowledge; nil before the first Observe
@@ -52,9 +53,10 @@ type Agent struct {
 	state   atomic.Pointer[runtime.State]
 	current atomic.Pointer[schema.Fleet]
 
-	wake   chan struct{} // capacity one
-	again  bool          // a hint came during a pass and was not for a commit
-	report atomic.Pointer[Report]
+	wake     chan struct{}       // capacity one
+	again    bool                // a hint came during a pass and was not for a commit
+	attempts map[string]*attempt // by key; nil outside Run, where nobody loops
+	report   atomic.Pointer[Report]
 }
 
 // Edge is what the edge of a server serves, and where.
@@ -91,7 +93,7 @@ func (a *Agent) Report() *Report {
 
 // Run passes whenever something may have changed, until ctx ends.
 func (a *Agent) Run(ctx context.Context) error {
-	a.wake = make(chan struct{}, 1)
+	a.wake, a.attempts = make(chan struct{}, 1), map[string]*attempt{}
 	go func() {
 		if err := a.Source.Watch(ctx, a.wake); ctx.Err() == nil {
 			a.Log.Error("the source is no longer watched; commits are seen at the next resync", "err", err)
@@ -117,6 +119,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		case err != nil && (r.State == Failed || r.Rejected == nil):
 			wait = retry/2 + rand.N(retry)
 			retry = min(2*retry, lastRetry)
+			if due := a.due(); !due.IsZero() {
+				wait = max(0, time.Until(due))
+			}
 			a.Log.Error("pass failed", "commit", r.Commit, "err", err, "retry_in", wait.Round(time.Millisecond))
 		default:
 			retry = firstRetry
@@ -142,6 +147,7 @@ func (a *Agent) Pass(ctx context.Context) (Report, error) {
 		r.Held = plan.Held
 		err = a.execute(ctx, plan, &r)
 	}
+	err = errors.Join(err, a.edge)
 	switch {
 	case r.State == Superseded:
 	case err != nil:
@@ -218,6 +224,7 @@ func (a *Agent) plan(ctx context.Context, r *Report) (plan Plan, rejected, err e
 func (a *Agent) accept(ctx context.Context, r *Report) (rejected, err error) {
 	newest, err := a.Source.Latest(ctx)
 	if err != nil {
+		a.recall(ctx)
 		if a.fleet != nil {
 			return fmt.Errorf("source: %w", err), nil
 		}
@@ -249,21 +256,22 @@ func (a *Agent) accept(ctx context.Context, r *Report) (rejected, err error) {
 	}
 	r.Rejected = &Rejected{newest.Commit, err.Error()}
 	rejected = fmt.Errorf("commit %s is rejected:\n%w", newest.Commit, err)
-	if a.fleet == nil && a.Accepted != nil {
-		a.fleet = a.recall(ctx)
-		a.current.Store(a.fleet)
-	}
+	a.recall(ctx)
 	if a.fleet == nil {
 		return nil, rejected
 	}
 	return rejected, nil
 }
 
-// recall loads the commit that an earlier process accepted.
-func (a *Agent) recall(ctx context.Context) *schema.Fleet {
+// recall takes up the commit that an earlier process accepted, when this one
+// has none.
+func (a *Agent) recall(ctx context.Context) {
+	if a.fleet != nil || a.Accepted == nil {
+		return
+	}
 	commit, err := a.Accepted.Load()
 	if err != nil || commit == "" {
-		return nil
+		return
 	}
 	var fleet *schema.Fleet
 	snapshot, err := a.Source.At(ctx, commit)
@@ -272,9 +280,10 @@ func (a *Agent) recall(ctx context.Context) *schema.Fleet {
 	}
 	if err != nil {
 		a.Log.Error("the last accepted commit cannot be read", "commit", commit, "err", err)
-		return nil
+		return
 	}
-	return fleet
+	a.fleet = fleet
+	a.current.Store(fleet)
 }
 
 func (a *Agent) load(ctx context.Context, loader *schema.Loader, s Snapshot) (*schema.Fleet, error) {
@@ -324,6 +333,6 @@ func (a *Agent) publish() error {
 	if err != nil {
 		return fmt.Errorf("routes: %w", err)
 	}
-	a.Publish(Edge{a.fleet.Zone(a.Server), a.fleet.Servers[a.Server].Listen, table})
+	a.edge = a.Publish(Edge{a.fleet.Zone(a.Server), a.fleet.Servers[a.Server].Listen, table})
 	return nil
 }

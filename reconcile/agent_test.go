@@ -102,7 +102,7 @@ func (n *node) restart() {
 	n.Agent = &reconcile.Agent{
 		Server: "lab", Source: n.source, Accepted: n.accepted, Log: slog.New(slog.DiscardHandler),
 		Open:    func(s runtime.Scope) (runtime.Runtime, error) { return n.engine.Open(s), nil },
-		Publish: func(reconcile.Edge) {},
+		Publish: func(reconcile.Edge) error { return nil },
 	}
 }
 
@@ -166,9 +166,12 @@ func TestWhatRunsIsKeptWhileTheSourceIsAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.source.err = errors.New("gone fishing")
-	r, err := n.Pass(t.Context())
-	if err == nil || r.State != reconcile.Applied || n.running(t) != "one1 two2" {
-		t.Errorf("%v, %v, %s runs", r.State, err, n.running(t))
+	for _, when := range []string{"at once", "after a restart"} {
+		r, err := n.Pass(t.Context())
+		if err == nil || r.State != reconcile.Applied || r.Commit != "c1" || n.running(t) != "one1 two2" {
+			t.Errorf("%s: %v %s, %v, %s runs", when, r.State, r.Commit, err, n.running(t))
+		}
+		n.restart()
 	}
 }
 
@@ -181,7 +184,7 @@ func TestAnAddressIsWithdrawnBeforeItStopsAnswering(t *testing.T) {
 		defer mu.Unlock()
 		log = append(log, what)
 	}
-	n.Agent.Publish = func(reconcile.Edge) { add("table") }
+	n.Agent.Publish = func(reconcile.Edge) error { add("table"); return nil }
 	n.engine.Fault = func(s runtime.Step, after bool) error {
 		if !after {
 			add(strings.Fields(s.String())[0])
@@ -301,12 +304,91 @@ func TestTheLoopFollowsCommitsAndRetriesWhatFailed(t *testing.T) {
 	})
 }
 
+// A container whose init ends at once, and an update that fails half-way: both
+// cause the hints that wake the agent.
+func TestWhatDoesNotLastIsTriedMoreAndMoreSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode()
+		starts := 0
+		n.engine.Fault = func(s runtime.Step, after bool) error {
+			_, ours := s.(runtime.StopContainer) // the one below: the fleet stops nothing
+			if s.Container().Name == "crash" && after && !ours {
+				starts++
+				if starts > 10_000 {
+					panic("tried without a pause")
+				}
+				view := n.engine.Open(runtime.Scope{Fleet: "5a6b7c8d9e0f1a2b3c4d5e6f", Server: "lab", Prefix: "swage-"})
+				a, err := view.Observe(t.Context())
+				if err != nil {
+					return err
+				}
+				for _, c := range a.Containers {
+					if c.Name == "crash" {
+						_, err = view.Do(t.Context(), runtime.StopContainer{Target: c})
+					}
+				}
+				return err
+			}
+			return nil
+		}
+		n.source.push(`containers: crash: {}`)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- n.Run(ctx) }()
+		time.Sleep(time.Hour) // of the fake clock
+		synctest.Wait()
+		if starts < 20 || starts > 60 {
+			t.Errorf("%d starts in an hour", starts)
+		}
+		if r := n.Report(); r.State != reconcile.Failed || !strings.Contains(r.Error, "start container web/crash: was done") {
+			t.Errorf("%s: %s", r.State, r.Error)
+		}
+		// What is well is not held up, nor is a new commit.
+		before := starts
+		n.source.push(`containers: {crash: {}, fine: {}}`)
+		synctest.Wait()
+		if starts == before || n.running(t) != "fine" {
+			t.Errorf("the new commit: %d starts more, %s runs", starts-before, n.running(t))
+		}
+		cancel()
+		<-ended
+	})
+}
+
+func TestAnEdgeThatCannotServeIsReportedAndTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode()
+		taken, begun := errors.New("address already in use"), time.Now()
+		n.Agent.Publish = func(reconcile.Edge) error {
+			if time.Since(begun) < time.Second {
+				return taken
+			}
+			return nil
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		n.source.push(`containers: one1: {}`)
+		go func() { ended <- n.Run(ctx) }()
+		synctest.Wait()
+		if r := n.Report(); r.State != reconcile.Failed || r.Error != taken.Error() || n.running(t) != "one1" {
+			t.Errorf("%s: %s, %s runs", r.State, r.Error, n.running(t))
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if r := n.Report(); r.State != reconcile.Applied {
+			t.Errorf("%s: %s", r.State, r.Error)
+		}
+		cancel()
+		<-ended
+	})
+}
+
 func TestANewCommitDoesNotWaitForAHungStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode()
 		n.Agent.Open = func(s runtime.Scope) (runtime.Runtime, error) { return hangs{n.engine.Open(s)}, nil }
 		var tables int
-		n.Agent.Publish = func(reconcile.Edge) { tables++ }
+		n.Agent.Publish = func(reconcile.Edge) error { tables++; return nil }
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- n.Run(ctx) }()
@@ -327,6 +409,52 @@ func TestANewCommitDoesNotWaitForAHungStep(t *testing.T) {
 		cancel()
 		<-ended
 	})
+}
+
+func TestWhatIsNotBegunAtTheEndKeepsItsAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode()
+		fleet := func(value string) string {
+			var b strings.Builder
+			for i := range 20 {
+				fmt.Fprintf(&b, "containers: \"app-%d\": environment_vars: A: %q\n", i, value)
+			}
+			return b.String()
+		}
+		n.source.push(fleet("1"))
+		if _, err := n.Pass(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		n.restart()
+		n.Agent.Open = func(s runtime.Scope) (runtime.Runtime, error) { return stuck{n.engine.Open(s)}, nil }
+		n.source.push(fleet("2"))
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- n.Run(ctx) }()
+		synctest.Wait()
+		cancel()
+		<-ended
+		served := 0
+		for _, c := range n.Report().Containers {
+			if c.Address != "" {
+				served++
+			}
+		}
+		if served != 12 { // all but the eight that were begun
+			t.Errorf("%d containers keep their address", served)
+		}
+	})
+}
+
+// stuck never ends an update.
+type stuck struct{ runtime.Runtime }
+
+func (s stuck) Do(ctx context.Context, step runtime.Step) (runtime.Done, error) {
+	if _, ok := step.(runtime.UpdateContainer); ok {
+		<-ctx.Done()
+		return runtime.Done{}, ctx.Err()
+	}
+	return s.Runtime.Do(ctx, step)
 }
 
 // hangs never ends steps on containers called hang.

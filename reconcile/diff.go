@@ -237,8 +237,12 @@ func (d *differ) change(h, w runtime.Container) {
 	to := w
 	to.Status = now.Status
 	if !now.Same(to) {
-		d.do(runtime.UpdateContainer{From: now, To: to})
-		now = to
+		update := runtime.UpdateContainer{From: now, To: to}
+		if update.Restarts() {
+			update.To.Status = runtime.Running
+		}
+		d.do(update)
+		now = update.To
 	}
 	if w.Status == runtime.Running && now.Status != runtime.Running {
 		d.do(runtime.StartContainer{Target: now})

@@ -3,6 +3,9 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -13,19 +16,24 @@ import (
 // containers do not wait for each other, and deletions come only after all
 // else went well. A failure ends its own chain.
 func (a *Agent) execute(ctx context.Context, plan Plan, r *Report) error {
-	x := execution{agent: a, plan: plan, report: r, events: make(chan *event), broken: map[string]bool{}}
+	x := execution{
+		agent: a, plan: plan, report: r, events: make(chan *event), broken: map[string]bool{},
+		attempts: make([]*attempt, len(plan.Steps)),
+	}
 	if len(plan.Steps) > 0 {
 		r.Steps = nil
 	}
 	for _, s := range plan.Steps {
 		r.Steps = append(r.Steps, StepReport{Step: s.String(), Effect: s.Effect(), State: Waiting})
 	}
+	maps.DeleteFunc(a.attempts, func(_ string, t *attempt) bool { return t.over(r.Commit) })
 	a.tell(r)
 	for _, phase := range phases(plan.Steps) {
 		if len(x.failed) > 0 && phase.destroys {
 			x.skip(phase, "waits until everything else is well")
 			continue
 		}
+		phase.chains = slices.DeleteFunc(phase.chains, x.postpone)
 		x.run(ctx, phase)
 		if r.State == Superseded {
 			return nil
@@ -74,6 +82,103 @@ type execution struct {
 	events chan *event
 	failed []error
 	broken map[string]bool // projects that could not be made
+	// attempts that the steps are part of; nil outside Run.
+	attempts []*attempt
+}
+
+// attempt is how often a chain was begun for one commit. What fails, or does
+// not last, such as a container whose init ends at once, is tried more and
+// more seldom, whatever hints come: its own steps cause some.
+type attempt struct {
+	commit string
+	times  int
+	next   time.Time // not before
+	err    error     // of the last time
+}
+
+// over reports whether an attempt no longer counts: it lasted, or is for
+// another commit.
+func (t *attempt) over(commit string) bool {
+	return t.commit != commit || time.Since(t.next) > lastRetry
+}
+
+func (t *attempt) delay() {
+	d := min(firstRetry<<min(t.times-1, 10), lastRetry)
+	t.next = time.Now().Add(d/2 + rand.N(d))
+}
+
+func (t *attempt) begin() {
+	t.times, t.next, t.err = t.times+1, time.Now(), nil
+	if t.times > 1 { // once it may be drift, which is put back at once
+		t.delay()
+	}
+}
+
+func (t *attempt) fail(err error) {
+	t.err = err
+	t.delay()
+}
+
+// due is when the first of the chains that failed or were put off may be begun.
+func (a *Agent) due() time.Time {
+	var due time.Time
+	for _, t := range a.attempts {
+		if (t.err != nil || t.times > 1) && time.Now().Before(t.next) && (due.IsZero() || t.next.Before(due)) {
+			due = t.next
+		}
+	}
+	return due
+}
+
+// key is the same for the chain of one object in every pass for a commit.
+func key(s runtime.Step) string {
+	switch s := s.(type) {
+	case runtime.CreateProject:
+		return s.Project.Name
+	case runtime.DeleteProject:
+		return s.Project.Name
+	}
+	return s.Container().Ref()
+}
+
+// postpone reports whether it is too early for a chain.
+func (x *execution) postpone(chain []int) bool {
+	first := x.plan.Steps[chain[0]]
+	t := x.agent.attempts[key(first)]
+	if t == nil || !time.Now().Before(t.next) {
+		return false
+	}
+	err := t.err
+	if err == nil {
+		err = fmt.Errorf("%s: was done %d times and did not last", first, t.times)
+	}
+	err = fmt.Errorf("%w; tried again at %s", err, t.next.Format(time.TimeOnly))
+	for _, i := range chain {
+		x.report.Steps[i].State, x.report.Steps[i].Error = Skipped, err.Error()
+	}
+	if s, ok := first.(runtime.CreateProject); ok {
+		x.broken[s.Project.Name] = true
+	}
+	x.failed = append(x.failed, err)
+	x.agent.tell(x.report)
+	return true
+}
+
+// begin counts a chain that a worker took.
+func (x *execution) begin(chain []int) {
+	if x.agent.attempts == nil {
+		return
+	}
+	k := key(x.plan.Steps[chain[0]])
+	t := x.agent.attempts[k]
+	if t == nil {
+		t = &attempt{commit: x.report.Commit}
+		x.agent.attempts[k] = t
+	}
+	t.begin()
+	for _, i := range chain {
+		x.attempts[i] = t
+	}
 }
 
 // event is what a worker tells the goroutine that owns the state. The worker
@@ -115,6 +220,7 @@ func (x *execution) run(ctx context.Context, p phase) {
 		select {
 		case feed <- chain:
 			next++
+			x.begin(chain)
 		case e := <-x.events:
 			x.handle(e)
 		case <-finished:
@@ -138,6 +244,9 @@ func (x *execution) run(ctx context.Context, p phase) {
 func (x *execution) chain(ctx context.Context, chain []int) {
 	skip := ""
 	for _, i := range chain {
+		if skip == "" && ctx.Err() != nil {
+			skip = "was not begun" // nothing is withdrawn for it either
+		}
 		begin := &event{step: i, begin: true, skip: skip}
 		x.send(begin)
 		if skip = begin.skip; skip != "" {
@@ -182,6 +291,9 @@ func (x *execution) handle(e *event) {
 	case e.err != nil:
 		line.State, line.Error, line.Millis = Broken, e.err.Error(), e.took.Milliseconds()
 		x.failed = append(x.failed, e.err)
+		if t := x.attempts[e.step]; t != nil {
+			t.fail(e.err)
+		}
 		if s, ok := step.(runtime.CreateProject); ok {
 			x.broken[s.Project.Name] = true
 		}

@@ -158,6 +158,9 @@ func (v *fakeView) apply(s Step) (Done, error) {
 	case UpdateContainer:
 		return v.change(s.From.ID, func(c *fakeContainer) {
 			c.Name, c.Env, c.Protected, c.Commit = s.To.Name, s.To.Env, s.To.Protected, s.To.Commit
+			if s.Restarts() {
+				c.Status = Running
+			}
 		})
 	case MoveContainer:
 		if v.project(s.To.Project) < 0 {

@@ -49,10 +49,10 @@ type (
 	DeleteContainer struct{ Target Container }
 )
 
-// Restarts reports whether the update interrupts what runs: the environment
-// of a process cannot change under it.
+// Restarts reports whether the update interrupts what runs, frozen or not: the
+// environment of a process cannot change under it. It runs afterwards.
 func (s UpdateContainer) Restarts() bool {
-	return s.From.Status == Running && !maps.Equal(s.From.Env, s.To.Env)
+	return s.From.Status != Stopped && !maps.Equal(s.From.Env, s.To.Env)
 }
 
 func (s CreateProject) Effect() Effect   { return Live }

@@ -53,6 +53,12 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	if node.Source.Path == "" || node.Source.Folder != "" {
 		return errors.New("source: this version follows a repository at a path of this machine, from its root")
 	}
+	// First of all: beside another agent nothing may be done.
+	socket, err := api.Listen(node.Socket)
+	if err != nil {
+		return err
+	}
+	defer socket.Close()
 	if err := os.MkdirAll(node.StateDir, 0o700); err != nil {
 		return fmt.Errorf("state_dir: %w", err)
 	}
@@ -111,7 +117,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 		_, agent.Port, _ = net.SplitHostPort(l.Addr().String())
 	}
 	g.Go(func() error { return agent.Run(ctx) })
-	g.Go(func() error { return api.Serve(ctx, node.Socket, answers.Local(), log) })
+	g.Go(func() error { return api.Serve(ctx, socket, answers.Local(), log) })
 	log.Info("agent started", "server", node.Server, "source", node.Source.Path, "branch", node.Source.Branch)
 	return g.Wait()
 }

@@ -31,13 +31,14 @@ type front struct {
 
 // publish takes a new table, and follows the addresses and the zone that the
 // fleet names now. The table is in force before anything new listens.
-func (f *front) publish(e reconcile.Edge) {
+func (f *front) publish(e reconcile.Edge) error {
+	var failed []error
 	if err := f.ca.SetNames(e.Zone, "*."+e.Zone); err != nil {
-		f.log.Error("no certificate; the last one stays in use", "zone", e.Zone, "err", err)
+		failed = append(failed, fmt.Errorf("no certificate for %s; the last one stays in use: %w", e.Zone, err))
 	}
 	f.proxy.Swap(e.Table)
 	if f.inherited {
-		return
+		return errors.Join(failed...)
 	}
 	wanted := map[string]bool{}
 	for _, addr := range e.Listen {
@@ -47,7 +48,7 @@ func (f *front) publish(e reconcile.Edge) {
 		}
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
-			f.log.Error("cannot listen; tried again with the next change", "err", err)
+			failed = append(failed, fmt.Errorf("the edge cannot serve: %w", err))
 			continue
 		}
 		ctx, cancel := context.WithCancel(f.ctx)
@@ -60,6 +61,7 @@ func (f *front) publish(e reconcile.Edge) {
 			delete(f.open, addr)
 		}
 	}
+	return errors.Join(failed...)
 }
 
 func (f *front) serve(ctx context.Context, l net.Listener) {

@@ -77,7 +77,11 @@ func TestOneAgentASocket(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- Serve(ctx, socket, h, log) }()
+	l, err := Listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { ended <- Serve(ctx, l, h, log) }()
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		r, err := Status(t.Context(), socket)
 		if err == nil && r.Server == "lab" {
@@ -90,7 +94,7 @@ func TestOneAgentASocket(t *testing.T) {
 	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the socket is open to others: %v %v", info.Mode(), err)
 	}
-	if err := Serve(t.Context(), socket, h, log); err == nil || !strings.Contains(err.Error(), "another agent") {
+	if _, err := Listen(socket); err == nil || !strings.Contains(err.Error(), "another agent") {
 		t.Errorf("a second agent: %v", err)
 	}
 	if _, err := Status(t.Context(), socket); err != nil {

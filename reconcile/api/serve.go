@@ -12,27 +12,38 @@ import (
 	"time"
 )
 
-// Serve answers on a unix socket that only this user reaches, until ctx ends.
-// A socket that a dead agent left is replaced; that of a live one is an error.
-func Serve(ctx context.Context, socket string, h http.Handler, log *slog.Logger) error {
+// maxSocket is what the kernel allows for the path of a socket.
+const maxSocket = 107
+
+// Listen opens a unix socket that only this user reaches. One that a dead
+// agent left is replaced; that of a live one is an error.
+func Listen(socket string) (net.Listener, error) {
+	if len(socket) > maxSocket {
+		return nil, fmt.Errorf("the path of the socket %s has %d bytes, and a socket's has %d at most; name a shorter one in the node file", socket, len(socket), maxSocket)
+	}
 	if c, err := net.Dial("unix", socket); err == nil {
 		c.Close()
-		return fmt.Errorf("another agent answers at %s; stop it first, or give this one a socket of its own in the node file", socket)
+		return nil, fmt.Errorf("another agent answers at %s; stop it first, or give this one a socket of its own in the node file", socket)
 	}
 	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
-		return err
+		return nil, err
 	}
 	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+		return nil, err
 	}
 	l, err := net.Listen("unix", socket)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := os.Chmod(socket, 0o600); err != nil {
 		l.Close()
-		return err
+		return nil, err
 	}
+	return l, nil
+}
+
+// Serve answers on l until ctx ends, and closes l always.
+func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(l) }()

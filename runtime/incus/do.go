@@ -156,6 +156,10 @@ func (r *Runtime) create(ctx context.Context, w runtime.Container) (runtime.Done
 		},
 	})
 	if err := finish(c, op, err); err != nil {
+		// Incus speaks of its database when a name is taken.
+		if other, _, gone := c.GetInstance(at.name); gone == nil && !r.marked(other.Config) {
+			return runtime.Done{}, unmarked("instance", at.name)
+		}
 		return runtime.Done{}, err
 	}
 	if err := r.patch(ctx, at, map[string]any{"config": map[string]string{keyMaking: ""}}); err != nil {

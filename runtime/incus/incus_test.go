@@ -89,6 +89,47 @@ func TestAnAddressThatIsTakenIsGivenUp(t *testing.T) {
 	}
 }
 
+func TestAnInstanceInTheWayIsNamedAndLeftAlone(t *testing.T) {
+	scope := runtime.Scope{Fleet: runtime.NewID(), Server: "lab", Bridge: "incusbr0", StoragePool: "default"}
+	scope.Prefix = "t" + string(scope.Fleet[:8]) + "-"
+	rt, err := Open(socket(t), scope)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := runtime.Container{ID: runtime.NewID(), Project: "web", Name: "app", Image: "tiny/1", Status: runtime.Stopped}
+	for _, s := range []runtime.Step{
+		runtime.CreateProject{Project: runtime.Project{Name: "web"}},
+		runtime.CreateContainer{New: c},
+	} {
+		if _, err := rt.Do(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at, err := rt.find(t.Context(), c.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark := func(fleet runtime.ID) {
+		t.Helper()
+		if err := rt.patch(context.Background(), at, map[string]any{"config": map[string]string{keyFleet: string(fleet)}}); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(func() {
+		mark(scope.Fleet)
+		for _, s := range []runtime.Step{runtime.DeleteContainer{Target: c}, runtime.DeleteProject{Project: runtime.Project{Name: "web"}}} {
+			if _, err := rt.Do(context.Background(), s); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	mark("")
+	_, err = rt.Do(t.Context(), runtime.CreateContainer{New: c})
+	if err == nil || !strings.Contains(err.Error(), `the Incus instance "`+at.name+`" exists and does not carry the mark`) {
+		t.Errorf("error %v", err)
+	}
+}
+
 // A daemon that is killed while it makes an instance leaves one without a
 // disk, or with half of it, which looks like any other.
 func TestWhatWasNotMadeToItsEndIsMadeAgain(t *testing.T) {

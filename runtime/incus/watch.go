@@ -12,8 +12,8 @@ import (
 // rewatch is the pause before a lost stream is opened again.
 const rewatch = time.Second
 
-// Watch follows the daemon's lifecycle events. After a gap it sends a hint,
-// since the stream cannot be resumed where it ended.
+// Watch follows the daemon's lifecycle events. A stream cannot be resumed where
+// it ended, so each begins with a hint.
 func (r *Runtime) Watch(ctx context.Context, changed chan<- struct{}) error {
 	for {
 		_ = r.stream(ctx, changed) // whatever ended it, the answer is the same
@@ -22,7 +22,6 @@ func (r *Runtime) Watch(ctx context.Context, changed chan<- struct{}) error {
 			return ctx.Err()
 		case <-time.After(rewatch):
 		}
-		hint(changed)
 	}
 }
 
