@@ -65,7 +65,7 @@ func TestAPushIsDeployed(t *testing.T) {
 	s.write("projects/web/more.cue", "containers: more: {\n\tstate: \"runing\"\n}\n")
 	bad := s.push()
 	s.eventually("the mistake is reported", func() bool { r := s.status(); return r.Rejected != nil && r.Rejected.Commit == bad })
-	if r := s.status(); r.Commit != good || r.Rejected.Error != `projects/web/more.cue:2:9: containers.more.state: found "runing", want "running" or "stopped"` {
+	if r := s.status(); r.Commit != good || r.Rejected.Error != `projects/web/more.cue:2:9: containers.more.state: found "runing", want "running", "stopped" or "paused"` {
 		t.Errorf("commit %s, rejected %+v", r.Commit, r.Rejected)
 	}
 	if after := s.instances(); len(after) != len(before) || !answers("app", "good day")() || !answers("more", "more-")() {

@@ -7,13 +7,12 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
-	"testing/fstest"
-
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"go.uber.org/goleak"
