@@ -180,16 +180,18 @@ var ErrNotObserved = errors.New("the agent has not seen yet what runs here")
 
 // PlanFor is the plan for another repository, on what was observed last. Any
 // goroutine may call it.
-func (a *Agent) PlanFor(ctx context.Context, tree fs.FS) (Plan, error) {
+func (a *Agent) PlanFor(ctx context.Context, tree fs.FS) (Proposal, error) {
+	var out Proposal
 	state := a.state.Load()
 	if state == nil {
-		return Plan{}, ErrNotObserved
+		return out, ErrNotObserved
 	}
 	f, err := a.load(ctx, &schema.Loader{Limits: a.Loader.Limits}, Snapshot{Tree: tree})
 	if err != nil {
-		return Plan{}, err
+		return out, err
 	}
-	return Diff(*state, Desired(f, a.Server), DeleteLimits(f, a.Server)), nil
+	out.Add(a.Server, Diff(*state, Desired(f, a.Server), DeleteLimits(f, a.Server)), f)
+	return out, nil
 }
 
 // plan does everything up to the steps. A new commit's permissions are live,

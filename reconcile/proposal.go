@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"swage/runtime"
+	"swage/schema"
 )
 
 // Proposal is plans in words: what people, programs and other machines see of
@@ -28,15 +29,20 @@ type ProposedStep struct {
 	Step      string         `json:"step"`
 	Effect    runtime.Effect `json:"effect"`
 	Container string         `json:"container,omitempty"` // project/name
+	AskedBy   []Origin       `json:"asked_by,omitempty"`
 }
 
-// Add puts the plan of one more server into the proposal.
-func (p *Proposal) Add(server string, plan Plan) {
+// Add puts the plan of one more server into the proposal. The fleet that it
+// was made for tells what asks for each step; nil tells nothing.
+func (p *Proposal) Add(server string, plan Plan, fleet *schema.Fleet) {
 	s := ServerProposal{server, []ProposedStep{}, append([]Held{}, plan.Held...)}
 	for _, x := range plan.Steps {
 		step := ProposedStep{Sign: sign(x), Step: x.String(), Effect: x.Effect()}
 		if c := x.Container(); c.Name != "" {
 			step.Container = c.Ref()
+		}
+		if fleet != nil {
+			step.AskedBy = origins(fleet, server, x)
 		}
 		s.Steps = append(s.Steps, step)
 	}
@@ -105,7 +111,11 @@ func (p Proposal) Text(colour bool) string {
 			continue
 		}
 		for _, x := range s.Steps {
-			line(x.Sign, fmt.Sprintf("%s %s (%s)", x.Sign, x.Step, x.Effect))
+			text := fmt.Sprintf("%s %s (%s)", x.Sign, x.Step, x.Effect)
+			for _, o := range x.AskedBy {
+				text += " " + o.At
+			}
+			line(x.Sign, text)
 		}
 		for _, h := range s.Held {
 			line("!", fmt.Sprintf("! held: %s: %s", h.What, h.Why))
@@ -125,16 +135,20 @@ func (p Proposal) Markdown() string {
 			fmt.Fprintf(&b, "**%s**: no changes\n\n", s.Server)
 			continue
 		}
-		fmt.Fprintf(&b, "**%s**: %s\n\n| | step | effect |\n|---|---|---|\n", s.Server, s.summary())
+		fmt.Fprintf(&b, "**%s**: %s\n\n| | step | effect | asked by |\n|---|---|---|---|\n", s.Server, s.summary())
 		for _, x := range s.Steps {
 			effect := string(x.Effect)
 			if x.Effect != runtime.Live {
 				effect = "**" + effect + "**"
 			}
-			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", x.Sign, x.Step, effect)
+			var asked []string
+			for _, o := range x.AskedBy {
+				asked = append(asked, "`"+o.At+"`")
+			}
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", x.Sign, x.Step, effect, strings.Join(asked, " "))
 		}
 		for _, h := range s.Held {
-			fmt.Fprintf(&b, "| `!` | %s | **held**: %s |\n", h.What, h.Why)
+			fmt.Fprintf(&b, "| `!` | %s | **held**: %s | |\n", h.What, h.Why)
 		}
 		b.WriteString("\n")
 	}

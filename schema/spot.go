@@ -66,3 +66,22 @@ func join(path, name string) string {
 	}
 	return path + "." + name
 }
+
+// At is where a field of the container stands, or what surrounds it when the
+// author left it out.
+func (c Container) At(names ...string) Pos {
+	s := c.own
+	for i, name := range names {
+		if i == len(names)-1 {
+			if at := s.label(name); at.v != nil {
+				return at.pos
+			}
+			break
+		}
+		s = s.in(name)
+	}
+	if s.v == nil || len(names) < 2 {
+		return c.Pos
+	}
+	return s.pos
+}

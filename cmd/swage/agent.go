@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -97,12 +96,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	known := tokens{server: node.Server, keys: keys, fleet: agent.Fleet, log: log}
 	answers := api.API{
 		Report: agent.Report,
-		Plan: func(ctx context.Context, tree fs.FS) (reconcile.Proposal, error) {
-			var out reconcile.Proposal
-			plan, err := agent.PlanFor(ctx, tree)
-			out.Add(node.Server, plan)
-			return out, err
-		},
+		Plan:   agent.PlanFor,
 		Tokens: known.list,
 	}
 	g, ctx := errgroup.WithContext(ctx)

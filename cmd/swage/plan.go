@@ -134,7 +134,7 @@ func propose(ctx context.Context, t target, args []string, against string, n nod
 		return out, err
 	}
 	plan, err := a.Plan(ctx)
-	out.Add(a.Server, plan)
+	out.Add(a.Server, plan, a.Fleet())
 	return out, err
 }
 
@@ -157,11 +157,14 @@ func between(ctx context.Context, out *reconcile.Proposal, server string, args [
 	if err != nil {
 		return fmt.Errorf("at %s: %w", against, err)
 	}
+	if refused := schema.Immutable(before, after); len(refused) > 0 {
+		return refused
+	}
 	servers := maps.Clone(before.Servers)
 	maps.Copy(servers, after.Servers)
 	for _, name := range slices.Sorted(maps.Keys(servers)) {
 		if server == "" || server == name {
-			out.Add(name, reconcile.Between(before, after, name))
+			out.Add(name, reconcile.Between(before, after, name), after)
 		}
 	}
 	if len(out.Servers) == 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,6 +16,8 @@ import (
 	"swage/runtime"
 	"swage/schema"
 )
+
+var update = flag.Bool("update", false, "rewrite what the scripts compare with")
 
 // TestMain makes this binary a swage whose Incus is a file: the fake engine,
 // kept in $INCUS_FILE between commands.
@@ -35,6 +38,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("EXAMPLES", examples)
 			return err
 		},
+		UpdateScripts:       *update,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 	})
