@@ -158,7 +158,6 @@ func TestUpDown(t *testing.T) {
 		t.Errorf("the second run starts something: %s", out)
 	}
 
-	// A command that does not end by itself must not keep the lab alive.
 	// `ip netns` changes how its folder is mounted when it adds a name; down
 	// must cope.
 	name := l.Name + "x"
@@ -168,15 +167,23 @@ func TestUpDown(t *testing.T) {
 		}
 	}
 
+	// A command that does not end by itself must not keep the lab alive.
 	sleeper := exec.Command(bin, "exec", "--dir", dir, "--", "sleep", "1000")
 	if err := sleeper.Start(); err != nil {
 		t.Fatal(err)
 	}
 	holder, _ := c.holder()
-	network, err := os.Readlink("/proc/" + strconv.Itoa(holder) + "/ns/net")
+	namespace := "/proc/" + strconv.Itoa(holder) + "/ns/net"
+	network, err := os.Readlink(namespace)
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Held open, so that no other namespace gets its number meanwhile.
+	held, err := os.Open(namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
 	lab("status", "--dir", dir)
 	lab("down", "--dir", dir)
 	_ = sleeper.Wait()
