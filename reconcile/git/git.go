@@ -60,7 +60,7 @@ func snapshot(repo *gogit.Repository, hash plumbing.Hash) (reconcile.Snapshot, e
 	if err != nil {
 		return reconcile.Snapshot{}, fmt.Errorf("read the tree of commit %s: %w", hash, err)
 	}
-	return reconcile.Snapshot{Commit: hash.String(), Tree: newTree(root)}, nil
+	return reconcile.Snapshot{Commit: hash.String(), Tree: newTree(repo.Storer, root)}, nil
 }
 
 // recheck is how often the watched folders are compared with those at the

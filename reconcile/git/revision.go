@@ -44,10 +44,10 @@ func Revision(dir, revision string) (reconcile.Snapshot, error) {
 	if err != nil || sub == "." {
 		return s, err
 	}
-	below, err := s.Tree.(tree).root.Tree(filepath.ToSlash(sub))
+	below, err := s.Tree.(tree).dir(filepath.ToSlash(sub))
 	if err != nil {
 		return reconcile.Snapshot{}, fmt.Errorf("%s at %s: %w", sub, revision, notExist(err))
 	}
-	s.Tree = newTree(below)
+	s.Tree = newTree(repo.Storer, below)
 	return s, nil
 }

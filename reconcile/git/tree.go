@@ -1,27 +1,31 @@
 package git
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"path"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
+	"github.com/go-git/go-git/v5/plumbing/storer"
 )
 
 // tree is a Git tree as a file system, for any number of goroutines. Symbolic
 // links and submodules show as what they are; they are never followed.
 type tree struct {
-	root *object.Tree
-	mu   *sync.Mutex // held around every use of root: go-git's trees cache as they are read
+	objects storer.EncodedObjectStorer
+	mu      *sync.Mutex             // held around every use of what follows
+	dirs    map[string]*object.Tree // by path; each is decoded once
 }
 
-func newTree(root *object.Tree) tree { return tree{root, new(sync.Mutex)} }
+func newTree(objects storer.EncodedObjectStorer, root *object.Tree) tree {
+	return tree{objects, new(sync.Mutex), map[string]*object.Tree{".": root}}
+}
 
 // maxBlob bounds a file that is read; schema.Load has closer limits.
 const maxBlob = 64 << 20
@@ -32,34 +36,71 @@ func (t tree) Open(name string) (fs.File, error) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if name == "." {
-		return &dir{entry: entry{mode: fs.ModeDir, name: "."}, of: t, tree: t.root}, nil
-	}
-	e, err := t.root.FindEntry(name)
+	f, err := t.open(name)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: notExist(err)}
+	}
+	return f, nil
+}
+
+func (t tree) open(name string) (fs.File, error) {
+	if name == "." {
+		return &dir{entry: entry{mode: fs.ModeDir, name: "."}, of: t, tree: t.dirs["."]}, nil
+	}
+	parent, err := t.dir(path.Dir(name))
+	if err != nil {
+		return nil, err
+	}
+	e, err := parent.FindEntry(path.Base(name))
+	if err != nil {
+		return nil, err
 	}
 	here := entry{name: path.Base(name), mode: mode(e.Mode)}
 	if e.Mode == filemode.Dir {
-		sub, err := t.root.Tree(name)
-		if err != nil {
-			return nil, &fs.PathError{Op: "open", Path: name, Err: notExist(err)}
-		}
-		return &dir{entry: here, of: t, tree: sub}, nil
+		sub, err := t.dir(name)
+		return &dir{entry: here, of: t, tree: sub}, err
 	}
-	f, err := t.root.File(name)
+	if e.Mode == filemode.Submodule {
+		return nil, errors.New("is a submodule")
+	}
+	blob, err := object.GetBlob(t.objects, e.Hash)
 	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: notExist(err)}
+		return nil, err
 	}
-	here.size = f.Size
-	if f.Size > maxBlob {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("has %d bytes, more than %d", f.Size, maxBlob)}
+	if here.size = blob.Size; here.size > maxBlob {
+		return nil, fmt.Errorf("has %d bytes, more than %d", here.size, maxBlob)
 	}
-	text, err := f.Contents()
+	r, err := blob.Reader()
 	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+		return nil, err
 	}
-	return &file{here, strings.NewReader(text)}, nil
+	defer r.Close()
+	text, err := io.ReadAll(r)
+	return &file{here, bytes.NewReader(text)}, err
+}
+
+// dir is the tree of a folder.
+func (t tree) dir(name string) (*object.Tree, error) {
+	if d, ok := t.dirs[name]; ok {
+		return d, nil
+	}
+	parent, err := t.dir(path.Dir(name))
+	if err != nil {
+		return nil, err
+	}
+	e, err := parent.FindEntry(path.Base(name))
+	if err != nil {
+		return nil, err
+	}
+	if e.Mode != filemode.Dir {
+		return nil, object.ErrDirectoryNotFound
+	}
+	d, err := object.GetTree(t.objects, e.Hash)
+	if err != nil {
+		return nil, err
+	}
+	t.dirs[name] = d
+	return d, nil
 }
 
 func notExist(err error) error {
@@ -113,7 +154,7 @@ func (e entry) Info() (fs.FileInfo, error) {
 
 type file struct {
 	entry
-	*strings.Reader
+	*bytes.Reader
 }
 
 func (f *file) Stat() (fs.FileInfo, error) { return f.entry, nil }
