@@ -85,7 +85,7 @@ func (l Local) follow(ctx context.Context, changed chan<- struct{}) error {
 		return err
 	}
 	defer w.Close()
-	dir := l.Path
+	dir := filepath.Clean(l.Path)
 	if info, err := os.Stat(filepath.Join(dir, ".git")); err == nil && info.IsDir() {
 		dir = filepath.Join(dir, ".git")
 	}
@@ -93,7 +93,7 @@ func (l Local) follow(ctx context.Context, changed chan<- struct{}) error {
 	packed := filepath.Join(dir, "packed-refs")
 	// Git makes and removes the folders of branch names with a slash.
 	var folders []string
-	for d := filepath.Dir(ref); d != filepath.Dir(dir); d = filepath.Dir(d) {
+	for d := filepath.Dir(ref); d != filepath.Dir(dir) && d != "/"; d = filepath.Dir(d) {
 		folders = append(folders, d)
 	}
 	now := identify(folders)
@@ -137,6 +137,7 @@ func identify(folders []string) []os.FileInfo {
 	return out
 }
 
+// same compares as os.SameFile does, to which two that are not there differ.
 func same(a, b os.FileInfo) bool { return a == nil && b == nil || os.SameFile(a, b) }
 
 func hint(changed chan<- struct{}) {
