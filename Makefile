@@ -41,7 +41,7 @@ soak: build
 
 bench: build
 	@./cmd/lab/with-lab go test -run '^$$' -bench . -benchtime 10x ./cmd/swage
-	@go test -run '^$$' -bench . ./edge ./reconcile ./schema
+	@go test -run '^$$' -bench . ./edge ./reconcile/git ./schema
 
 fmt:
 	@go run $(GOFUMPT) -l -w .

@@ -79,7 +79,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	}
 	agent := &reconcile.Agent{
 		Server:   node.Server,
-		Source:   git.Local{Path: node.Source.Path, Branch: node.Source.Branch},
+		Source:   git.Follow(node.Source.Path, node.Source.Branch),
 		Open:     func(s runtime.Scope) (runtime.Runtime, error) { return open(node.Incus.Socket, s) },
 		Loader:   schema.Loader{Limits: node.Limits},
 		Keys:     keys,

@@ -24,7 +24,13 @@ import (
 type Local struct {
 	Path   string // of the repository, bare or not
 	Branch string
+
+	known *trees // of the snapshots before; nil remembers nothing
 }
+
+// Follow is a Local that remembers what one snapshot has in common with the
+// next.
+func Follow(path, branch string) Local { return Local{path, branch, &trees{}} }
 
 // Latest is the tip of the branch.
 func (l Local) Latest(ctx context.Context) (reconcile.Snapshot, error) {
@@ -39,7 +45,7 @@ func (l Local) Latest(ctx context.Context) (reconcile.Snapshot, error) {
 	if err != nil {
 		return reconcile.Snapshot{}, fmt.Errorf("read branch %q of %s: %w", l.Branch, l.Path, err)
 	}
-	return snapshot(repo, ref.Hash())
+	return snapshot(repo, l.known, ref.Hash())
 }
 
 // At is any commit of the repository.
@@ -48,10 +54,10 @@ func (l Local) At(ctx context.Context, commit string) (reconcile.Snapshot, error
 	if err != nil {
 		return reconcile.Snapshot{}, fmt.Errorf("open repository %s: %w", l.Path, err)
 	}
-	return snapshot(repo, plumbing.NewHash(commit))
+	return snapshot(repo, l.known, plumbing.NewHash(commit))
 }
 
-func snapshot(repo *gogit.Repository, hash plumbing.Hash) (reconcile.Snapshot, error) {
+func snapshot(repo *gogit.Repository, known *trees, hash plumbing.Hash) (reconcile.Snapshot, error) {
 	commit, err := repo.CommitObject(hash)
 	if err != nil {
 		return reconcile.Snapshot{}, fmt.Errorf("read commit %s: %w", hash, err)
@@ -60,7 +66,7 @@ func snapshot(repo *gogit.Repository, hash plumbing.Hash) (reconcile.Snapshot, e
 	if err != nil {
 		return reconcile.Snapshot{}, fmt.Errorf("read the tree of commit %s: %w", hash, err)
 	}
-	return reconcile.Snapshot{Commit: hash.String(), Tree: newTree(repo.Storer, root)}, nil
+	return reconcile.Snapshot{Commit: hash.String(), Tree: newTree(repo.Storer, known, root)}, nil
 }
 
 // recheck is how often the watched folders are compared with those at the

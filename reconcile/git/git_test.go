@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-func run(t *testing.T, dir string, args ...string) string {
+func run(t testing.TB, dir string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command("git", args...)
 	cmd.Dir = dir
@@ -34,7 +34,7 @@ func run(t *testing.T, dir string, args ...string) string {
 }
 
 // fixture is a bare repository and a clone of it with one commit pushed.
-func fixture(t *testing.T) (bare, work string) {
+func fixture(t testing.TB) (bare, work string) {
 	t.Helper()
 	top := t.TempDir()
 	bare, work = filepath.Join(top, "fleet.git"), filepath.Join(top, "work")
@@ -47,7 +47,7 @@ func fixture(t *testing.T) (bare, work string) {
 	return bare, work
 }
 
-func write(t *testing.T, dir, name, text string) {
+func write(t testing.TB, dir, name, text string) {
 	t.Helper()
 	name = filepath.Join(dir, name)
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
@@ -58,7 +58,7 @@ func write(t *testing.T, dir, name, text string) {
 	}
 }
 
-func commit(t *testing.T, work string) {
+func commit(t testing.TB, work string) {
 	t.Helper()
 	run(t, work, "add", "-A")
 	run(t, work, "commit", "-q", "-m", "change")
@@ -67,7 +67,7 @@ func commit(t *testing.T, work string) {
 
 func TestTreeIsAFileSystem(t *testing.T) {
 	bare, _ := fixture(t)
-	s, err := Local{bare, "main"}.Latest(t.Context())
+	s, err := Follow(bare, "main").Latest(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestATreeServesManyReaders(t *testing.T) {
 		write(t, work, fmt.Sprintf("projects/p%d/a.cue", i), fmt.Sprint(i))
 	}
 	commit(t, work)
-	s, err := Local{bare, "main"}.Latest(t.Context())
+	s, err := Follow(bare, "main").Latest(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func TestLinksAndSubmodulesAreShownNotFollowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	commit(t, work)
-	s, err := Local{bare, "main"}.Latest(t.Context())
+	s, err := Follow(bare, "main").Latest(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestLinksAndSubmodulesAreShownNotFollowed(t *testing.T) {
 
 func TestOlderCommitsStayReadable(t *testing.T) {
 	bare, work := fixture(t)
-	src := Local{bare, "main"}
+	src := Follow(bare, "main")
 	first, err := src.Latest(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -152,7 +152,7 @@ func TestOlderCommitsStayReadable(t *testing.T) {
 
 func TestMissingRepositoryOrBranchIsAnError(t *testing.T) {
 	bare, _ := fixture(t)
-	for _, src := range []Local{{filepath.Join(t.TempDir(), "none"), "main"}, {bare, "none"}, {bare, "../../../HEAD"}} {
+	for _, src := range []Local{Follow(filepath.Join(t.TempDir(), "none"), "main"), Follow(bare, "none"), {Path: bare, Branch: "../../../HEAD"}} {
 		if s, err := src.Latest(t.Context()); err == nil {
 			t.Errorf("%+v gave commit %s, want an error", src, s.Commit)
 		}
@@ -164,7 +164,7 @@ func TestWatchSeesAPushAndAPackedRef(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	changed := make(chan struct{}, 1)
 	ended := make(chan error)
-	go func() { ended <- Local{bare, "main"}.Watch(ctx, changed) }()
+	go func() { ended <- Follow(bare, "main").Watch(ctx, changed) }()
 	// The watch has begun when it sees a change; until then keep changing.
 	wait := func(what string, change func()) {
 		t.Helper()
@@ -234,7 +234,7 @@ func TestWatchOutlivesTheRepository(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	seen := watching(t, Local{bare, "main"})
+	seen := watching(t, Follow(bare, "main"))
 	seen("a push", push)
 	seen("that the repository is gone", func() { rename(bare, away) })
 	seen("that it is back", func() { run(t, work, "clone", "-q", "--bare", away, bare) })
@@ -247,7 +247,7 @@ func TestWatchOutlivesTheRepository(t *testing.T) {
 func TestWatchWaitsForTheRepositoryAndDeepBranches(t *testing.T) {
 	bare, work := fixture(t)
 	late := filepath.Join(filepath.Dir(bare), "late.git")
-	seen := watching(t, Local{late, "team/a/live"})
+	seen := watching(t, Follow(late, "team/a/live"))
 	seen("the repository", func() { run(t, work, "clone", "-q", "--bare", bare, late) })
 	seen("the first push", func() { run(t, work, "push", "-q", late, "HEAD:team/a/live") })
 	seen("the next", func() {

@@ -40,14 +40,16 @@ func Revision(dir, revision string) (reconcile.Snapshot, error) {
 	if err != nil {
 		return reconcile.Snapshot{}, err
 	}
-	s, err := snapshot(repo, *hash)
+	s, err := snapshot(repo, nil, *hash)
 	if err != nil || sub == "." {
 		return s, err
 	}
-	below, err := s.Tree.(tree).dir(filepath.ToSlash(sub))
+	whole := s.Tree.(tree)
+	whole.begin()
+	below, err := whole.dir(filepath.ToSlash(sub))
 	if err != nil {
 		return reconcile.Snapshot{}, fmt.Errorf("%s at %s: %w", sub, revision, notExist(err))
 	}
-	s.Tree = newTree(repo.Storer, below)
+	s.Tree = newTree(repo.Storer, nil, below)
 	return s, nil
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/go-git/go-git/v5/plumbing/storer"
@@ -19,12 +20,43 @@ import (
 // links and submodules show as what they are; they are never followed.
 type tree struct {
 	objects storer.EncodedObjectStorer
-	mu      *sync.Mutex             // held around every use of what follows
-	dirs    map[string]*object.Tree // by path; each is decoded once
+	*trees
+	read *sync.Once
+	dirs map[string]*object.Tree // by path
 }
 
-func newTree(objects storer.EncodedObjectStorer, root *object.Tree) tree {
-	return tree{objects, new(sync.Mutex), map[string]*object.Tree{".": root}}
+// trees are the decoded trees of a snapshot and of the one before it: of two
+// commits most are the same, and none need be decoded twice.
+type trees struct {
+	mu       sync.Mutex // held around every use of a tree, which caches as it is read
+	now, old map[plumbing.Hash]*object.Tree
+}
+
+func (t *trees) get(objects storer.EncodedObjectStorer, hash plumbing.Hash) (*object.Tree, error) {
+	d, ok := t.now[hash]
+	if !ok {
+		d, ok = t.old[hash]
+	}
+	if !ok {
+		var err error
+		if d, err = object.GetTree(objects, hash); err != nil {
+			return nil, err
+		}
+	}
+	t.now[hash] = d
+	return d, nil
+}
+
+// begin makes the trees that were read last the old ones.
+func (t *trees) begin() { t.now, t.old = map[plumbing.Hash]*object.Tree{}, t.now }
+
+// newTree is a snapshot; known may be nil. Many are asked for only to see
+// their commit, so it counts as one from its first read on.
+func newTree(objects storer.EncodedObjectStorer, known *trees, root *object.Tree) tree {
+	if known == nil {
+		known = &trees{}
+	}
+	return tree{objects, known, new(sync.Once), map[string]*object.Tree{".": root}}
 }
 
 // maxBlob bounds a file that is read; schema.Load has closer limits.
@@ -36,6 +68,7 @@ func (t tree) Open(name string) (fs.File, error) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.read.Do(t.begin)
 	f, err := t.open(name)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: notExist(err)}
@@ -95,7 +128,7 @@ func (t tree) dir(name string) (*object.Tree, error) {
 	if e.Mode != filemode.Dir {
 		return nil, object.ErrDirectoryNotFound
 	}
-	d, err := object.GetTree(t.objects, e.Hash)
+	d, err := t.get(t.objects, e.Hash)
 	if err != nil {
 		return nil, err
 	}
