@@ -39,7 +39,10 @@ type Agent struct {
 	// Accepted remembers the last commit that could be loaded, for a restart
 	// while the newest cannot be. Nil forgets.
 	Accepted Memory
-	Log      *slog.Logger
+	// Applied remembers the last commit of which nothing was left to do, to
+	// know what changed its server since. Nil forgets.
+	Applied Memory
+	Log     *slog.Logger
 
 	rt    runtime.Runtime
 	scope runtime.Scope
@@ -47,6 +50,7 @@ type Agent struct {
 	edge  error  // of the last Publish
 
 	fleet *schema.Fleet   // accepted
+	done  *schema.Fleet   // applied last, with nothing left to do
 	seen  *runtime.Actual // newest knowledge; nil before the first Observe
 
 	// For other goroutines: what was observed last, and the accepted fleet.
@@ -156,6 +160,7 @@ func (a *Agent) Pass(ctx context.Context) (Report, error) {
 		r.State = Incomplete
 	default:
 		r.State = Applied
+		a.finished()
 	}
 	r.Finished = time.Now()
 	a.tell(&r)
@@ -218,7 +223,9 @@ func (a *Agent) plan(ctx context.Context, r *Report) (plan Plan, rejected, err e
 	if err := a.publish(); err != nil {
 		return Plan{}, rejected, err
 	}
-	return Diff(seen.State, Desired(a.fleet, a.Server), DeleteLimits(a.fleet, a.Server)), rejected, nil
+	limits := DeleteLimits(a.fleet, a.Server)
+	a.holdMoved(ctx, limits)
+	return Diff(seen.State, Desired(a.fleet, a.Server), limits), rejected, nil
 }
 
 // accept takes the newest commit, or keeps the last good one: what runs is

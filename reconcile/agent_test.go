@@ -89,10 +89,11 @@ type node struct {
 	source   *commits
 	engine   *runtime.Fake
 	accepted *memory
+	applied  *memory
 }
 
 func newNode() *node {
-	n := &node{source: &commits{}, engine: &runtime.Fake{}, accepted: &memory{}}
+	n := &node{source: &commits{}, engine: &runtime.Fake{}, accepted: &memory{}, applied: &memory{}}
 	n.restart()
 	return n
 }
@@ -100,7 +101,7 @@ func newNode() *node {
 // restart is a new process on the same machine.
 func (n *node) restart() {
 	n.Agent = &reconcile.Agent{
-		Server: "lab", Source: n.source, Accepted: n.accepted, Log: slog.New(slog.DiscardHandler),
+		Server: "lab", Source: n.source, Accepted: n.accepted, Applied: n.applied, Log: slog.New(slog.DiscardHandler),
 		Open:    func(s runtime.Scope) (runtime.Runtime, error) { return n.engine.Open(s), nil },
 		Publish: func(reconcile.Edge) error { return nil },
 	}
@@ -466,4 +467,31 @@ func (h hangs) Do(ctx context.Context, s runtime.Step) (runtime.Done, error) {
 		return runtime.Done{}, ctx.Err()
 	}
 	return h.Runtime.Do(ctx, s)
+}
+
+// [F7] A changed server neither deletes on one nor creates on the other, also
+// after a restart and for commits that leave it as it is.
+func TestAChangedServerCreatesNothing(t *testing.T) {
+	n := newNode()
+	push := func(server, extra string) {
+		n.source.push("project: id: \"67e89abc123def456789abcd\"\ncontainers: {own: server: \"lab\", app: {server: \"" + server + "\"}" + extra + "}")
+		n.source.all[len(n.source.all)-1].(fstest.MapFS)["servers/two.cue"] = &fstest.MapFile{}
+	}
+	pass := func(want reconcile.CommitState, runs string) {
+		t.Helper()
+		r, err := n.Pass(t.Context())
+		if err != nil || r.State != want || n.running(t) != runs {
+			t.Errorf("%v, %s, %s runs, held %v", err, r.State, n.running(t), r.Held)
+		}
+	}
+	push("two", "")
+	pass(reconcile.Applied, "own")
+	push("lab", "")
+	pass(reconcile.Incomplete, "own")
+	n.restart()
+	pass(reconcile.Incomplete, "own")
+	push("lab", ", more: server: \"lab\"")
+	pass(reconcile.Incomplete, "more own")
+	push("two", ", more: server: \"lab\"")
+	pass(reconcile.Applied, "more own")
 }
