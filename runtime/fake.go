@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Fake is a runtime in memory: what an Incus daemon is to runtime/incus. It
@@ -18,12 +19,15 @@ import (
 // Its containers get addresses from 127.1.0.0/16, so that a test can put a
 // server behind one.
 type Fake struct {
-	// Fault, when set, is asked before and after the effect of every step;
-	// an error is what the caller sees, whether or not the effect took place.
-	Fault func(s Step, after bool) error
+	// Fault, when set, is asked before and after the effect of every call; an
+	// error is what the caller sees, whether or not the effect took place. It
+	// may also take its time.
+	Fault func(Call) error
 	// Draw, when set, gives the ID of the project or the project/container
 	// of a name instead of NewID, so that a test knows it beforehand.
 	Draw func(name string) ID
+	// Now is the clock of leases and snapshots; nil: the real one.
+	Now func() time.Time
 
 	mu      sync.Mutex
 	world   world
@@ -31,10 +35,19 @@ type Fake struct {
 	watches []chan<- struct{}
 }
 
+// Call is a call of a Runtime's method, before or after its effect.
+type Call struct {
+	Method string // "Observe", "Do", …
+	Step   Step   // of Do; else nil
+	After  bool
+}
+
 // world is all that a Fake holds, as it is saved and loaded.
 type world struct {
 	Projects   []fakeProject
 	Containers []fakeContainer
+	Notes      []fakeNote
+	Foreign    map[string]Container // by "<incus project>/<instance>"
 }
 
 type mark struct {
@@ -48,10 +61,26 @@ type fakeProject struct {
 	Project
 }
 
+// fakeContainer is an instance, whatever role it has.
 type fakeContainer struct {
 	Mark mark
+	Role role
 	Container
-	Addr netip.Addr
+	Addr  netip.Addr
+	Taken []Snapshot
+}
+
+type role string
+
+const (
+	inUse    role = ""
+	spare    role = "spare"
+	archived role = "archive"
+)
+
+type fakeNote struct {
+	Mark       mark
+	Key, Value string
 }
 
 // Open returns the view of one scope.
@@ -81,11 +110,87 @@ func (f *Fake) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, &f.world)
 }
 
+// Reboot is a restart of the host: nothing runs after it.
+func (f *Fake) Reboot() {
+	f.each(func(c *fakeContainer) {
+		if c.Status != Stopped {
+			c.Status, c.Asleep = Stopped, true
+		}
+	})
+}
+
+// Meddle changes a container behind swage's back.
+func (f *Fake) Meddle(id ID, change func(*Container)) {
+	f.each(func(c *fakeContainer) {
+		if c.ID == id {
+			change(&c.Container)
+		}
+	})
+}
+
+// TakeSnapshot is what the schedule of a container does.
+func (f *Fake) TakeSnapshot(id ID, name string) {
+	f.each(func(c *fakeContainer) {
+		if c.ID == id {
+			f.snapshot(c, name)
+		}
+	})
+}
+
+// AddForeign puts an instance there that is not ours; see Runtime.Inspect.
+func (f *Fake) AddForeign(instance string, c Container) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.world.Foreign == nil {
+		f.world.Foreign = map[string]Container{}
+	}
+	f.world.Foreign[instance] = c
+	f.changed()
+}
+
+func (f *Fake) each(do func(*fakeContainer)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.world.Containers {
+		do(&f.world.Containers[i])
+	}
+	f.changed()
+}
+
+// changed counts a write and hints at it.
+func (f *Fake) changed() {
+	f.writes++
+	for _, w := range f.watches {
+		select {
+		case w <- struct{}{}:
+		default:
+		}
+	}
+}
+
 func (f *Fake) draw(name string) ID {
 	if f.Draw != nil {
 		return f.Draw(name)
 	}
 	return NewID()
+}
+
+func (f *Fake) now() time.Time {
+	if f.Now != nil {
+		return f.Now()
+	}
+	return time.Now().UTC().Round(0)
+}
+
+func (f *Fake) snapshot(c *fakeContainer, name string) {
+	if slices.ContainsFunc(c.Taken, func(s Snapshot) bool { return s.Name == name }) {
+		return
+	}
+	s := Snapshot{Name: name, Taken: f.now()}
+	if c.Snapshots.Days > 0 {
+		s.Expires = s.Taken.AddDate(0, 0, c.Snapshots.Days)
+	}
+	c.Taken = append(c.Taken, s)
 }
 
 type fakeView struct {
@@ -94,44 +199,100 @@ type fakeView struct {
 	prefix string
 }
 
-func (v *fakeView) Observe(ctx context.Context) (Actual, error) {
+// call runs one method between its faults.
+func (v *fakeView) call(ctx context.Context, c Call, effect func() error) error {
 	if err := ctx.Err(); err != nil {
-		return Actual{}, err
+		return err
+	}
+	if v.Fault != nil {
+		if err := v.Fault(c); err != nil {
+			return err
+		}
 	}
 	v.mu.Lock()
-	defer v.mu.Unlock()
-	a := Actual{Addr: map[ID]netip.Addr{}}
-	for _, p := range v.world.Projects {
-		if p.Mark == v.mark {
-			a.Projects = append(a.Projects, p.Project)
-		}
+	err := effect()
+	v.mu.Unlock()
+	if err == nil && v.Fault != nil {
+		c.After = true
+		err = v.Fault(c)
 	}
-	for _, c := range v.world.Containers {
-		if c.Mark != v.mark {
-			continue
+	return err
+}
+
+func (v *fakeView) Observe(ctx context.Context) (Actual, error) {
+	a := Actual{Addr: map[ID]netip.Addr{}, Addr6: map[ID]netip.Addr{}, Notes: map[string]string{}}
+	a.Snapshots = map[ID][]Snapshot{}
+	err := v.call(ctx, Call{Method: "Observe"}, func() error {
+		for _, p := range v.world.Projects {
+			if p.Mark == v.mark {
+				a.Projects = append(a.Projects, p.Project)
+			}
 		}
-		a.Containers = append(a.Containers, c.Container)
-		if c.Status == Running {
-			a.Addr[c.ID] = c.Addr
+		for _, c := range v.world.Containers {
+			if c.Mark != v.mark {
+				continue
+			}
+			if len(c.Taken) > 0 {
+				a.Snapshots[c.ID] = slices.Clone(c.Taken)
+			}
+			switch c.Role {
+			case spare:
+				a.Spares = append(a.Spares, Spare{c.ID, c.Project, c.Image, c.Kit})
+				continue
+			case archived:
+				a.Archives = append(a.Archives, Archive{c.ID, c.Project, c.Name, c.Image, c.Kit})
+				continue
+			}
+			a.Containers = append(a.Containers, c.Container)
+			if d := c.done(); d.Addr.IsValid() {
+				a.Addr[c.ID], a.Addr6[c.ID] = d.Addr, d.Addr6
+			}
 		}
+		for _, n := range v.world.Notes {
+			if n.Mark == v.mark && n.Key != leaseKey {
+				a.Notes[n.Key] = n.Value
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return Actual{}, err
 	}
 	a.Sort()
 	return a, nil
 }
 
-func (v *fakeView) Do(ctx context.Context, s Step) (Done, error) {
-	if err := ctx.Err(); err != nil {
-		return Done{}, err
+// done is what a step on c left behind.
+func (c *fakeContainer) done() Done {
+	d := Done{Container: c.Container}
+	if c.Status == Running || c.Status == Paused {
+		b := c.Addr.As4()
+		d.Addr = c.Addr
+		d.Addr6 = netip.AddrFrom16([16]byte{0: 0xfd, 13: b[1], 14: b[2], 15: b[3]})
 	}
-	if v.Fault != nil {
-		if err := v.Fault(s, false); err != nil {
-			return Done{}, err
+	return d
+}
+
+func (v *fakeView) Inspect(ctx context.Context, instance string) (Container, error) {
+	var out Container
+	err := v.call(ctx, Call{Method: "Inspect"}, func() error {
+		c, ok := v.world.Foreign[instance]
+		if !ok {
+			return fmt.Errorf("there is no instance %s that is nobody's", instance)
 		}
-	}
-	d, err := v.apply(s)
-	if err == nil && v.Fault != nil {
-		err = v.Fault(s, true)
-	}
+		out = c
+		return nil
+	})
+	return out, err
+}
+
+func (v *fakeView) Do(ctx context.Context, s Step) (Done, error) {
+	var d Done
+	err := v.call(ctx, Call{Method: "Do", Step: s}, func() (err error) {
+		v.changed()
+		d, err = v.apply(s)
+		return err
+	})
 	if err != nil {
 		return Done{}, fmt.Errorf("%s: %w", s, err)
 	}
@@ -139,15 +300,6 @@ func (v *fakeView) Do(ctx context.Context, s Step) (Done, error) {
 }
 
 func (v *fakeView) apply(s Step) (Done, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.writes++
-	for _, w := range v.watches {
-		select {
-		case w <- struct{}{}:
-		default:
-		}
-	}
 	switch s := s.(type) {
 	case CreateProject:
 		return v.createProject(s.Project)
@@ -155,12 +307,21 @@ func (v *fakeView) apply(s Step) (Done, error) {
 		return Done{}, v.deleteProject(s.Project.Name)
 	case CreateContainer:
 		return v.createContainer(s.New)
+	case CopyContainer:
+		return v.copyContainer(s)
+	case ClaimContainer:
+		return v.claim(s)
+	case AdoptContainer:
+		return v.adopt(s)
 	case UpdateContainer:
 		return v.change(s.From.ID, func(c *fakeContainer) {
-			c.Name, c.Env, c.Protected, c.Commit = s.To.Name, s.To.Env, s.To.Protected, s.To.Commit
+			status := c.Status
 			if s.Restarts() {
-				c.Status = Running
+				status = Running
 			}
+			to := s.To
+			to.ID, to.Project, to.Image, to.Kit, to.Status, to.Asleep = c.ID, c.Project, c.Image, c.Kit, status, c.Asleep && status == Stopped
+			c.Container = to
 		})
 	case MoveContainer:
 		if v.project(s.To.Project) < 0 {
@@ -170,14 +331,30 @@ func (v *fakeView) apply(s Step) (Done, error) {
 			c.Project, c.Name, c.Commit = s.To.Project, s.To.Name, s.To.Commit
 		})
 	case StartContainer:
-		return v.change(s.Target.ID, func(c *fakeContainer) { c.Status = Running })
+		return v.change(s.Target.ID, func(c *fakeContainer) { c.Status, c.Asked, c.Asleep = Running, Running, false })
+	case ResumeContainer:
+		return v.change(s.Target.ID, func(c *fakeContainer) { c.Status, c.Asked = Running, Running })
 	case StopContainer:
-		return v.change(s.Target.ID, func(c *fakeContainer) { c.Status = Stopped })
+		return v.change(s.Target.ID, func(c *fakeContainer) { c.Status, c.Asked = Stopped, Stopped })
+	case PauseContainer:
+		if i := v.find(s.Target.ID); i >= 0 && v.world.Containers[i].Status == Stopped {
+			return Done{}, fmt.Errorf("it is stopped")
+		}
+		return v.change(s.Target.ID, func(c *fakeContainer) { c.Status, c.Asked = Paused, Paused })
 	case DeleteContainer:
-		v.world.Containers = slices.DeleteFunc(v.world.Containers, func(c fakeContainer) bool {
-			return c.Mark == v.mark && c.ID == s.Target.ID
-		})
+		return Done{}, v.deleteContainer(s)
+	case DeleteArchive:
+		return Done{}, v.remove(s.Archive.ID, archived)
+	case DeleteSnapshot:
+		if i := v.find(s.Of); i >= 0 {
+			c := &v.world.Containers[i]
+			c.Taken = slices.DeleteFunc(c.Taken, func(x Snapshot) bool { return x.Name == s.Snapshot })
+		}
 		return Done{}, nil
+	case CreateSpare:
+		return v.createSpare(s.Spare)
+	case DeleteSpare:
+		return Done{}, v.remove(s.Spare.ID, spare)
 	}
 	return Done{}, fmt.Errorf("unknown step %T", s)
 }
@@ -221,27 +398,120 @@ func (v *fakeView) deleteProject(name string) error {
 	}
 	for _, c := range v.world.Containers {
 		if c.Mark == v.mark && c.Project == name {
-			return fmt.Errorf("project %s still has containers", name)
+			return fmt.Errorf("project %s is not empty", name)
 		}
 	}
 	v.world.Projects = slices.Delete(v.world.Projects, i, i+1)
 	return nil
 }
 
+// made is what was made earlier by a step that was cut short.
+func (v *fakeView) made(c Container) (Done, bool) {
+	if i := v.find(c.ID); c.ID == "" || i < 0 || v.world.Containers[i].Role != inUse {
+		return Done{}, false
+	}
+	d, _ := v.change(c.ID, func(x *fakeContainer) { x.Status = c.Status })
+	return d, true
+}
+
 func (v *fakeView) createContainer(c Container) (Done, error) {
+	if d, ok := v.made(c); ok {
+		return d, nil
+	}
+	return v.add(c, inUse)
+}
+
+func (v *fakeView) add(c Container, r role) (Done, error) {
 	if v.project(c.Project) < 0 {
 		return Done{}, fmt.Errorf("project %s does not exist", c.Project)
-	}
-	for _, have := range v.world.Containers {
-		if c.ID != "" && have.ID == c.ID && have.Mark == v.mark {
-			return v.change(c.ID, func(x *fakeContainer) { x.Status = c.Status })
-		}
 	}
 	if c.ID == "" {
 		c.ID = v.draw(c.Ref())
 	}
-	v.world.Containers = append(v.world.Containers, fakeContainer{v.mark, c, v.allocate(c.ID)})
+	if v.find(c.ID) >= 0 {
+		return Done{}, fmt.Errorf("the id %s is in use", c.ID)
+	}
+	v.world.Containers = append(v.world.Containers, fakeContainer{Mark: v.mark, Role: r, Container: c, Addr: v.allocate(c.ID)})
 	return v.change(c.ID, func(*fakeContainer) {})
+}
+
+func (v *fakeView) copyContainer(s CopyContainer) (Done, error) {
+	if d, ok := v.made(s.New); ok {
+		return d, nil
+	}
+	i := v.find(s.From)
+	if i < 0 {
+		return Done{}, fmt.Errorf("container %s does not exist", s.From)
+	}
+	from := v.world.Containers[i]
+	if s.Snapshot != "" && !slices.ContainsFunc(from.Taken, func(x Snapshot) bool { return x.Name == s.Snapshot }) {
+		return Done{}, fmt.Errorf("%s has no snapshot %s", from.Ref(), s.Snapshot)
+	}
+	c := s.New
+	c.Image, c.Kit = from.Image, from.Kit
+	return v.add(c, inUse)
+}
+
+func (v *fakeView) claim(s ClaimContainer) (Done, error) {
+	if d, ok := v.made(s.New); ok {
+		return d, nil
+	}
+	i := v.find(s.Spare.ID)
+	if i < 0 || v.world.Containers[i].Role != spare {
+		return Done{}, fmt.Errorf("the spare is gone")
+	}
+	c := s.New
+	if c.ID == "" {
+		c.ID = v.draw(c.Ref())
+	}
+	v.world.Containers[i].Role, v.world.Containers[i].Container = inUse, c
+	return v.change(c.ID, func(*fakeContainer) {})
+}
+
+func (v *fakeView) adopt(s AdoptContainer) (Done, error) {
+	if d, ok := v.made(s.New); ok {
+		return d, nil
+	}
+	c, ok := v.world.Foreign[s.Instance]
+	if !ok {
+		return Done{}, fmt.Errorf("there is no instance %s that is nobody's", s.Instance)
+	}
+	c.ID, c.Project, c.Name, c.Commit = s.New.ID, s.New.Project, s.New.Name, s.New.Commit
+	c.Kit, c.Image, c.Asked = s.New.Kit, s.New.Image, s.New.Asked
+	d, err := v.add(c, inUse)
+	if err == nil {
+		delete(v.world.Foreign, s.Instance)
+	}
+	return d, err
+}
+
+func (v *fakeView) createSpare(s Spare) (Done, error) {
+	d, err := v.add(Container{Project: s.Project, Name: "spare", Image: s.Image, Kit: s.Kit, Status: Running}, spare)
+	s.ID = d.Container.ID
+	return Done{Spare: s}, err
+}
+
+func (v *fakeView) deleteContainer(s DeleteContainer) error {
+	i := v.find(s.Target.ID)
+	if i < 0 || v.world.Containers[i].Role != inUse {
+		return nil
+	}
+	c := &v.world.Containers[i]
+	if s.Snapshot != "" {
+		v.snapshot(c, s.Snapshot)
+	}
+	if len(c.Taken) == 0 {
+		return v.remove(c.ID, inUse)
+	}
+	c.Role, c.Status, c.Env, c.Keys = archived, Stopped, nil, nil
+	return nil
+}
+
+func (v *fakeView) remove(id ID, r role) error {
+	v.world.Containers = slices.DeleteFunc(v.world.Containers, func(c fakeContainer) bool {
+		return c.Mark == v.mark && c.ID == id && c.Role == r
+	})
+	return nil
 }
 
 // allocate finds a free address, the same one for the same ID wherever it can.
@@ -261,20 +531,19 @@ func (v *fakeView) allocate(id ID) netip.Addr {
 	}
 }
 
+func (v *fakeView) find(id ID) int {
+	return slices.IndexFunc(v.world.Containers, func(c fakeContainer) bool {
+		return c.Mark == v.mark && c.ID == id
+	})
+}
+
 func (v *fakeView) change(id ID, f func(*fakeContainer)) (Done, error) {
-	for i := range v.world.Containers {
-		c := &v.world.Containers[i]
-		if c.Mark != v.mark || c.ID != id {
-			continue
-		}
-		f(c)
-		d := Done{Container: c.Container}
-		if c.Status == Running {
-			d.Addr = c.Addr
-		}
-		return d, nil
+	i := v.find(id)
+	if i < 0 || v.world.Containers[i].Role == archived {
+		return Done{}, fmt.Errorf("container %s does not exist", id)
 	}
-	return Done{}, fmt.Errorf("container %s does not exist", id)
+	f(&v.world.Containers[i])
+	return v.world.Containers[i].done(), nil
 }
 
 func (v *fakeView) Watch(ctx context.Context, changed chan<- struct{}) error {
@@ -286,6 +555,47 @@ func (v *fakeView) Watch(ctx context.Context, changed chan<- struct{}) error {
 	defer v.mu.Unlock()
 	v.watches = slices.DeleteFunc(v.watches, func(w chan<- struct{}) bool { return w == changed })
 	return ctx.Err()
+}
+
+// leaseKey is the note that holds the lease.
+const leaseKey = "lease"
+
+func (v *fakeView) note(key string) *fakeNote {
+	for i := range v.world.Notes {
+		if n := &v.world.Notes[i]; n.Mark == v.mark && n.Key == key {
+			return n
+		}
+	}
+	v.world.Notes = append(v.world.Notes, fakeNote{Mark: v.mark, Key: key})
+	return &v.world.Notes[len(v.world.Notes)-1]
+}
+
+func (v *fakeView) Note(ctx context.Context, key, value string) error {
+	return v.call(ctx, Call{Method: "Note"}, func() error {
+		v.note(key).Value = value
+		v.world.Notes = slices.DeleteFunc(v.world.Notes, func(n fakeNote) bool { return n.Value == "" })
+		return nil
+	})
+}
+
+func (v *fakeView) Lease(ctx context.Context, h Holder) error {
+	return v.call(ctx, Call{Method: "Lease"}, func() error {
+		n := v.note(leaseKey)
+		record, err := Grant(n.Value, h, v.now())
+		if err == nil {
+			n.Value = record
+		}
+		return err
+	})
+}
+
+func (v *fakeView) Release(ctx context.Context, h Holder) error {
+	return v.call(ctx, Call{Method: "Release"}, func() error {
+		if n := v.note(leaseKey); Held(n.Value, h) {
+			n.Value = ""
+		}
+		return nil
+	})
 }
 
 // foreign is the error for an object that is in the way and not ours.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"fmt"
 	"net/netip"
+	"time"
 )
 
 // Scope says whose objects a Runtime sees and where it puts new ones.
@@ -17,6 +19,8 @@ type Scope struct {
 	StoragePool string // pool that holds their disks
 	Prefix      string // put before a project's name to make its Incus project
 	ImageServer string // simplestreams server for images that are not here
+	Placement   string // cluster member, or "@" and a group, of new containers; empty: as the engine chooses
+	Ramdisks    string // folder of this host below which ramdisks are mounted
 }
 
 // Runtime runs containers. Implementations hold no truth of their own: all
@@ -31,17 +35,70 @@ type Runtime interface {
 	// State: a shorter State would read as "all of it was deleted".
 	Observe(ctx context.Context) (Actual, error)
 
+	// Inspect returns an instance that is not ours, named
+	// "<incus project>/<instance>", in normal form with neither ID, Project
+	// nor Name, to compare it before it is adopted.
+	Inspect(ctx context.Context, instance string) (Container, error)
+
 	// Do performs one step and returns when it is done. Doing a step twice
 	// is as good as once, also after a crash half-way. An object that is in
 	// the way and is not ours is an error; it is left as it is. The returned
 	// Container is the one changed as it is now (with the ID drawn for it),
-	// the zero Container for steps on projects and for deletions.
+	// the zero Container for steps on other things and for deletions. Where a
+	// step takes its time, it names what it waits for with Phase.
 	Do(ctx context.Context, s Step) (Done, error)
 
 	// Watch sends to changed, without blocking, when something may have
 	// changed, until ctx ends; it mends its own connection. A hint can be late,
 	// doubled or lost.
 	Watch(ctx context.Context, changed chan<- struct{}) error
+
+	// Note keeps a short value under a key for the whole scope, where the
+	// next agent finds it with Observe. An empty value takes it away.
+	Note(ctx context.Context, key, value string) error
+
+	// Lease takes the lease on the scope for h, or renews it. While another
+	// holds it the error is a *Taken, and nothing may be done. A lease ends
+	// with Release, when it is not renewed for LeaseTime, or when its holder
+	// is seen to be dead.
+	Lease(ctx context.Context, h Holder) error
+	// Release gives up the lease if h has it.
+	Release(ctx context.Context, h Holder) error
+}
+
+// LeaseTime is how long a lease lasts that is not renewed.
+const LeaseTime = time.Minute
+
+// Holder is a process that changes what runs.
+type Holder struct {
+	Name string // for people: "agent, process 4711 on node-us"
+	// Process identifies it on its host, so that another there can see
+	// whether it lives; empty where nobody can.
+	Process string
+}
+
+// Taken is the error of a Lease that another holds.
+type Taken struct {
+	Holder Holder
+	Until  time.Time
+}
+
+func (t *Taken) Error() string {
+	return fmt.Sprintf("another process works on this server: %s (until %s unless it goes on); stop it, or ask it with swage status", t.Holder.Name, t.Until.Format(time.TimeOnly))
+}
+
+type phaseKey struct{}
+
+// WithPhase has tell called with what a step waits for, in words for people.
+func WithPhase(ctx context.Context, tell func(phase string)) context.Context {
+	return context.WithValue(ctx, phaseKey{}, tell)
+}
+
+// Phase says what a step waits for now.
+func Phase(ctx context.Context, phase string) {
+	if tell, ok := ctx.Value(phaseKey{}).(func(string)); ok {
+		tell(phase)
+	}
 }
 
 // Done is what a step left behind.
@@ -49,6 +106,8 @@ type Done struct {
 	Project   Project    // set by CreateProject
 	Container Container  // set by steps on a container that still exists
 	Addr      netip.Addr // set when the container runs and its address is known
+	Addr6     netip.Addr // the same for IPv6
+	Spare     Spare      // set by CreateSpare
 }
 
 // NewID draws an ID from the system's random source.

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // ID is 24 lower-case hexadecimal digits and is the identity of a container
@@ -20,9 +21,10 @@ type ID string
 type Status string
 
 // The statuses of a container. Other is anything the runtime reports that
-// swage never asks for (frozen, error); it is always a difference.
+// swage never asks for (error, half made); it is always a difference.
 const (
 	Running Status = "running"
+	Paused  Status = "paused"
 	Stopped Status = "stopped"
 	Other   Status = "other"
 )
@@ -33,22 +35,110 @@ type Project struct {
 	ID   ID     // part of every generated host name
 }
 
-// Container is one container, in normal form.
+// Container is one container, in normal form: of slices and maps nil and empty
+// are equal, and lists whose order means nothing are sorted.
 type Container struct {
 	ID      ID
 	Project string
 	Name    string
-	Image   string            // os/release, as the fleet repository writes it
-	Env     map[string]string // nil and empty are equal
+	Image   string // os/release, as the fleet repository writes it
+	Kit     bool   // fixed at creation, as Image is
 	Status  Status
+
+	Env       map[string]string
+	Keys      []string // lines of root's authorized_keys, sorted, each once
+	Ramdisk   bool     // a tmpfs at /ramdisk
+	Autostart bool     // with the host
+	Resources Resources
+	Firewall  []Rule    // in the order written, those that are enabled
+	Publish   []Publish // sorted
+	Snapshots Schedule
+	DependsOn []string // names in the same project, sorted
+	Color     string
+	Comment   string
+	Realms    []string // sorted
 
 	// Protected containers are not deleted. It stands on the object too, so
 	// that a file that is gone does not take the protection along.
 	Protected bool
 
+	// Asked is the Status that swage was last asked for, running when paused
+	// is. It tells a container that somebody stopped from one that rests.
+	Asked Status
+
 	// Commit last changed the container. It is carried, never compared:
 	// a commit that leaves a container as it is does not touch it.
 	Commit string
+	// Declared is the last commit that declared the container, written once
+	// none does any more. Carried, never compared.
+	Declared string
+	// Asleep: stopped since the host's last start. Observed, never asked for.
+	Asleep bool
+}
+
+// Resources bound what a container may use. Zero: no limit.
+type Resources struct {
+	CPU    float64 // cores
+	Memory int64   // bytes
+	Disk   int64   // bytes of the root disk
+}
+
+// Rule is one firewall rule; an empty part matches everything.
+type Rule struct {
+	Direction        string // ingress or egress
+	Action           string // allow, reject or drop
+	Protocol         string // tcp, udp, icmp4 or icmp6
+	Sources          []netip.Prefix
+	Destinations     []netip.Prefix
+	SourcePorts      []Ports
+	DestinationPorts []Ports
+}
+
+// Ports is a range that includes both ends.
+type Ports struct{ From, To uint16 }
+
+// Publish leads a port of the host to one of the container.
+type Publish struct {
+	Listen   netip.AddrPort // unspecified address: all of the host's, of both families
+	Protocol string         // tcp or udp
+	Port     uint16
+}
+
+// Schedule is when snapshots are taken and how long they are kept.
+type Schedule struct {
+	Cron string // five fields or @daily and the like; empty: never
+	Days int    // 0: no expiry
+	Keep int    // 0: all
+}
+
+// Snapshot is one snapshot of a container or an archive.
+type Snapshot struct {
+	Name    string
+	Taken   time.Time
+	Expires time.Time // zero: never
+}
+
+// Archive is what is kept of a deleted container that had snapshots.
+type Archive struct {
+	ID      ID // that the container had
+	Project string
+	Name    string
+	Image   string
+	Kit     bool
+}
+
+// Spare is a container of the warm pool: it runs and is nobody's yet.
+type Spare struct {
+	ID      ID // empty in a desired State
+	Project string
+	Image   string
+	Kit     bool
+}
+
+// Kind is what spares of one kind have in common: the Spare without its ID.
+func (s Spare) Kind() Spare {
+	s.ID = ""
+	return s
 }
 
 // Ref is the name that people use: project/container.
@@ -56,38 +146,58 @@ func (c Container) Ref() string { return c.Project + "/" + c.Name }
 
 // Same reports whether two containers are equal in all that swage compares.
 func (c Container) Same(d Container) bool {
-	return c.ID == d.ID && c.Project == d.Project && c.Name == d.Name &&
-		c.Image == d.Image && c.Status == d.Status && c.Protected == d.Protected && maps.Equal(c.Env, d.Env)
+	return c.Project == d.Project && c.Image == d.Image && c.Kit == d.Kit &&
+		c.Status == d.Status && len(Changes(c, d)) == 0
 }
 
 // State is what swage owns on one server. The zero State owns nothing.
 type State struct {
 	Projects   []Project   // sorted by name
 	Containers []Container // sorted by project, name, ID
+	Spares     []Spare     // sorted by project, image, ID
+	Archives   []Archive   // sorted by project, name, ID
+	// Snapshots of containers and archives, the oldest first.
+	Snapshots map[ID][]Snapshot
 }
 
 // Sort puts s into its normal order.
 func (s *State) Sort() {
 	slices.SortFunc(s.Projects, func(a, b Project) int { return strings.Compare(a.Name, b.Name) })
-	slices.SortFunc(s.Containers, func(a, b Container) int {
-		if c := strings.Compare(a.Ref(), b.Ref()); c != 0 {
+	by := func(a, b string, x, y ID) int {
+		if c := strings.Compare(a, b); c != 0 {
 			return c
 		}
-		return strings.Compare(string(a.ID), string(b.ID))
+		return strings.Compare(string(x), string(y))
+	}
+	slices.SortFunc(s.Containers, func(a, b Container) int { return by(a.Ref(), b.Ref(), a.ID, b.ID) })
+	slices.SortFunc(s.Spares, func(a, b Spare) int {
+		return by(a.Project+"/"+a.Image, b.Project+"/"+b.Image, a.ID, b.ID)
 	})
+	slices.SortFunc(s.Archives, func(a, b Archive) int {
+		return by(a.Project+"/"+a.Name, b.Project+"/"+b.Name, a.ID, b.ID)
+	})
+	for _, list := range s.Snapshots {
+		slices.SortStableFunc(list, func(a, b Snapshot) int { return a.Taken.Compare(b.Taken) })
+	}
 }
 
 // Actual is an observed State together with what only the node knows.
 type Actual struct {
 	State
-	// Addr holds the address of each running container that has one.
-	Addr map[ID]netip.Addr
+	// Addr and Addr6 hold the addresses of each running container that has
+	// them, paused ones included.
+	Addr, Addr6 map[ID]netip.Addr
+	// Notes are what swage itself remembers on this server; see Runtime.Note.
+	Notes map[string]string
 }
 
 // Clone returns a copy that shares nothing that changes.
 func (a Actual) Clone() Actual {
 	return Actual{
-		State: State{Projects: slices.Clone(a.Projects), Containers: slices.Clone(a.Containers)},
-		Addr:  maps.Clone(a.Addr),
+		State: State{
+			Projects: slices.Clone(a.Projects), Containers: slices.Clone(a.Containers),
+			Spares: slices.Clone(a.Spares), Archives: slices.Clone(a.Archives), Snapshots: maps.Clone(a.Snapshots),
+		},
+		Addr: maps.Clone(a.Addr), Addr6: maps.Clone(a.Addr6), Notes: maps.Clone(a.Notes),
 	}
 }

@@ -1,11 +1,6 @@
 package runtime
 
-import (
-	"fmt"
-	"maps"
-	"slices"
-	"strings"
-)
+import "fmt"
 
 // Step is one change to what runs. A plan is an ordered list of them.
 type Step interface {
@@ -13,7 +8,7 @@ type Step interface {
 	// Effect says what the step does to what runs now.
 	Effect() Effect
 	// Container is the container that the step changes; its zero value for
-	// steps that change a project.
+	// steps that change something else.
 	Container() Container
 }
 
@@ -24,40 +19,92 @@ type Effect string
 const (
 	Live    Effect = "live"    // nothing that runs is interrupted
 	Restart Effect = "restart" // the container stops and starts again
-	Stop    Effect = "stop"    // the container stops
-	Destroy Effect = "destroy" // the container and its data are gone
+	Stop    Effect = "stop"    // the container stops or pauses
+	Destroy Effect = "destroy" // data is gone
 )
 
 type (
 	// CreateProject makes a project.
 	CreateProject struct{ Project Project }
-	// DeleteProject removes a project that has no containers left.
+	// DeleteProject removes a project that has nothing left.
 	DeleteProject struct{ Project Project }
-	// CreateContainer makes a container from its image, and starts it if
-	// its Status says so. An empty ID is drawn by the Runtime.
-	CreateContainer struct{ New Container }
+
+	// CreateContainer makes a container from its image, and brings it to its
+	// Status. An empty ID is drawn by the Runtime, here as in all that make one.
+	CreateContainer struct {
+		New   Container
+		Fresh bool // ask the image server even when the image is here
+	}
+	// CopyContainer makes a container from another or from an archive. Image
+	// and Kit are those of the source.
+	CopyContainer struct {
+		New      Container
+		From     ID
+		Snapshot string // empty: as it is; of an archive, the newest
+	}
+	// ClaimContainer makes a spare into the container without a restart:
+	// init sees its environment after the next one.
+	ClaimContainer struct {
+		New   Container
+		Spare Spare
+	}
+	// AdoptContainer marks an instance that is not ours; it is not changed.
+	AdoptContainer struct {
+		New      Container
+		Instance string // see Runtime.Inspect
+	}
+
 	// UpdateContainer makes From equal to To in everything but Project,
-	// Image and Status. The ID of both is the same.
+	// Image, Kit and Status; if it Restarts, it runs afterwards. The ID of both
+	// is the same.
 	UpdateContainer struct{ From, To Container }
 	// MoveContainer puts a container into another project.
 	MoveContainer struct{ From, To Container }
+
 	// StartContainer starts a stopped container.
 	StartContainer struct{ Target Container }
-	// StopContainer stops a running container.
+	// StopContainer stops a container; a paused one is stopped by force.
 	StopContainer struct{ Target Container }
-	// DeleteContainer stops a container and removes it with its data.
-	DeleteContainer struct{ Target Container }
+	// PauseContainer freezes a running container.
+	PauseContainer struct{ Target Container }
+	// ResumeContainer lets a paused container go on.
+	ResumeContainer struct{ Target Container }
+
+	// DeleteContainer stops a container and removes it with its data. If it
+	// has snapshots it becomes an archive: stopped, as its newest snapshot
+	// was, without environment and keys.
+	DeleteContainer struct {
+		Target   Container
+		Archives bool   // whether it has snapshots, or gets one
+		Snapshot string // taken first, if not empty
+	}
+	// DeleteArchive removes an archive with its snapshots.
+	DeleteArchive struct{ Archive Archive }
+	// DeleteSnapshot removes one snapshot.
+	DeleteSnapshot struct {
+		Of       ID
+		Ref      string // of the container or archive, for people
+		Snapshot string
+	}
+
+	// CreateSpare makes and starts a container of the warm pool.
+	CreateSpare struct{ Spare Spare }
+	// DeleteSpare removes one.
+	DeleteSpare struct{ Spare Spare }
 )
 
 // Restarts reports whether the update interrupts what runs, frozen or not: the
-// environment of a process cannot change under it. It runs afterwards.
+// environment of a process and its mounts cannot change under it.
 func (s UpdateContainer) Restarts() bool {
-	return s.From.Status != Stopped && !maps.Equal(s.From.Env, s.To.Env)
+	return s.From.Status != Stopped && interrupts(s.From, s.To)
 }
 
 func (s CreateProject) Effect() Effect   { return Live }
 func (s DeleteProject) Effect() Effect   { return Live }
 func (s CreateContainer) Effect() Effect { return Live }
+func (s CopyContainer) Effect() Effect   { return Live }
+func (s ClaimContainer) Effect() Effect  { return Live }
+func (s AdoptContainer) Effect() Effect  { return Live }
 func (s UpdateContainer) Effect() Effect {
 	if s.Restarts() {
 		return Restart
@@ -66,23 +113,38 @@ func (s UpdateContainer) Effect() Effect {
 }
 
 func (s MoveContainer) Effect() Effect {
-	if s.From.Status == Running {
+	if s.From.Status != Stopped {
 		return Restart
 	}
 	return Live
 }
 func (s StartContainer) Effect() Effect  { return Live }
 func (s StopContainer) Effect() Effect   { return Stop }
+func (s PauseContainer) Effect() Effect  { return Stop }
+func (s ResumeContainer) Effect() Effect { return Live }
 func (s DeleteContainer) Effect() Effect { return Destroy }
+func (s DeleteArchive) Effect() Effect   { return Destroy }
+func (s DeleteSnapshot) Effect() Effect  { return Destroy }
+func (s CreateSpare) Effect() Effect     { return Live }
+func (s DeleteSpare) Effect() Effect     { return Live }
 
 func (s CreateProject) Container() Container   { return Container{} }
 func (s DeleteProject) Container() Container   { return Container{} }
 func (s CreateContainer) Container() Container { return s.New }
+func (s CopyContainer) Container() Container   { return s.New }
+func (s ClaimContainer) Container() Container  { return s.New }
+func (s AdoptContainer) Container() Container  { return s.New }
 func (s UpdateContainer) Container() Container { return s.To }
 func (s MoveContainer) Container() Container   { return s.To }
 func (s StartContainer) Container() Container  { return s.Target }
 func (s StopContainer) Container() Container   { return s.Target }
+func (s PauseContainer) Container() Container  { return s.Target }
+func (s ResumeContainer) Container() Container { return s.Target }
 func (s DeleteContainer) Container() Container { return s.Target }
+func (s DeleteArchive) Container() Container   { return Container{} }
+func (s DeleteSnapshot) Container() Container  { return Container{} }
+func (s CreateSpare) Container() Container     { return Container{} }
+func (s DeleteSpare) Container() Container     { return Container{} }
 
 func (s CreateProject) String() string { return "create project " + s.Project.Name }
 func (s DeleteProject) String() string { return "delete project " + s.Project.Name }
@@ -91,8 +153,24 @@ func (s CreateContainer) String() string {
 	return fmt.Sprintf("create container %s (%s, %s)", s.New.Ref(), s.New.Image, s.New.Status)
 }
 
+func (s CopyContainer) String() string {
+	at := ""
+	if s.Snapshot != "" {
+		at = " at " + s.Snapshot
+	}
+	return fmt.Sprintf("create container %s (copy of %s%s, %s)", s.New.Ref(), s.From, at, s.New.Status)
+}
+
+func (s ClaimContainer) String() string {
+	return fmt.Sprintf("create container %s (%s, from the warm pool)", s.New.Ref(), s.New.Image)
+}
+
+func (s AdoptContainer) String() string {
+	return fmt.Sprintf("adopt instance %s as container %s", s.Instance, s.New.Ref())
+}
+
 func (s UpdateContainer) String() string {
-	return fmt.Sprintf("update container %s: %s", s.From.Ref(), strings.Join(s.Changes(), ", "))
+	return fmt.Sprintf("update container %s: %s", s.From.Ref(), join(s.Changes()))
 }
 
 func (s MoveContainer) String() string {
@@ -100,38 +178,31 @@ func (s MoveContainer) String() string {
 }
 func (s StartContainer) String() string  { return "start container " + s.Target.Ref() }
 func (s StopContainer) String() string   { return "stop container " + s.Target.Ref() }
-func (s DeleteContainer) String() string { return "delete container " + s.Target.Ref() }
+func (s PauseContainer) String() string  { return "pause container " + s.Target.Ref() }
+func (s ResumeContainer) String() string { return "resume container " + s.Target.Ref() }
 
-// Changes names what differs, field by field, in a fixed order. Values of
-// environment variables may be secrets, so only their names are said.
-func (s UpdateContainer) Changes() []string {
-	var out []string
-	if s.From.Name != s.To.Name {
-		out = append(out, "name "+s.From.Name+" → "+s.To.Name)
+func (s DeleteContainer) String() string {
+	if s.Archives {
+		return "delete container " + s.Target.Ref() + ", keep its snapshots"
 	}
-	if s.From.Protected != s.To.Protected {
-		out = append(out, fmt.Sprintf("protected %t", s.To.Protected))
-	}
-	for _, k := range slices.Sorted(maps.Keys(union(s.From.Env, s.To.Env))) {
-		old, had := s.From.Env[k]
-		now, has := s.To.Env[k]
-		switch {
-		case !had:
-			out = append(out, "environment_vars."+k+" added")
-		case !has:
-			out = append(out, "environment_vars."+k+" removed")
-		case old != now:
-			out = append(out, "environment_vars."+k+" changed")
-		}
-	}
-	return out
+	return "delete container " + s.Target.Ref()
 }
 
-func union(a, b map[string]string) map[string]string {
-	u := maps.Clone(b)
-	if u == nil {
-		u = map[string]string{}
-	}
-	maps.Copy(u, a)
-	return u
+func (s DeleteArchive) String() string {
+	return fmt.Sprintf("delete the archive of %s/%s (%s)", s.Archive.Project, s.Archive.Name, s.Archive.ID)
 }
+
+func (s DeleteSnapshot) String() string {
+	return fmt.Sprintf("delete snapshot %s of %s", s.Snapshot, s.Ref)
+}
+
+func (s CreateSpare) String() string {
+	return fmt.Sprintf("create a spare of %s for project %s", s.Spare.Image, s.Spare.Project)
+}
+
+func (s DeleteSpare) String() string {
+	return fmt.Sprintf("delete a spare of %s of project %s", s.Spare.Image, s.Spare.Project)
+}
+
+// Changes names what the update changes; see Changes.
+func (s UpdateContainer) Changes() []string { return Changes(s.From, s.To) }

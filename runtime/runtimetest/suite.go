@@ -128,7 +128,7 @@ func (s *suite) want(want ...runtime.Container) runtime.Actual {
 func (s *suite) container(name string, status runtime.Status) runtime.Container {
 	return runtime.Container{
 		ID: runtime.NewID(), Project: "web", Name: name, Image: s.image,
-		Env: map[string]string{"GREETING": "hello", "PORT": "8080"}, Status: status, Commit: "c1",
+		Env: map[string]string{"GREETING": "hello", "PORT": "8080"}, Status: status, Asked: status, Commit: "c1",
 	}
 }
 
@@ -239,7 +239,7 @@ func (s *suite) stopStart() {
 		s.do(runtime.StopContainer{Target: c})
 	}
 	stopped := c
-	stopped.Status = runtime.Stopped
+	stopped.Status, stopped.Asked = runtime.Stopped, runtime.Stopped
 	s.want(stopped)
 	for range 2 {
 		s.do(runtime.StartContainer{Target: stopped})
