@@ -70,9 +70,10 @@ func accepted(engine *runtime.Fake, f *schema.Fleet) *Agent {
 // only is a Source with one commit, which is never read.
 type only string
 
-func (o only) Latest(context.Context) (Snapshot, error)           { return Snapshot{Commit: string(o)}, nil }
-func (o only) At(ctx context.Context, _ string) (Snapshot, error) { return o.Latest(ctx) }
-func (o only) Watch(ctx context.Context, _ chan<- struct{}) error { return ctx.Err() }
+func (o only) Latest(context.Context) (Snapshot, error)             { return Snapshot{Commit: string(o)}, nil }
+func (o only) At(ctx context.Context, _ string) (Snapshot, error)   { return o.Latest(ctx) }
+func (o only) Allowed(context.Context, string, string) (int, error) { return 0, nil }
+func (o only) Watch(ctx context.Context, _ chan<- struct{}) error   { return ctx.Err() }
 
 // TestPassesConverge: whatever ran before, whatever is asked for and wherever
 // steps fail, before or after their effect, passes end in a state that needs
@@ -98,7 +99,11 @@ func TestPassesConverge(t *testing.T) {
 		var mu sync.Mutex
 		var faults []bool // of the next calls, in whatever order they come
 		deleted, protected := map[runtime.ID]bool{}, false
-		engine.Fault = func(s runtime.Step, after bool) error {
+		engine.Fault = func(call runtime.Call) error {
+			s, after := call.Step, call.After
+			if s == nil {
+				return nil
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			if _, ok := s.(runtime.DeleteContainer); ok && after {
@@ -145,14 +150,14 @@ func check(t *rapid.T, engine *runtime.Fake, fleet *schema.Fleet, r Report) {
 		t.Fatal(err)
 	}
 	want := Desired(fleet, "lab")
-	again := Diff(seen.State, want, DeleteLimits(fleet, "lab"))
+	again := Diff(seen.State, want, TermsOf(fleet, "lab"))
 	if len(again.Steps) > 0 {
 		t.Errorf("not done after an apply:\n%s", again)
 	}
 	if len(again.Held) != len(r.Held) {
 		t.Errorf("held then: %v, held now: %v", r.Held, again.Held)
 	}
-	if self := Diff(seen.State, seen.State, Limits{}); !self.Empty() {
+	if self := Diff(seen.State, seen.State, Terms{}); !self.Empty() {
 		t.Errorf("a state differs from itself:\n%s", self)
 	}
 	held := map[string]bool{}

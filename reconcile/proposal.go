@@ -52,9 +52,11 @@ func (p *Proposal) Add(server string, plan Plan, fleet *schema.Fleet) {
 
 func sign(s runtime.Step) string {
 	switch s.(type) {
-	case runtime.CreateProject, runtime.CreateContainer:
+	case runtime.CreateProject, runtime.CreateContainer, runtime.CopyContainer,
+		runtime.ClaimContainer, runtime.AdoptContainer, runtime.CreateSpare:
 		return "+"
-	case runtime.DeleteProject, runtime.DeleteContainer:
+	case runtime.DeleteProject, runtime.DeleteContainer, runtime.DeleteArchive,
+		runtime.DeleteSnapshot, runtime.DeleteSpare:
 		return "-"
 	}
 	return "~"

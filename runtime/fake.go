@@ -262,6 +262,12 @@ func (v *fakeView) Observe(ctx context.Context) (Actual, error) {
 	return a, nil
 }
 
+// turn makes c do something else, as target was asked to.
+func (c *fakeContainer) turn(target Container, status Status) {
+	c.Status, c.Asked, c.Asleep = status, status, false
+	c.Commit, c.Applied = target.Commit, target.Applied
+}
+
 // done is what a step on c left behind.
 func (c *fakeContainer) done() Done {
 	d := Done{Container: c.Container}
@@ -328,19 +334,19 @@ func (v *fakeView) apply(s Step) (Done, error) {
 			return Done{}, fmt.Errorf("project %s does not exist", s.To.Project)
 		}
 		return v.change(s.From.ID, func(c *fakeContainer) {
-			c.Project, c.Name, c.Commit = s.To.Project, s.To.Name, s.To.Commit
+			c.Project, c.Name, c.Commit, c.Applied = s.To.Project, s.To.Name, s.To.Commit, s.To.Applied
 		})
 	case StartContainer:
-		return v.change(s.Target.ID, func(c *fakeContainer) { c.Status, c.Asked, c.Asleep = Running, Running, false })
+		return v.change(s.Target.ID, func(c *fakeContainer) { c.turn(s.Target, Running) })
 	case ResumeContainer:
-		return v.change(s.Target.ID, func(c *fakeContainer) { c.Status, c.Asked = Running, Running })
+		return v.change(s.Target.ID, func(c *fakeContainer) { c.turn(s.Target, Running) })
 	case StopContainer:
-		return v.change(s.Target.ID, func(c *fakeContainer) { c.Status, c.Asked = Stopped, Stopped })
+		return v.change(s.Target.ID, func(c *fakeContainer) { c.turn(s.Target, Stopped) })
 	case PauseContainer:
 		if i := v.find(s.Target.ID); i >= 0 && v.world.Containers[i].Status == Stopped {
 			return Done{}, fmt.Errorf("it is stopped")
 		}
-		return v.change(s.Target.ID, func(c *fakeContainer) { c.Status, c.Asked = Paused, Paused })
+		return v.change(s.Target.ID, func(c *fakeContainer) { c.turn(s.Target, Paused) })
 	case DeleteContainer:
 		return Done{}, v.deleteContainer(s)
 	case DeleteArchive:
@@ -477,7 +483,7 @@ func (v *fakeView) adopt(s AdoptContainer) (Done, error) {
 		return Done{}, fmt.Errorf("there is no instance %s that is nobody's", s.Instance)
 	}
 	c.ID, c.Project, c.Name, c.Commit = s.New.ID, s.New.Project, s.New.Name, s.New.Commit
-	c.Kit, c.Image, c.Asked = s.New.Kit, s.New.Image, s.New.Asked
+	c.Kit, c.Image, c.Asked, c.Applied = s.New.Kit, s.New.Image, s.New.Asked, s.New.Applied
 	d, err := v.add(c, inUse)
 	if err == nil {
 		delete(v.world.Foreign, s.Instance)

@@ -6,6 +6,9 @@
 package runtime
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -72,6 +75,10 @@ type Container struct {
 	// Declared is the last commit that declared the container, written once
 	// none does any more. Carried, never compared.
 	Declared string
+	// Applied is the Digest of what was asked when all of it was last done,
+	// and is written last of all. Carried, never compared: it tells what
+	// changed behind swage's back from what a commit changes.
+	Applied string
 	// Asleep: stopped since the host's last start. Observed, never asked for.
 	Asleep bool
 }
@@ -148,6 +155,16 @@ func (c Container) Ref() string { return c.Project + "/" + c.Name }
 func (c Container) Same(d Container) bool {
 	return c.Project == d.Project && c.Image == d.Image && c.Kit == d.Kit &&
 		c.Status == d.Status && len(Changes(c, d)) == 0
+}
+
+// Digest is a short name for all of a container that is compared.
+func (c Container) Digest() string {
+	c.ID, c.Commit, c.Declared, c.Applied, c.Asleep = "", "", "", "", false
+	if len(c.Env) == 0 {
+		c.Env = nil
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%+v", c)) // maps print in order, nil slices as empty ones
+	return hex.EncodeToString(sum[:8])
 }
 
 // State is what swage owns on one server. The zero State owns nothing.

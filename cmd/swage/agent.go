@@ -84,7 +84,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 		Loader:   schema.Loader{Limits: node.Limits},
 		Keys:     keys,
 		Accepted: memory(filepath.Join(node.StateDir, "accepted")),
-		Applied:  memory(filepath.Join(node.StateDir, "applied")),
+		Holder:   runtime.Self("the agent"),
 		Log:      log,
 		OnStep: func(s reconcile.StepReport) {
 			if s.Error != "" {

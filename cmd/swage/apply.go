@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"swage/reconcile"
+	"swage/runtime"
 )
 
 func applyCommand(open opener) *cobra.Command {
@@ -22,6 +23,7 @@ done but what is held; 1: an error.`,
 			if err != nil {
 				return err
 			}
+			a.Holder = runtime.Self("swage apply")
 			out := cmd.OutOrStdout()
 			a.OnStep = func(s reconcile.StepReport) {
 				if s.State == reconcile.Done {
