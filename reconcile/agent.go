@@ -216,6 +216,7 @@ func (a *Agent) Pass(ctx context.Context) (Report, error) {
 // Plan is a Pass that stops before acting.
 func (a *Agent) Plan(ctx context.Context) (Plan, error) {
 	var r Report
+	a.acting = false
 	plan, rejected, err := a.plan(ctx, &r)
 	return plan, errors.Join(rejected, err)
 }

@@ -32,14 +32,19 @@ type commits struct {
 	all     []fs.FS
 	changed chan<- struct{}
 	err     error
+	report  bool // drift: "report"
 }
 
 // push adds a commit with one project file.
 func (c *commits) push(project string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	drift := ""
+	if c.report {
+		drift = "drift: \"report\"\n"
+	}
 	c.all = append(c.all, fstest.MapFS{
-		"swage.cue":            {Data: []byte("id: \"5a6b7c8d9e0f1a2b3c4d5e6f\"\ndomain: \"example.com\"\ncontainer_image: \"tiny/1\"\n")},
+		"swage.cue":            {Data: []byte(drift + "id: \"5a6b7c8d9e0f1a2b3c4d5e6f\"\ndomain: \"example.com\"\ncontainer_image: \"tiny/1\"\n")},
 		"servers/lab.cue":      {},
 		"projects/web/app.cue": {Data: []byte(project)},
 	})

@@ -274,6 +274,7 @@ func (x *execution) check(ctx context.Context, i int) {
 	}
 	n.state = running
 	x.checks++
+	x.agent.tell(x.report)
 	go func() { x.send(event{node: i, err: v.wait(ctx)}) }()
 }
 

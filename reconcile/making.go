@@ -130,18 +130,22 @@ func (d *differ) quotas() {
 		}
 	}
 	for i, w := range d.want.Containers {
-		if _, refused := d.refused[i]; refused {
-			if _, ok := d.match[i]; !ok {
-				continue // it is not there and will not be
-			}
+		if _, present := d.match[i]; present {
+			count[w.Project]++
 		}
-		count[w.Project]++
+	}
+	for i, w := range d.want.Containers {
 		_, present := d.match[i]
-		if most, ok := d.terms.Quota[w.Project]; ok && !present && count[w.Project] > most {
-			count[w.Project]--
+		_, refused := d.refused[i]
+		if present || refused {
+			continue
+		}
+		if most, ok := d.terms.Quota[w.Project]; ok && count[w.Project] >= most {
 			d.refused[i] = held("create container "+w.Ref(),
 				"project %s may have %d containers (max_containers), and some that are no longer declared are kept", w.Project, most)
+			continue
 		}
+		count[w.Project]++
 	}
 }
 
