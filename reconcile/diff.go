@@ -22,6 +22,7 @@ func Diff(have, want runtime.State, terms Terms) Plan {
 	d.keepDeleted()
 	d.keepNames()
 	d.quotas()
+	d.sources()
 	d.projects()
 	d.containers()
 	d.snapshots()
@@ -117,7 +118,7 @@ func (d *differ) refuse() {
 				"a container of this name has the id %s; write that id to keep it, or another name for a new one", h.ID)
 			continue
 		}
-		if w.ID != "" {
+		if m := d.terms.Making[w.Ref()]; w.ID != "" || m.Copy != nil || m.Adopt != "" {
 			continue
 		}
 		// Without an ID nothing tells a rename from a deletion and a creation.

@@ -85,12 +85,16 @@ type event struct {
 // the steps of each container whose health is not known, which those that
 // depend on it wait for.
 func (x *execution) build() {
-	last := map[string]int{} // node that is the last of a container, by ref
+	ends := map[string]int{} // node that is the last of a container, by chain
 	for i, s := range x.plan.Steps {
 		x.nodes = append(x.nodes, node{step: i, late: lateness(s)})
 		if c := s.Container(); c.Name != "" && lateness(s) == 0 {
-			last[c.Ref()] = i
+			ends[chain(s)] = i
 		}
+	}
+	last := map[string]int{} // by ref
+	for _, i := range ends {
+		last[x.plan.Steps[i].Container().Ref()] = i
 	}
 	link := func(from, to int) {
 		x.nodes[from].next = append(x.nodes[from].next, to)
@@ -112,11 +116,15 @@ func (x *execution) build() {
 	}
 	begun := map[string]bool{}
 	for i, s := range x.plan.Steps {
-		c := s.Container()
-		if c.Name == "" || lateness(s) > 0 || ends(s) || begun[chain(s)] {
+		if _, stops := s.(runtime.StopContainer); stops || s.Container().Name == "" || lateness(s) > 0 || begun[chain(s)] {
 			continue
 		}
 		begun[chain(s)] = true
+		end := x.plan.Steps[ends[chain(s)]]
+		if !runs(end) {
+			continue
+		}
+		c := end.Container()
 		for _, name := range c.DependsOn {
 			if on, ok := check[c.Project+"/"+name]; ok {
 				link(on, i)

@@ -91,6 +91,8 @@ func (d *differ) cannotMake(w runtime.Container) string {
 	switch {
 	case d.terms.Maintenance:
 		return "the server has maintenance: true and makes nothing new"
+	case slices.ContainsFunc(d.have.Archives, func(a runtime.Archive) bool { return a.ID == w.ID }):
+		return fmt.Sprintf("the snapshots of a deleted container are kept under this id; to have its data back write another id and copy_from: {archive: %q}, else swage snapshots delete %s first", w.ID, w.ID)
 	case m.Copy != nil && m.Copy.Server != "":
 		return fmt.Sprintf("copy_from: copies from another server (%s) are not made; export the container there with incus, import it here and adopt it", m.Copy.Server)
 	case m.Copy != nil:
@@ -147,6 +149,38 @@ func (d *differ) quotas() {
 		}
 		count[w.Project]++
 	}
+}
+
+// sources refuses copies of what is itself refused.
+func (d *differ) sources() {
+	refused := map[string]bool{}
+	for more := true; more; {
+		more = false
+		for i, w := range d.want.Containers {
+			_, present := d.match[i]
+			m := d.terms.Making[w.Ref()]
+			if _, ok := d.refused[i]; ok {
+				if !present && !refused[w.Ref()] {
+					refused[w.Ref()], more = true, true
+				}
+			} else if m.Copy != nil && !present {
+				if id, _, _, ref, _ := d.source(w, m.Copy); id == "" && refused[ref] || d.waits(id, refused) {
+					d.refused[i] = held("create container "+w.Ref(), "copy_from: %s is not made either", ref)
+				}
+			}
+		}
+	}
+}
+
+// waits reports whether an ID is of a container that is declared, not there,
+// and refused.
+func (d *differ) waits(id runtime.ID, refused map[string]bool) bool {
+	for i, w := range d.want.Containers {
+		if _, present := d.match[i]; id != "" && w.ID == id && !present {
+			return refused[w.Ref()]
+		}
+	}
+	return false
 }
 
 // make plans a new container in the way that is asked for.

@@ -13,22 +13,27 @@ import (
 // lateness.
 func order(steps []runtime.Step) [][]int {
 	project := map[string]int{} // made by
-	last := map[string]int{}    // step of a container, by ref
+	end := map[string]int{}     // last step of a container, by chain
 	stops := map[string][]int{} // stops and deletions of those that depend on a ref
 	after := make([][]int, len(steps))
 	for i, s := range steps {
 		if s, ok := s.(runtime.CreateProject); ok {
 			project[s.Project.Name] = i
 		}
-		if c := s.Container(); c.Name != "" && lateness(s) == 0 {
-			last[c.Ref()] = i
+		c := s.Container()
+		if c.Name != "" && lateness(s) == 0 {
+			end[chain(s)] = i
 		}
 		if ends(s) {
-			for _, name := range s.Container().DependsOn {
-				ref := s.Container().Project + "/" + name
-				stops[ref] = append(stops[ref], i)
+			for _, name := range c.DependsOn {
+				stops[c.Project+"/"+name] = append(stops[c.Project+"/"+name], i)
 			}
 		}
+	}
+	// Names as they are in the end: a step may come before a rename.
+	last := map[string]int{}
+	for _, i := range end {
+		last[steps[i].Container().Ref()] = i
 	}
 	previous := map[string]int{} // step of the same container
 	wait := func(i, on int, ok bool) {
@@ -44,7 +49,7 @@ func order(steps []runtime.Step) [][]int {
 		}
 		if ends(s) {
 			for _, on := range stops[c.Ref()] {
-				wait(i, on, lateness(steps[on]) == lateness(s))
+				wait(i, on, lateness(steps[on]) == lateness(s) && chain(steps[on]) != chain(s))
 			}
 		}
 		if c.Name == "" || lateness(s) > 0 {
@@ -52,10 +57,9 @@ func order(steps []runtime.Step) [][]int {
 		}
 		on, ok := project[c.Project]
 		wait(i, on, ok)
-		key := chain(s)
-		on, ok = previous[key]
+		on, ok = previous[chain(s)]
 		wait(i, on, ok)
-		previous[key] = i
+		previous[chain(s)] = i
 		if ok || ends(s) { // only the first step waits for others
 			continue
 		}
@@ -63,8 +67,12 @@ func order(steps []runtime.Step) [][]int {
 			on, ok := last[s.Of]
 			wait(i, on, ok)
 		}
-		for _, name := range c.DependsOn {
-			on, ok := last[c.Project+"/"+name]
+		in := steps[end[chain(s)]].Container()
+		if !runs(steps[end[chain(s)]]) { // it needs nobody
+			continue
+		}
+		for _, name := range in.DependsOn {
+			on, ok := last[in.Project+"/"+name]
 			wait(i, on, ok)
 		}
 	}
@@ -82,6 +90,18 @@ func ends(s runtime.Step) bool {
 		return true
 	}
 	return false
+}
+
+// runs reports whether a container runs, or is paused, after a step.
+func runs(s runtime.Step) bool {
+	switch s := s.(type) {
+	case runtime.StartContainer, runtime.ResumeContainer, runtime.PauseContainer:
+		return true
+	case runtime.StopContainer:
+		return false
+	default:
+		return s.Container().Status != runtime.Stopped
+	}
 }
 
 // chain is the same for all steps of one container: a move and a rename change
