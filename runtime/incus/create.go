@@ -47,10 +47,9 @@ func (r *Runtime) create(ctx context.Context, w runtime.Container, fresh bool) (
 	op, err := c.CreateInstance(api.InstancesPost{
 		Name: at.name, Type: api.InstanceTypeContainer, Source: source,
 		InstancePut: api.InstancePut{
-			Config:      keys,
-			Description: w.Comment,
-			Profiles:    []string{}, // nothing that others may change
-			Devices:     devices(w, r.scope, a.device()),
+			Config:   keys,
+			Profiles: []string{}, // nothing that others may change
+			Devices:  devices(w, r.scope, a.device()),
 		},
 	})
 	if err := finish(c, op, err); err != nil {
@@ -68,7 +67,8 @@ func (r *Runtime) create(ctx context.Context, w runtime.Container, fresh bool) (
 			return runtime.Done{}, err
 		}
 	}
-	if err := r.patch(ctx, at, map[string]any{"config": map[string]string{keyMaking: ""}}); err != nil {
+	// Incus forgets the description of what it makes of an image.
+	if err := r.patch(ctx, at, map[string]any{"description": w.Comment, "config": map[string]string{keyMaking: ""}}); err != nil {
 		return runtime.Done{}, err
 	}
 	r.remember(w.ID, at)

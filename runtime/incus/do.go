@@ -36,13 +36,13 @@ func (r *Runtime) do(ctx context.Context, s runtime.Step) (runtime.Done, error) 
 	case runtime.MoveContainer:
 		return r.move(ctx, s)
 	case runtime.StartContainer:
-		return r.turn(ctx, s.Target, runtime.Running, r.start)
+		return r.turn(ctx, s.Target, runtime.Running, anyhow, r.start)
 	case runtime.StopContainer:
-		return r.turn(ctx, s.Target, runtime.Stopped, r.stop)
+		return r.turn(ctx, s.Target, runtime.Stopped, anyhow, r.stop)
 	case runtime.PauseContainer:
-		return r.turn(ctx, s.Target, runtime.Paused, r.pause)
+		return r.turn(ctx, s.Target, runtime.Paused, awake, r.pause)
 	case runtime.ResumeContainer:
-		return r.turn(ctx, s.Target, runtime.Running, r.unpause)
+		return r.turn(ctx, s.Target, runtime.Running, awake, r.start)
 	case runtime.DeleteContainer:
 		return runtime.Done{}, r.delete(ctx, s.Target)
 	}

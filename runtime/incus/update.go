@@ -114,10 +114,13 @@ func (r *Runtime) move(ctx context.Context, s runtime.MoveContainer) (runtime.Do
 		r.remember(s.To.ID, to)
 	}
 	have.Project, have.Name, have.Commit, have.Status = s.To.Project, s.To.Name, s.To.Commit, s.From.Status
-	err = r.patch(ctx, to, map[string]any{"config": map[string]string{
-		keyProject: have.Project, keyName: have.Name, keyHost: hostName(have.Name), keyCommit: have.Commit,
-		rawLXC: guest(have, in.Config[rawLXC]),
-	}})
+	err = r.patch(ctx, to, map[string]any{
+		"description": have.Comment, // which Incus forgets
+		"config": map[string]string{
+			keyProject: have.Project, keyName: have.Name, keyHost: hostName(have.Name), keyCommit: have.Commit,
+			rawLXC: guest(have, in.Config[rawLXC]),
+		},
+	})
 	if err != nil {
 		return runtime.Done{}, err
 	}
