@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 
 	"github.com/lxc/incus/v6/shared/api"
 
@@ -124,7 +123,7 @@ func (r *Runtime) delete(ctx context.Context, target runtime.Container) error {
 		return err
 	}
 	// Before the instance: once that is gone nobody remembers its ramdisk.
-	if err := r.unmountRamdisk(target.ID); err != nil {
+	if err := r.dropRamdisk(ctx, at); err != nil {
 		return err
 	}
 	c := r.in(ctx, at.project)
@@ -149,25 +148,6 @@ func (r *Runtime) patch(ctx context.Context, at place, body map[string]any) erro
 	path := api.NewURL().Path("1.0", "instances", at.name).Project(at.project).String()
 	_, _, err := r.in(ctx, at.project).RawQuery("PATCH", path, body, "")
 	return err
-}
-
-// put replaces the whole of an instance: a PATCH takes no device away. What
-// changes meanwhile is read again.
-func (r *Runtime) put(ctx context.Context, at place, change func(*api.InstancePut)) error {
-	const tries = 3
-	c := r.in(ctx, at.project)
-	for try := 1; ; try++ {
-		in, etag, err := c.GetInstance(at.name)
-		if err != nil {
-			return err
-		}
-		next := in.Writable()
-		change(&next)
-		op, err := c.UpdateInstance(at.name, next, etag)
-		if err = finish(c, op, err); !api.StatusErrorCheck(err, http.StatusPreconditionFailed) || try == tries {
-			return err
-		}
-	}
 }
 
 // find is where a container is.
