@@ -112,11 +112,7 @@ func (f *Fake) UnmarshalJSON(b []byte) error {
 
 // Reboot is a restart of the host: nothing runs after it.
 func (f *Fake) Reboot() {
-	f.each(func(c *fakeContainer) {
-		if c.Status != Stopped {
-			c.Status, c.Asleep = Stopped, true
-		}
-	})
+	f.each(func(c *fakeContainer) { c.Status, c.Asleep = Stopped, true })
 }
 
 // Meddle changes a container behind swage's back.
@@ -335,18 +331,16 @@ func (v *fakeView) apply(s Step) (Done, error) {
 		}
 		return v.change(s.From.ID, func(c *fakeContainer) {
 			c.Project, c.Name, c.Commit, c.Applied = s.To.Project, s.To.Name, s.To.Commit, s.To.Applied
+			c.Status = s.From.Status
 		})
 	case StartContainer:
-		return v.change(s.Target.ID, func(c *fakeContainer) { c.turn(s.Target, Running) })
-	case ResumeContainer:
 		return v.change(s.Target.ID, func(c *fakeContainer) { c.turn(s.Target, Running) })
 	case StopContainer:
 		return v.change(s.Target.ID, func(c *fakeContainer) { c.turn(s.Target, Stopped) })
 	case PauseContainer:
-		if i := v.find(s.Target.ID); i >= 0 && v.world.Containers[i].Status == Stopped {
-			return Done{}, fmt.Errorf("it is stopped")
-		}
-		return v.change(s.Target.ID, func(c *fakeContainer) { c.turn(s.Target, Paused) })
+		return v.awake(s.Target, Paused)
+	case ResumeContainer:
+		return v.awake(s.Target, Running)
 	case DeleteContainer:
 		return Done{}, v.deleteContainer(s)
 	case DeleteArchive:
@@ -363,6 +357,14 @@ func (v *fakeView) apply(s Step) (Done, error) {
 		return Done{}, v.remove(s.Spare.ID, spare)
 	}
 	return Done{}, fmt.Errorf("unknown step %T", s)
+}
+
+// awake is turn for what a stopped container cannot do.
+func (v *fakeView) awake(target Container, status Status) (Done, error) {
+	if i := v.find(target.ID); i >= 0 && v.world.Containers[i].Status == Stopped {
+		return Done{}, fmt.Errorf("the container is stopped")
+	}
+	return v.change(target.ID, func(c *fakeContainer) { c.turn(target, status) })
 }
 
 // project finds our own by name, whatever prefix it was made with, else what

@@ -14,63 +14,143 @@ import (
 	"swage/runtime"
 )
 
-// nic is the device that swage gives every container.
-const nic = "eth0"
+// attachment is a container's place on the bridge. Containers have static
+// addresses that Incus configures before their init runs: they are known at
+// once, and need nothing inside.
+type attachment struct {
+	bridge
+	addr netip.Addr
+}
 
-// Containers have a static address that Incus configures before their init
-// runs: it is known at once, and needs nothing inside.
-func (r *Runtime) device(subnet netip.Prefix, addr netip.Addr) (device map[string]string, rawLXC string) {
-	b := addr.As4()
-	return map[string]string{
+// bridge is what there is to know of the network of all containers.
+type bridge struct {
+	name    string
+	subnet  netip.Prefix // with the bridge's own address
+	subnet6 netip.Prefix // invalid: none
+	leases6 bool         // it hands out IPv6 addresses itself
+}
+
+// mac is made from the address: a neighbour that remembers it is then right,
+// whichever container had it before.
+func (a attachment) mac() [6]byte {
+	b := a.addr.As4()
+	return [6]byte{0x10, 0x66, b[0], b[1], b[2], b[3]}
+}
+
+// addr6 is the one that a guest makes of its MAC and the bridge's prefix
+// (RFC 4291, appendix A), so that both agree.
+func (a attachment) addr6() netip.Addr {
+	if !a.subnet6.IsValid() {
+		return netip.Addr{}
+	}
+	b, m := a.subnet6.Addr().As16(), a.mac()
+	copy(b[8:], []byte{m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]})
+	return netip.AddrFrom16(b)
+}
+
+func (a attachment) device() device {
+	m := a.mac()
+	out := device{
 		"type":         "nic",
 		"name":         nic,
-		"network":      r.scope.Bridge,
-		"ipv4.address": addr.String(),
-		// From the address: a neighbour that remembers it is then right,
-		// whichever container had it before.
-		"hwaddr": fmt.Sprintf("10:66:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3]),
+		"network":      a.name,
+		"ipv4.address": a.addr.String(),
+		"hwaddr":       fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]),
 		// Containers reach each other through this host or not at all.
 		"security.port_isolation": "true",
-	}, fmt.Sprintf("lxc.net.0.ipv4.address = %s/%d\nlxc.net.0.ipv4.gateway = %s\n", addr, subnet.Bits(), subnet.Addr())
+	}
+	if a.leases6 && a.subnet6.IsValid() { // Incus refuses it elsewhere
+		out["ipv6.address"] = a.addr6().String()
+	}
+	return out
+}
+
+// The lines of raw.lxc that are the attachment's.
+const (
+	lineNet   = "lxc.net.0.ipv"
+	lineAddr6 = lineNet + "6.address"
+)
+
+// raw replaces those lines in what raw.lxc has.
+func (a attachment) raw(have string) string {
+	var out strings.Builder
+	for line := range strings.Lines(have) {
+		if key, _ := rawLine(line); key != "" && !strings.HasPrefix(key, lineNet) {
+			out.WriteString(strings.TrimSpace(line) + "\n")
+		}
+	}
+	say := func(family int, addr netip.Addr, subnet netip.Prefix) {
+		if subnet.IsValid() {
+			fmt.Fprintf(&out, "%s%d.address = %s/%d\n%s%d.gateway = %s\n", lineNet, family, addr, subnet.Bits(), lineNet, family, subnet.Addr())
+		}
+	}
+	say(4, a.addr, a.subnet)
+	say(6, a.addr6(), a.subnet6)
+	return out.String()
+}
+
+// addr6 is the IPv6 address that an instance starts with.
+func addr6(config map[string]string) netip.Addr {
+	for line := range strings.Lines(config[rawLXC]) {
+		if key, value := rawLine(line); key == lineAddr6 {
+			p, _ := netip.ParsePrefix(value)
+			return p.Addr()
+		}
+	}
+	return netip.Addr{}
+}
+
+func (r *Runtime) readBridge(ctx context.Context) (bridge, error) {
+	b := bridge{name: r.scope.Bridge}
+	network, _, err := r.in(ctx, "default").GetNetwork(b.name)
+	if err != nil {
+		return b, fmt.Errorf("network %s: %w", b.name, err)
+	}
+	b.subnet, err = netip.ParsePrefix(network.Config["ipv4.address"])
+	if err != nil || !b.subnet.Addr().Is4() || b.subnet.Bits() > 30 {
+		return b, fmt.Errorf("network %s: ipv4.address is %q; swage needs a bridge with an IPv4 subnet", b.name, network.Config["ipv4.address"])
+	}
+	// The second half of an address is the container's own.
+	if p, err := netip.ParsePrefix(network.Config["ipv6.address"]); err == nil && p.Bits() <= 64 {
+		b.subnet6 = p
+	}
+	b.leases6 = network.Config["ipv6.dhcp"] != "false" && network.Config["ipv6.dhcp.stateful"] == "true"
+	return b, nil
 }
 
 // allocate reserves a free address of the bridge. The search begins at a place
 // that the ID gives, so that two agents on one bridge seldom want the same
 // address and one that was given back is seldom used again soon. The
 // reservation lasts until the next Observe, which sees the instance.
-func (r *Runtime) allocate(ctx context.Context, id runtime.ID) (subnet netip.Prefix, addr netip.Addr, err error) {
-	c := r.in(ctx, "default")
-	network, _, err := c.GetNetwork(r.scope.Bridge)
+func (r *Runtime) allocate(ctx context.Context, id runtime.ID) (attachment, error) {
+	b, err := r.readBridge(ctx)
 	if err != nil {
-		return subnet, addr, fmt.Errorf("network %s: %w", r.scope.Bridge, err)
-	}
-	subnet, err = netip.ParsePrefix(network.Config["ipv4.address"])
-	if err != nil || !subnet.Addr().Is4() || subnet.Bits() > 30 {
-		return subnet, addr, fmt.Errorf("network %s: ipv4.address is %q; swage needs a bridge with an IPv4 subnet", r.scope.Bridge, network.Config["ipv4.address"])
+		return attachment{}, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.taken == nil {
 		taken, err := r.inUse(ctx)
 		if err != nil {
-			return subnet, addr, err
+			return attachment{}, err
 		}
 		r.taken = taken
 	}
 	// All but the network's own address and the broadcast address.
-	first := binary.BigEndian.Uint32(subnet.Masked().Addr().AsSlice()) + 1
-	size := uint32(1)<<(32-subnet.Bits()) - 2
+	first := binary.BigEndian.Uint32(b.subnet.Masked().Addr().AsSlice()) + 1
+	size := uint32(1)<<(32-b.subnet.Bits()) - 2
 	hash := fnv.New32a()
 	hash.Write([]byte(id))
 	for i := range size {
-		var b [4]byte
-		binary.BigEndian.PutUint32(b[:], first+(hash.Sum32()%size+i)%size)
-		if a := netip.AddrFrom4(b); a != subnet.Addr() && !r.taken[a] {
-			r.taken[a] = true
-			return subnet, a, nil
+		var n [4]byte
+		binary.BigEndian.PutUint32(n[:], first+(hash.Sum32()%size+i)%size)
+		a := attachment{b, netip.AddrFrom4(n)}
+		if a.addr != b.subnet.Addr() && !r.taken[a.addr] && !r.taken[a.addr6()] {
+			r.taken[a.addr] = true
+			return a, nil
 		}
 	}
-	return subnet, addr, errors.New("network " + r.scope.Bridge + " has no free IPv4 address; give it a larger subnet")
+	return attachment{}, errors.New("network " + b.name + " has no free IPv4 address; give it a larger subnet")
 }
 
 // inUse gathers the addresses of all instances, ours or not, and those that
@@ -84,8 +164,10 @@ func (r *Runtime) inUse(ctx context.Context) (map[netip.Addr]bool, error) {
 	}
 	for i := range instances {
 		for _, d := range instances[i].ExpandedDevices {
-			if a, err := netip.ParseAddr(d["ipv4.address"]); err == nil {
-				taken[a] = true
+			for _, key := range []string{"ipv4.address", "ipv6.address"} {
+				if a, err := netip.ParseAddr(d[key]); err == nil {
+					taken[a] = true
+				}
 			}
 		}
 	}
@@ -116,19 +198,17 @@ func (r *Runtime) readdress(ctx context.Context, at *place, started error) (bool
 	r.mu.Lock()
 	r.taken = nil // what is known is out of date
 	r.mu.Unlock()
-	subnet, addr, err := r.allocate(ctx, id)
+	a, err := r.allocate(ctx, id)
 	if err != nil {
 		return false, err
 	}
-	device, rawLXC := r.device(subnet, addr)
-	in.Devices[nic] = device
 	if err := r.patch(ctx, *at, map[string]any{
-		"config":  map[string]string{"raw.lxc": rawLXC},
-		"devices": in.Devices,
+		"config":  map[string]string{rawLXC: a.raw(in.Config[rawLXC])},
+		"devices": map[string]device{nic: a.device()},
 	}); err != nil {
 		return false, err
 	}
-	at.addr = addr
+	at.addr, at.addr6 = a.addr, a.addr6()
 	r.remember(id, *at)
 	return true, nil
 }

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 
@@ -21,17 +22,33 @@ import (
 	"swage/runtime"
 )
 
-// The keys on instances and projects.
+// The keys on instances and projects. An absent one is the field's zero value.
 const (
 	keyFleet   = "user.swage.fleet"
 	keyServer  = "user.swage.server"
 	keyID      = "user.swage.id"
 	keyProject = "user.swage.project"
 	keyName    = "user.swage.name"
-	keyImage   = "user.swage.image"
-	keyCommit  = "user.swage.commit"
-	// "true" on what is not to be deleted; else absent.
-	keyProtected = "user.swage.protected"
+
+	keyImage       = "user.swage.image"
+	keyKit         = "user.swage.kit"
+	keyHost        = "user.swage.host" // for the templates of guests; see nameInside
+	keyKeys        = "user.swage.keys" // one a line
+	keyNoAutostart = "user.swage.no-autostart"
+	keyCPU         = "user.swage.cpu"
+	keyFirewall    = "user.swage.firewall"
+	keyPublish     = "user.swage.publish"
+	keyKeep        = "user.swage.keep"
+	keyDependsOn   = "user.swage.depends-on"
+	keyColor       = "user.swage.color"
+	keyRealms      = "user.swage.realms"
+	keyProtected   = "user.swage.protected"
+	keyAsked       = "user.swage.asked"
+	keyCommit      = "user.swage.commit"
+	keyDeclared    = "user.swage.declared"
+	// keyBoot is the host's start during which swage last made, started or
+	// stopped the container.
+	keyBoot = "user.swage.boot"
 	// keyMaking stands on an instance until Incus says that it is whole, and
 	// nothing is started before.
 	keyMaking = "user.swage.making"
@@ -44,6 +61,7 @@ const (
 type Runtime struct {
 	client *incus.ProtocolIncus
 	scope  runtime.Scope
+	boot   string // names the time since the host's last start
 
 	mu sync.Mutex
 	// where the containers are that Observe or a step saw.
@@ -60,8 +78,12 @@ type Runtime struct {
 // place is where Incus keeps a container.
 type place struct {
 	project, name string
-	addr          netip.Addr
+	addr, addr6   netip.Addr
+	status        api.StatusCode
 	partial       bool // it was not seen whole
+	id            runtime.ID
+	ramdisk       bool
+	memory        int64 // what bounds the ramdisk
 }
 
 // Open connects to the daemon at a unix socket. It does not ask it anything
@@ -75,7 +97,14 @@ func Open(socket string, scope runtime.Scope) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("incus at %s: %w", socket, err)
 	}
-	return &Runtime{client: c.(*incus.ProtocolIncus), scope: scope, where: map[runtime.ID]place{}, projects: map[string]string{}, unsettled: true}, nil
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, fmt.Errorf("the host's boot id: %w", err)
+	}
+	return &Runtime{
+		client: c.(*incus.ProtocolIncus), scope: scope, boot: strings.TrimSpace(string(boot)),
+		where: map[runtime.ID]place{}, projects: map[string]string{}, unsettled: true,
+	}, nil
 }
 
 // in is a client for one project and one call. UseProject makes a copy;

@@ -35,9 +35,13 @@ func socket(t *testing.T) string {
 	return ""
 }
 
+// ramdisks is where the lab's Incus sees what is mounted by a test.
+func ramdisks() string { return os.Getenv("SWAGE_TEST_LAB") + "/ramdisk" }
+
 func TestIncusKeepsTheContract(t *testing.T) {
 	s := socket(t)
 	runtimetest.Run(t, "tiny/1", func(t *testing.T, scope runtime.Scope) runtime.Runtime {
+		scope.Ramdisks = ramdisks()
 		rt, err := Open(s, scope)
 		if err != nil {
 			t.Fatal(err)
@@ -195,7 +199,7 @@ func TestWhatWasNotMadeToItsEndIsMadeAgain(t *testing.T) {
 		} else {
 			do(t.Context(), runtime.StopContainer{Target: c})
 		}
-		c.Status = want
+		c.Status, c.Asked = want, want
 		if got := observed(); !got.Same(c) {
 			t.Errorf("it became %+v, want %+v", got, c)
 		}

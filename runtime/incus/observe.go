@@ -20,7 +20,7 @@ const settleTime = 30 * time.Second
 // Observe lists what carries the mark, across all Incus projects: a list of
 // one project is empty, not an error, when that project does not exist.
 func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
-	a := runtime.Actual{Addr: map[runtime.ID]netip.Addr{}}
+	a := runtime.Actual{Addr: map[runtime.ID]netip.Addr{}, Addr6: map[runtime.ID]netip.Addr{}}
 	projects, err := r.ownProjects(ctx)
 	if err != nil {
 		return a, err
@@ -45,6 +45,7 @@ func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
 			continue
 		}
 		h := container(in)
+		h.Asleep = r.asleep(in, h)
 		if h.ID == "" || h.Project == "" || h.Name == "" {
 			return a, fmt.Errorf("the Incus instance %q in project %q has lost %s, %s or %s; put it back, or remove %s to give the instance up", in.Name, in.Project, keyID, keyProject, keyName, keyFleet)
 		}
@@ -53,8 +54,12 @@ func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
 		}
 		where[h.ID] = located(in)
 		a.Containers = append(a.Containers, h)
-		if addr := where[h.ID].addr; h.Status == runtime.Running && addr.IsValid() {
-			a.Addr[h.ID] = addr
+		d := done(h, where[h.ID])
+		if d.Addr.IsValid() {
+			a.Addr[h.ID] = d.Addr
+		}
+		if d.Addr6.IsValid() {
+			a.Addr6[h.ID] = d.Addr6
 		}
 	}
 	a.Sort()
@@ -130,40 +135,20 @@ func (r *Runtime) ours(project string) bool {
 	return false
 }
 
-// container is an instance in normal form.
-func container(in *api.Instance) runtime.Container {
-	h := runtime.Container{
-		ID:      runtime.ID(in.Config[keyID]),
-		Project: in.Config[keyProject],
-		Name:    in.Config[keyName],
-		Image:   in.Config[keyImage],
-		Commit:  in.Config[keyCommit],
-
-		Protected: in.Config[keyProtected] == "true",
-		Status:    runtime.Other,
-	}
-	switch in.StatusCode {
-	case api.Running:
-		h.Status = runtime.Running
-	case api.Stopped:
-		if in.Config[keyMaking] == "" {
-			h.Status = runtime.Stopped
-		}
-	}
-	for k, v := range in.Config {
-		if name, ok := strings.CutPrefix(k, envPrefix); ok {
-			if h.Env == nil {
-				h.Env = map[string]string{}
-			}
-			h.Env[name] = v
-		}
-	}
-	return h
+// asleep reports whether a container stands still since the host was started.
+// What swage never made or started tells nothing of it.
+func (r *Runtime) asleep(in *api.Instance, c runtime.Container) bool {
+	return c.Status == runtime.Stopped && in.Config[keyBoot] != "" && in.Config[keyBoot] != r.boot
 }
 
 func located(in *api.Instance) place {
+	c := container(in)
 	addr, _ := netip.ParseAddr(in.Devices[nic]["ipv4.address"])
-	return place{in.Project, in.Name, addr, in.Config[keyMaking] != ""}
+	return place{
+		project: in.Project, name: in.Name, addr: addr, addr6: addr6(in.Config),
+		status: in.StatusCode, partial: in.Config[keyMaking] != "",
+		id: c.ID, ramdisk: c.Ramdisk, memory: max(0, c.Resources.Memory),
+	}
 }
 
 // settle waits for what an earlier process, or a step that was given up, may

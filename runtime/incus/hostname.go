@@ -1,0 +1,77 @@
+package incus
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	incus "github.com/lxc/incus/v6/client"
+)
+
+// hostName is a container's name as a host name: letters, digits and inner
+// hyphens, at most 63.
+func hostName(name string) string {
+	out := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+			return r
+		}
+		return '-'
+	}, name)
+	out = strings.Trim(out[:min(len(out), 63)], "-")
+	if out == "" {
+		return "container"
+	}
+	return out
+}
+
+// nameInside has the host name follow the container's name. Guests read it
+// from files that Incus makes of the image's templates, which know only the
+// instance's name: here they learn of ours, which Incus reads anew each time.
+// A guest that has no such file keeps the name that it is started with.
+func (r *Runtime) nameInside(ctx context.Context, at place) error {
+	c := r.in(ctx, at.project)
+	meta, etag, err := c.GetInstanceMetadata(at.name)
+	if err != nil {
+		return fmt.Errorf("templates: %w", err)
+	}
+	var seen []string
+	for _, t := range meta.Templates {
+		if slices.Contains(seen, t.Template) {
+			continue
+		}
+		seen = append(seen, t.Template)
+		if err := renameTemplate(c, at.name, t.Template); err != nil {
+			return fmt.Errorf("template %s: %w", t.Template, err)
+		}
+	}
+	t := meta.Templates["/etc/hostname"]
+	if t == nil || slices.Contains(t.When, "start") {
+		return nil
+	}
+	t.When = append(t.When, "start")
+	if err := c.UpdateInstanceMetadata(at.name, *meta, etag); err != nil {
+		return fmt.Errorf("templates: %w", err)
+	}
+	return nil
+}
+
+func renameTemplate(c *incus.ProtocolIncus, instance, name string) error {
+	file, err := c.GetInstanceTemplateFile(instance, name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, 1<<20))
+	if err != nil {
+		return err
+	}
+	ours := `config_get("` + keyHost + `", "")`
+	out := strings.NewReplacer("container.name", ours, "instance.name", ours).Replace(string(text))
+	if out == string(text) {
+		return nil
+	}
+	return c.CreateInstanceTemplateFile(instance, name, strings.NewReader(out))
+}

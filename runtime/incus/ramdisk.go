@@ -1,0 +1,122 @@
+package incus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"swage/runtime"
+)
+
+// ramdiskPath is where a container finds its ramdisk.
+const ramdiskPath = "/ramdisk"
+
+// ramdiskDir is where this host mounts it. Incus is given a folder inside: if
+// the mount is missing so is the folder, and a start fails where it would
+// else write to the disk in silence.
+func ramdiskDir(s runtime.Scope, id runtime.ID) string {
+	if s.Ramdisks == "" {
+		s.Ramdisks = "/run/swage/ramdisk"
+	}
+	return filepath.Join(s.Ramdisks, string(id))
+}
+
+func ramdiskDevice(s runtime.Scope, id runtime.ID) device {
+	return device{
+		"type": "disk", "path": ramdiskPath, "shift": "true",
+		"source": filepath.Join(ramdiskDir(s, id), "data"),
+	}
+}
+
+// mount makes sure of the ramdisk of a container that has one.
+func (r *Runtime) mount(at place) error {
+	if !at.ramdisk {
+		return nil
+	}
+	return r.mountRamdisk(at.id, at.memory)
+}
+
+// mountRamdisk makes sure that the ramdisk is there, and of its size; 0 is the
+// kernel's own choice. What is in it stays.
+func (r *Runtime) mountRamdisk(id runtime.ID, size int64) error {
+	dir := ramdiskDir(r.scope, id)
+	mounted, err := isMount(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err != nil {
+		return fmt.Errorf("ramdisk: %w", err)
+	}
+	options, flags := "mode=0700,size=50%", uintptr(unix.MS_NOSUID|unix.MS_NODEV)
+	if size > 0 {
+		options = "mode=0700,size=" + strconv.FormatInt(size, 10)
+	}
+	if mounted {
+		flags |= unix.MS_REMOUNT
+	}
+	switch err := unix.Mount("swage", dir, "tmpfs", flags, options); {
+	case mounted && errors.Is(err, unix.EINVAL):
+		return fmt.Errorf("ramdisk %s holds more than its new size of %d bytes; empty it first", dir, size)
+	case err != nil:
+		return fmt.Errorf("mount the ramdisk %s: %w", dir, err)
+	}
+	data, half := filepath.Join(dir, "data"), filepath.Join(dir, "new")
+	if _, err := os.Stat(data); err == nil {
+		return nil
+	}
+	err = errors.Join(
+		os.MkdirAll(half, 0o700),
+		os.Chmod(half, 0o777|os.ModeSticky), // for every user of the container, as /tmp
+		os.Rename(half, data),
+	)
+	if err != nil {
+		return fmt.Errorf("ramdisk: %w", err)
+	}
+	return nil
+}
+
+// dropRamdisk ends the ramdisk of a stopped container that is given up.
+func (r *Runtime) dropRamdisk(ctx context.Context, at place) error {
+	if at.ramdisk {
+		if err := r.patch(ctx, at, map[string]any{"devices": map[string]device{ramdisk: noDevice}}); err != nil {
+			return err
+		}
+	}
+	return r.unmountRamdisk(at.id)
+}
+
+// unmountRamdisk frees the RAM; there may be none.
+func (r *Runtime) unmountRamdisk(id runtime.ID) error {
+	dir := ramdiskDir(r.scope, id)
+	for {
+		err := unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+			break
+		} else if err != nil {
+			return fmt.Errorf("unmount the ramdisk %s: %w", dir, err)
+		}
+	}
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("ramdisk: %w", err)
+	}
+	return nil
+}
+
+// isMount tells a mount from the folder that waits for it: it is of another
+// device than the folder above.
+func isMount(dir string) (bool, error) {
+	var own, above unix.Stat_t
+	if err := unix.Stat(dir, &own); err != nil {
+		return false, fmt.Errorf("%s: %w", dir, err)
+	}
+	if err := unix.Stat(filepath.Dir(dir), &above); err != nil {
+		return false, fmt.Errorf("%s: %w", dir, err)
+	}
+	return own.Dev != above.Dev, nil
+}

@@ -1,0 +1,134 @@
+package incus
+
+import (
+	"context"
+	"maps"
+
+	"github.com/lxc/incus/v6/shared/api"
+
+	"swage/runtime"
+)
+
+// update changes all fields in one request, after what stands outside of
+// Incus' own record: a step that was cut short is seen and done again.
+func (r *Runtime) update(ctx context.Context, s runtime.UpdateContainer) (runtime.Done, error) {
+	in, err := r.lookup(ctx, s.From.ID)
+	if err != nil {
+		return runtime.Done{}, err
+	}
+	at := located(in)
+	if err := r.remake(ctx, &at); err != nil {
+		return runtime.Done{}, err
+	}
+	if s.Restarts() {
+		if err := r.stop(ctx, &at); err != nil {
+			return runtime.Done{}, err
+		}
+	}
+	have, to := container(in), s.To
+	to.ID, to.Project, to.Image, to.Kit = have.ID, have.Project, have.Image, have.Kit
+	keys := unset(config(to), in.Config)
+	keys[rawLXC] = guest(to, in.Config[rawLXC])
+	if s.Restarts() {
+		keys[keyBoot] = r.boot
+	}
+	if keys[keyKeys] != in.Config[keyKeys] {
+		if err := r.writeKeys(ctx, at, to.Keys); err != nil {
+			return runtime.Done{}, err
+		}
+	}
+	at.ramdisk, at.memory = to.Ramdisk, to.Resources.Memory
+	if err := r.mount(at); err != nil {
+		return runtime.Done{}, err
+	}
+	if !to.Ramdisk { // before the device: once that is gone nobody remembers it
+		if err := r.unmountRamdisk(to.ID); err != nil {
+			return runtime.Done{}, err
+		}
+	}
+	changed := map[string]device{}
+	if to.Resources.Disk != have.Resources.Disk {
+		changed[root] = sized(in, to.Resources.Disk)
+	}
+	if to.Ramdisk && !have.Ramdisk {
+		changed[ramdisk] = ramdiskDevice(r.scope, to.ID)
+	}
+	if have.Ramdisk && !to.Ramdisk {
+		changed[ramdisk] = noDevice
+	}
+	err = r.patch(ctx, at, map[string]any{"description": to.Comment, "config": keys, "devices": changed})
+	if err != nil {
+		return runtime.Done{}, err
+	}
+	if s.Restarts() {
+		if err := r.start(ctx, &at); err != nil {
+			return runtime.Done{}, err
+		}
+	}
+	to.Status = status(at.status, false)
+	return done(to, at), nil
+}
+
+// sized is the root disk with another size, or none.
+func sized(in *api.Instance, size int64) device {
+	out := maps.Clone(in.ExpandedDevices[root])
+	delete(out, "size")
+	if size != 0 {
+		out["size"] = number(size)
+	}
+	return out
+}
+
+func (r *Runtime) move(ctx context.Context, s runtime.MoveContainer) (runtime.Done, error) {
+	in, err := r.lookup(ctx, s.From.ID)
+	if err != nil {
+		return runtime.Done{}, err
+	}
+	at, have := located(in), container(in)
+	if err := r.stop(ctx, &at); err != nil { // Incus moves nothing that runs
+		return runtime.Done{}, err
+	}
+	project, err := r.project(ctx, s.To.Project)
+	if err != nil {
+		return runtime.Done{}, err
+	}
+	to := at
+	to.project = project
+	if at.project != project { // else a move that was cut short
+		if err := r.mount(at); err != nil {
+			return runtime.Done{}, err
+		}
+		runtime.Phase(ctx, "moving")
+		c := r.in(ctx, at.project)
+		op, err := c.MigrateInstance(at.name, api.InstancePost{Name: at.name, Migration: true, Project: to.project})
+		if err := finish(c, op, err); err != nil {
+			return runtime.Done{}, err
+		}
+		r.remember(s.To.ID, to)
+	}
+	// On its own: with the move it takes Incus 15 s.
+	if name := instanceName(s.To); to.name != name {
+		c := r.in(ctx, to.project)
+		op, err := c.RenameInstance(to.name, api.InstancePost{Name: name})
+		if err := finish(c, op, err); err != nil {
+			return runtime.Done{}, err
+		}
+		to.name = name
+		r.remember(s.To.ID, to)
+	}
+	have.Project, have.Name, have.Commit, have.Status = s.To.Project, s.To.Name, s.To.Commit, s.From.Status
+	err = r.patch(ctx, to, map[string]any{
+		"description": have.Comment, // which Incus forgets
+		"config": map[string]string{
+			keyProject: have.Project, keyName: have.Name, keyHost: hostName(have.Name), keyCommit: have.Commit,
+			rawLXC: guest(have, in.Config[rawLXC]),
+		},
+	})
+	if err != nil {
+		return runtime.Done{}, err
+	}
+	if err := r.bring(ctx, &to, s.From.Status); err != nil {
+		return runtime.Done{}, err
+	}
+	return done(have, to), nil
+}
