@@ -37,6 +37,8 @@ type Agent struct {
 	Port string
 	// OnStep is told of each step that ended. It may be nil.
 	OnStep func(StepReport)
+	// Approved is the id of a plan whose held deletions a pass does.
+	Approved string
 	// Holder is who takes the lease on the server.
 	Holder runtime.Holder
 	// Accepted remembers the last commit that could be loaded, for a restart
@@ -291,6 +293,7 @@ func (a *Agent) plan(ctx context.Context, r *Report) (plan Plan, rejected, err e
 // terms adds what only the server and the history know to what the fleet says.
 func (a *Agent) terms(ctx context.Context) (Terms, error) {
 	t := TermsOf(a.fleet, a.Server)
+	t.ApprovedPlan = a.Approved
 	a.holdMoved(t)
 	var err error
 	if t.Approved, err = a.approved(ctx); err != nil {

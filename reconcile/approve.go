@@ -41,6 +41,33 @@ func (a *Agent) Approve(ctx context.Context, id string) error {
 	})
 }
 
+// DeleteSnapshot removes a snapshot of a container or an archive, or, with an
+// empty name, a whole archive. Any goroutine may call it while Run runs.
+func (a *Agent) DeleteSnapshot(ctx context.Context, id, name string) error {
+	return a.ask(ctx, func(ctx context.Context) error {
+		var step runtime.Step
+		for _, s := range a.snapshots() {
+			if string(s.ID) == id && s.Name == name {
+				step = runtime.DeleteSnapshot{Of: s.ID, Ref: s.Container, Snapshot: name}
+			}
+		}
+		for _, x := range a.seen.Archives {
+			if string(x.ID) == id && name == "" {
+				step = runtime.DeleteArchive{Archive: x}
+			}
+		}
+		if step == nil {
+			return fmt.Errorf("there is no snapshot %q of %q here; swage snapshots lists them", name, id)
+		}
+		if a.lost() != nil {
+			return a.lost()
+		}
+		_, err := a.rt.Do(ctx, step)
+		a.hint()
+		return err
+	})
+}
+
 // approved reads the approvals, and drops those of containers that are gone or
 // declared again: they must not count for another commit.
 func (a *Agent) approved(ctx context.Context) (map[runtime.ID]bool, error) {

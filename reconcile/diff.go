@@ -168,7 +168,7 @@ func (d *differ) limit(going []runtime.Container) {
 	if !approved {
 		approved = !slices.ContainsFunc(going, func(h runtime.Container) bool { return !d.terms.Approved[h.ID] })
 	}
-	if approved {
+	if approved || PlanID(going) == d.terms.ApprovedPlan {
 		return
 	}
 	why := ""

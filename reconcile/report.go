@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"swage/edge"
 	"swage/runtime"
 	"swage/schema"
 )
@@ -29,6 +30,9 @@ type Report struct {
 	Held       []Held            `json:"held"`
 	Drift      []Drift           `json:"drift,omitempty"`
 	Containers []ContainerReport `json:"containers"`
+	Projects   []ProjectReport   `json:"projects"`
+	Aliases    []AliasReport     `json:"aliases"`
+	Snapshots  []SnapshotReport  `json:"snapshots,omitempty"`
 
 	Started  time.Time `json:"started"`
 	Finished time.Time `json:"finished,omitzero"`
@@ -79,6 +83,36 @@ const (
 	Skipped StepState = "skipped"
 )
 
+// ProjectReport is one project with something on this server.
+type ProjectReport struct {
+	Name       string     `json:"name"`
+	ID         runtime.ID `json:"id,omitempty"`
+	Color      string     `json:"color,omitempty"`
+	Comment    string     `json:"comment,omitempty"`
+	Containers int        `json:"containers"`
+	Spares     int        `json:"spares"`   // of the warm pool, ready
+	Archives   int        `json:"archives"` // of deleted containers
+}
+
+// AliasReport is one alias of this server.
+type AliasReport struct {
+	Name      string `json:"name"`
+	Container string `json:"container"` // project/container that it leads to now
+	Program   string `json:"program"`
+	Port      uint16 `json:"port,omitempty"`
+	URL       string `json:"url"`
+}
+
+// SnapshotReport is one snapshot.
+type SnapshotReport struct {
+	ID        runtime.ID `json:"id"`
+	Container string     `json:"container"` // project/container
+	Archive   bool       `json:"archive"`   // the container was deleted
+	Name      string     `json:"name"`
+	Taken     time.Time  `json:"taken"`
+	Expires   time.Time  `json:"expires,omitzero"`
+}
+
 // ContainerReport is one container that the fleet declares or swage owns.
 type ContainerReport struct {
 	Project string         `json:"project"`
@@ -117,15 +151,69 @@ func (a *Agent) tell(r *Report) {
 	out := *r
 	out.Steps = slices.Clone(r.Steps)
 	if a.seen != nil {
-		out.Containers = a.containers(r)
+		routes := Routes(a.fleet, a.Server, a.view())
+		out.Containers = a.containers(r, routes)
+		out.Projects, out.Aliases, out.Snapshots = a.projects(), a.aliases(routes), a.snapshots()
 		state := a.seen.Clone().State // steps change it in place
 		a.state.Store(&state)
 	}
 	a.report.Store(&out)
 }
 
-func (a *Agent) containers(r *Report) []ContainerReport {
-	routes := Routes(a.fleet, a.Server, a.view())
+func (a *Agent) projects() []ProjectReport {
+	out := []ProjectReport{}
+	for _, p := range a.seen.Projects {
+		line := ProjectReport{Name: p.Name, ID: p.ID}
+		for _, q := range a.fleet.Projects {
+			if q.Name == p.Name {
+				line.Color, line.Comment = q.Color, q.Comment
+			}
+		}
+		for _, c := range a.seen.Containers {
+			if c.Project == p.Name {
+				line.Containers++
+			}
+		}
+		for _, s := range a.seen.Spares {
+			if s.Project == p.Name {
+				line.Spares++
+			}
+		}
+		for _, x := range a.seen.Archives {
+			if x.Project == p.Name {
+				line.Archives++
+			}
+		}
+		out = append(out, line)
+	}
+	return out
+}
+
+func (a *Agent) aliases(routes edge.Config) []AliasReport {
+	out := []AliasReport{}
+	for _, x := range routes.Aliases {
+		out = append(out, AliasReport{x.Name, x.Container, x.Program, x.Port, "https://" + x.Name + "." + routes.Zone + a.port() + "/"})
+	}
+	return out
+}
+
+func (a *Agent) snapshots() []SnapshotReport {
+	var out []SnapshotReport
+	add := func(id runtime.ID, ref string, archive bool) {
+		for _, s := range a.seen.Snapshots[id] {
+			out = append(out, SnapshotReport{id, ref, archive, s.Name, s.Taken, s.Expires})
+		}
+	}
+	for _, c := range a.seen.Containers {
+		add(c.ID, c.Ref(), false)
+	}
+	for _, x := range a.seen.Archives {
+		add(x.ID, x.Project+"/"+x.Name, true)
+	}
+	return out
+}
+
+func (a *Agent) containers(r *Report, routes edge.Config) []ContainerReport {
 	urls := map[string][]string{} // by ref
 	add := func(ref, label string) {
 		urls[ref] = append(urls[ref], "https://"+label+"."+routes.Zone+a.port()+"/")

@@ -14,10 +14,12 @@ type Terms struct {
 	// MaxDeletes is how many containers may go at once. A plan with more, or
 	// one that would leave nothing of several, holds all of them.
 	MaxDeletes int
-	// Approved are containers whose deletion a person approved, and Allowed
-	// how many deletions the commits since the last applied one allow.
-	Approved map[runtime.ID]bool
-	Allowed  int
+	// Approved are containers whose deletion a person approved, ApprovedPlan
+	// the id of a set of them, and Allowed how many deletions the commits since
+	// the last applied one allow.
+	Approved     map[runtime.ID]bool
+	ApprovedPlan string
+	Allowed      int
 	// SnapshotDeleted takes a snapshot of what is deleted.
 	SnapshotDeleted bool
 

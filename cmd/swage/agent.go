@@ -98,6 +98,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	answers := api.API{
 		Report: agent.Report,
 		Plan:   agent.PlanFor,
+		Events: agent.Events, Approve: agent.Approve, DeleteSnapshot: agent.DeleteSnapshot,
 		Tokens: known.list,
 	}
 	g, ctx := errgroup.WithContext(ctx)

@@ -58,7 +58,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, open open
 	root.SetErr(stderr)
 	root.AddCommand(
 		initCommand(), newCommand(), validateCommand(), planCommand(open), applyCommand(open), agentCommand(open),
-		schemaCommand(), secretCommand(), statusCommand(), versionCommand(),
+		statusCommand(), getCommand(), eventsCommand(), snapshotsCommand(), approveCommand(),
+		schemaCommand(), secretCommand(), versionCommand(),
 	)
 	err := root.ExecuteContext(ctx)
 	var code exit
