@@ -241,7 +241,7 @@ func (a *Agent) PlanFor(ctx context.Context, tree fs.FS) (Proposal, error) {
 	if err != nil {
 		return out, err
 	}
-	out.Add(a.Server, Diff(*state, Desired(f, a.Server), TermsOf(f, a.Server)), f)
+	out.Add(a.Server, Diff(*state, Desired(f, a.Server), TermsOf(f, a.Server)), a.Fleet(), f)
 	return out, nil
 }
 

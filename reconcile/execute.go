@@ -249,7 +249,7 @@ func (x *execution) begin(ctx context.Context, i int) {
 		x.tries[k] = x.agent.begin(k, x.report.Commit)
 	}
 	n.try = x.tries[k]
-	x.report.Steps[n.step].State = Doing
+	x.report.Steps[n.step].State, x.report.Steps[n.step].Started = Doing, time.Now()
 	if step.Effect() != runtime.Live {
 		x.withdraw(step.Container().ID) // before it stops answering
 	}

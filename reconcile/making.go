@@ -93,7 +93,7 @@ func (d *differ) cannotMake(w runtime.Container) string {
 		return "the server has maintenance: true and makes nothing new"
 	case slices.ContainsFunc(d.have.Archives, func(a runtime.Archive) bool { return a.ID == w.ID }):
 		return fmt.Sprintf("the snapshots of a deleted container are kept under this id; to have its data back write another id and copy_from: {archive: %q}, else swage snapshots delete %s first", w.ID, w.ID)
-	case m.Copy != nil && m.Copy.Server != "":
+	case m.Copy != nil && m.Copy.Server != "" && m.Copy.Server != d.terms.Server:
 		return fmt.Sprintf("copy_from: copies from another server (%s) are not made; export the container there with incus, import it here and adopt it", m.Copy.Server)
 	case m.Copy != nil:
 		_, _, _, _, why := d.source(w, m.Copy)

@@ -39,6 +39,6 @@ func (p Plan) Empty() bool { return len(p.Steps) == 0 && len(p.Held) == 0 }
 // String is the plan as people read it.
 func (p Plan) String() string {
 	var all Proposal
-	all.Add("", p, nil)
+	all.Add("", p, nil, nil)
 	return all.Text(false)
 }

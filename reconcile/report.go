@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"cmp"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -68,6 +69,7 @@ type StepReport struct {
 	State     StepState      `json:"state"`
 	Phase     string         `json:"phase,omitempty"` // what it waits for now
 	Error     string         `json:"error,omitempty"`
+	Started   time.Time      `json:"started,omitzero"`
 	Millis    int64          `json:"ms,omitempty"`
 }
 
@@ -301,7 +303,11 @@ func (a *Agent) states(r *Report) map[string]stateReason {
 		}
 		switch s.State {
 		case Doing:
-			out[s.Container] = stateReason{doing(s), cmp.Or(s.Phase, s.Step)}
+			reason := cmp.Or(s.Phase, s.Step)
+			if since := time.Since(s.Started); since > slow {
+				reason += fmt.Sprintf(", for %s now; it fails after %s", since.Round(time.Second), stepDeadline)
+			}
+			out[s.Container] = stateReason{doing(s), reason}
 		case Broken:
 			out[s.Container] = stateReason{StateFailed, s.Error}
 		case Skipped:
@@ -312,6 +318,9 @@ func (a *Agent) states(r *Report) map[string]stateReason {
 	}
 	return out
 }
+
+// slow is when a step takes longer than it should.
+const slow = 2 * time.Minute
 
 // doing is the state of a container that a step works on.
 func doing(s StepReport) ContainerState {

@@ -11,6 +11,7 @@ import (
 
 // Terms are what a plan heeds beside the two states.
 type Terms struct {
+	Server string // that the plan is for
 	// MaxDeletes is how many containers may go at once. A plan with more, or
 	// one that would leave nothing of several, holds all of them.
 	MaxDeletes int
@@ -56,6 +57,7 @@ type Making struct {
 // TermsOf is what the fleet itself says of one server.
 func TermsOf(f *schema.Fleet, server string) Terms {
 	t := Terms{
+		Server:     server,
 		MaxDeletes: f.MaxDeletes, SnapshotDeleted: f.SnapshotDeleted, ReportDrift: f.ReportDrift,
 		Maintenance: f.Servers[server].Maintenance,
 		Elsewhere:   map[string]string{}, Unready: map[string]string{}, Making: map[string]Making{}, Quota: map[string]int{},

@@ -78,9 +78,11 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 		return err
 	}
 	agent := &reconcile.Agent{
-		Server:   node.Server,
-		Source:   git.Follow(node.Source.Path, node.Source.Branch),
-		Open:     func(s runtime.Scope) (runtime.Runtime, error) { return open(node.Incus.Socket, s) },
+		Server: node.Server,
+		Source: git.Follow(node.Source.Path, node.Source.Branch),
+		Open: func(s runtime.Scope) (runtime.Runtime, error) {
+			return open(node.Incus.Socket, ramdisks(s, node.StateDir))
+		},
 		Loader:   schema.Loader{Limits: node.Limits},
 		Keys:     keys,
 		Accepted: memory(filepath.Join(node.StateDir, "accepted")),

@@ -112,7 +112,7 @@ func TestTokensOpenTheAPI(t *testing.T) {
 		Plan: func(_ context.Context, tree fs.FS) (reconcile.Proposal, error) {
 			var p reconcile.Proposal
 			src, err := fs.ReadFile(tree, "swage.cue")
-			p.Add(string(src), reconcile.Plan{}, nil)
+			p.Add(string(src), reconcile.Plan{}, nil, nil)
 			return p, err
 		},
 		Tokens: func() []Token {
