@@ -1,0 +1,142 @@
+package schema_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"swage/schema"
+)
+
+// TestDefaults [F1] [F3] [F4] [F5] [F6]: what is not said is as the reference
+// says.
+func TestDefaults(t *testing.T) {
+	f := mustLoad(t, fleetOf("projects/web/app.cue", `
+containers: app: {health: {}, publish: [{listen: ":2222", port: 22}], firewall: [{direction: "egress", action: "drop"}]}
+aliases: app: {container: "app", paths: "/a": container: "app"}
+project: prespawn: [{count: 1}]
+`))
+	if f.MaxDeletes != 5 || f.SnapshotDeleted || f.Parallel != 8 || f.ReportDrift || f.AutoRollback || f.Programs["terminal"].Instances != 99 {
+		t.Errorf("the fleet: %+v", f)
+	}
+	hidden := cmp.Options{cmpopts.IgnoreUnexported(schema.Container{}), cmpopts.IgnoreFields(schema.Container{}, "Programs"), cmpopts.EquateEmpty(), cmpopts.IgnoreTypes(schema.Pos{}), cmpopts.EquateComparable(schema.Secret{})}
+	same := func(what string, want, got any) {
+		t.Helper()
+		if d := cmp.Diff(want, got, hidden); d != "" {
+			t.Errorf("%s:\n%s", what, d)
+		}
+	}
+	same("the server", schema.Server{
+		Listen: []string{":443"}, Bridge: "incusbr0", StoragePool: "default",
+		ProjectPrefix: "swage-", ImageServer: "https://images.linuxcontainers.org",
+	}, f.Servers["lab"])
+	p := f.Projects[0]
+	same("the container", schema.Container{
+		Name: "app", Server: "lab", Image: "debian/13", Kit: true, Autostart: true, AI: true, Cache: true, Ramdisk: true,
+		State: "running", ProxyOpen: true,
+		Publish:  []schema.Publish{{Listen: ":2222", Protocol: "tcp", Port: 22}},
+		Firewall: []schema.FirewallRule{{Direction: "egress", Action: "drop", Enabled: true}},
+		Health: &schema.Health{
+			Program: "http", Port: 80, Path: "/",
+			Interval: 2 * time.Second, Timeout: 5 * time.Second, HealthyAfter: 2, Deadline: 2 * time.Minute,
+		},
+	}, p.Containers[0])
+	same("the alias", schema.Alias{
+		Name: "app", Containers: []string{"app"}, Program: "http", Port: 80, TargetPath: "/", AllowPathOverride: true, Enabled: true,
+		Paths: []schema.AliasPath{{Path: "/a", Container: "app", Program: "http", Port: 80}},
+	}, p.Aliases[0])
+	p.Containers, p.Aliases = nil, nil
+	same("the project", schema.Project{Name: "web", MaxContainers: -1, Prespawn: []schema.Prespawn{{"debian/13", true, 1}}}, p)
+}
+
+// TestResolved [F3] [F4] [F5]: what is right and decided by more than one
+// place.
+func TestResolved(t *testing.T) {
+	const key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4Xy5UpyZ2pHLzV0JZnfmd3Ekk+zSzDzSGjoHGH6q2N"
+	first := func(f *schema.Fleet) schema.Container { return f.Projects[0].Containers[0] }
+	for _, c := range []struct {
+		name, swage, src string
+		right            func(*schema.Fleet) bool
+	}{
+		{"[F4] the fleet's image", `container_image: "alpine/3.22"`, `containers: app: {}`, func(f *schema.Fleet) bool { return first(f).Image == "alpine/3.22" }},
+		{"[F4] its own image", `container_image: "alpine/3.22"`, `containers: app: container_image: "fedora/42"`, func(f *schema.Fleet) bool { return first(f).Image == "fedora/42" }},
+		{"[F4] an image of any server", "", `containers: app: container_image: "plan9/4e/x86"`, func(f *schema.Fleet) bool { return first(f).Image == "plan9/4e/x86" }},
+		{"[F4] the project's enable_proxy", "", `project: enable_proxy: false
+containers: app: {}`, func(f *schema.Fleet) bool { return !first(f).ProxyOpen }},
+		{"[F4] its own enable_proxy", "", `project: enable_proxy: false
+containers: app: enable_proxy: true`, func(f *schema.Fleet) bool { return first(f).ProxyOpen }},
+		{"[F4] realms where the project has none", "", `containers: app: realm_ids: ["0123456789abcdef01234567"]`, func(f *schema.Fleet) bool { return len(first(f).RealmIDs) == 1 }},
+		{"[F4] authorized keys repeat", "", `containers: {app: ssh_authorized_keys: ["` + key + `"], two: ssh_authorized_keys: ["` + key + ` ann"]}`, func(f *schema.Fleet) bool { return len(f.Projects[0].Containers) == 2 }},
+		{"[F4] a copy of what is gone", "", `containers: app: copy_from: {container: "gone", project: "nowhere", snapshot: "s"}`, func(f *schema.Fleet) bool { return first(f).CopyFrom.Container == "gone" }},
+		{"[F4] the longest and the shortest name", "", "containers: {\"" + strings.Repeat("a", 100) + "\": {}, \"_-0\": {}}", func(f *schema.Fleet) bool { return len(f.Projects[0].Containers) == 2 }},
+		{"[F4] one name in two files of two projects", "", `containers: app: {}`, func(f *schema.Fleet) bool { return len(f.Projects) == 2 }},
+		{"[F4] an expiry in days", "", `containers: app: snapshots: {schedule: "@daily", expiry: 3650}`, func(f *schema.Fleet) bool { return first(f).Snapshots.Expiry == 3650*24*time.Hour }},
+		{"[F4] 32 KiB", "", `containers: app: environment_vars: A: "` + strings.Repeat("a", 32<<10) + `"`, func(f *schema.Fleet) bool { return len(first(f).Env) == 1 }},
+		{"[F4] 16,000 characters", "", `containers: app: comment: "` + strings.Repeat("é", 16000) + `"`, func(f *schema.Fleet) bool { return len(first(f).Comment) == 32000 }},
+		{"[F4] a rule that is off contradicts nothing", "", `containers: app: firewall: [{direction: "egress", action: "drop"}, {direction: "egress", action: "allow", enabled: false}]`, func(f *schema.Fleet) bool { return len(first(f).Firewall) == 2 }},
+		{"[F3] the warm pool does not count", "", `project: {max_containers: 1, prespawn: [{count: 20}]}
+containers: app: {}`, func(f *schema.Fleet) bool { return f.Projects[0].MaxContainers == 1 }},
+		{"[F3] none at all may be allowed", "", `project: max_containers: 0`, func(f *schema.Fleet) bool { return f.Projects[0].MaxContainers == 0 }},
+		{"[F5] the longest path first", "", `containers: app: {}
+aliases: app: {container: "app", paths: {"/a": container: "app", "/a/b/": container: "app"}}`, func(f *schema.Fleet) bool { return f.Projects[0].Aliases[0].Paths[0].Path == "/a/b" }},
+		{"[F5] port 443 of https", "", `containers: app: {}
+aliases: app: {container: "app", program: "https"}`, func(f *schema.Fleet) bool { return f.Projects[0].Aliases[0].Port == 443 }},
+		{"[F5] instance 1 of a program", "", `containers: app: {}
+aliases: app: {container: "app", program: "terminal"}`, func(f *schema.Fleet) bool { return f.Projects[0].Aliases[0].Index == 1 }},
+	} {
+		tree := fleetOf("projects/web/deep/er/app.cue", c.src)
+		tree["swage.cue"] = &fstest.MapFile{Data: []byte(swageFile + c.swage)}
+		if strings.Contains(c.name, "two projects") {
+			tree["projects/more/app.cue"] = &fstest.MapFile{Data: []byte(c.src)}
+		}
+		f, err := schema.Load(t.Context(), tree)
+		if err != nil || !c.right(f) {
+			t.Errorf("%s: %v, %+v", c.name, err, f)
+		}
+	}
+}
+
+// TestTwoServers [F5]: alias and domain are unique on each server, not in the
+// fleet.
+func TestTwoServers(t *testing.T) {
+	tree := fleetOf("projects/web/app.cue", `
+containers: {app: server: "lab", two: server: "two"}
+project: id: "67e89abc123def456789abcd"
+aliases: both: {container: ["app", "two"], domains: ["www.example.org"]}
+aliases: here: {container: "app"}
+`)
+	tree["servers/two.cue"] = &fstest.MapFile{}
+	tree["projects/more/app.cue"] = &fstest.MapFile{Data: []byte("containers: app: server: \"two\"\naliases: here: container: \"app\"\n")}
+	f := mustLoad(t, tree)
+	if a := f.Projects[1].Aliases[0]; !slices.Equal(a.Containers, []string{"app", "two"}) {
+		t.Errorf("%+v", a)
+	}
+}
+
+// TestTooLong [F1] [F4] [F9] [F10]: texts, lists and catalogues past their
+// bounds, which are too long for the corpus.
+func TestTooLong(t *testing.T) {
+	var many strings.Builder
+	for i := range 1001 {
+		fmt.Fprintf(&many, "programs: p%d: port: %d\n", i, 30000+i)
+	}
+	for _, c := range []struct{ name, swage, src, want string }{
+		{"a comment", "", `containers: app: comment: "` + strings.Repeat("é", 16001) + `"`, "want a text of at most 16,000 characters"},
+		{"a value", "", `containers: app: environment_vars: A: "` + strings.Repeat("a", 32<<10+1) + `"`, "at most 32 KiB"},
+		{"a domain", "", "containers: app: {}\naliases: app: {container: \"app\", domains: [\"" + strings.Repeat("a.", 126) + "ab\"]}", "want a domain name in lower case"},
+		{"the catalogue", many.String(), `containers: app: {}`, "programs: has 1001 entries; a fleet has at most"},
+	} {
+		tree := fleetOf("projects/web/app.cue", c.src)
+		tree["swage.cue"] = &fstest.MapFile{Data: []byte(swageFile + c.swage)}
+		f, err := schema.Load(t.Context(), tree)
+		if f != nil || err == nil || !strings.Contains(err.Error(), c.want) || len(err.Error()) > 1000 {
+			t.Errorf("%s: %.300v", c.name, err)
+		}
+	}
+}
