@@ -85,6 +85,7 @@ containers: app: {}`, func(f *schema.Fleet) bool { return f.Projects[0].MaxConta
 		{"[F3] none at all may be allowed", "", `project: max_containers: 0`, func(f *schema.Fleet) bool { return f.Projects[0].MaxContainers == 0 }},
 		{"[F5] the longest path first", "", `containers: app: {}
 aliases: app: {container: "app", paths: {"/a": container: "app", "/a/b/": container: "app"}}`, func(f *schema.Fleet) bool { return f.Projects[0].Aliases[0].Paths[0].Path == "/a/b" }},
+		{"[F4] instance 1 of a program that is checked", "", `containers: app: health: program: "code"`, func(f *schema.Fleet) bool { return first(f).Health.Index == 1 }},
 		{"[F5] port 443 of https", "", `containers: app: {}
 aliases: app: {container: "app", program: "https"}`, func(f *schema.Fleet) bool { return f.Projects[0].Aliases[0].Port == 443 }},
 		{"[F5] instance 1 of a program", "", `containers: app: {}
