@@ -83,6 +83,20 @@ containers: app: enable_proxy: true`, func(f *schema.Fleet) bool { return first(
 		{"[F3] the warm pool does not count", "", `project: {max_containers: 1, prespawn: [{count: 20}]}
 containers: app: {}`, func(f *schema.Fleet) bool { return f.Projects[0].MaxContainers == 1 }},
 		{"[F3] none at all may be allowed", "", `project: max_containers: 0`, func(f *schema.Fleet) bool { return f.Projects[0].MaxContainers == 0 }},
+		{"[F4] the same rule twice contradicts nothing", "", `containers: app: firewall: [{direction: "egress", action: "drop", protocol: "udp", destination_port: "53"}, {direction: "egress", action: "drop", protocol: "udp", destination_port: "53"}]`, func(f *schema.Fleet) bool { return first(f).Firewall[1].DestinationPorts[0].From == 53 }},
+		{"[F4] all that cron knows", "", `containers: app: snapshots: schedule: "0-30/5 9,17 */2 jan-mar MON"`, func(f *schema.Fleet) bool { return first(f).Snapshots.Schedule != "" }},
+		{"[F4] plain Linux with a key", "", `containers: app: {kit: false, ssh_authorized_keys: ["` + key + `"]}`, func(f *schema.Fleet) bool { return len(f.Warnings) == 0 }},
+		{"[F4] ai: false takes one program only", "", `containers: {app: ai: false, two: {}}
+aliases: {one: {container: "app", program: "terminal"}, two: {container: "two", program: "agent"}}`, func(f *schema.Fleet) bool { return len(f.Projects[0].Aliases) == 2 }},
+		{"[P2] where a JWT stands", "", `containers: app: {}
+permissions: groups: a: {type: "jwt", algorithm: "HS256", secret: {env: "S"}}`, func(f *schema.Fleet) bool {
+			return f.Projects[0].Permissions.Groups["a"].JWT.Sources[0].Header == "Authorization"
+		}},
+		{"[P3] the full level", "", `containers: app: {}
+permissions: {groups: a: {type: "ip", range: "10.0.0.1"}, permissions: a: {terminal: level: "execute", files: level: "write"}}`, func(f *schema.Fleet) bool {
+			cells := f.Projects[0].Permissions.Cells["a"]
+			return cells["terminal"].Level == "" && cells["files"].Level == "write"
+		}},
 		{"[F5] the longest path first", "", `containers: app: {}
 aliases: app: {container: "app", paths: {"/a": container: "app", "/a/b/": container: "app"}}`, func(f *schema.Fleet) bool { return f.Projects[0].Aliases[0].Paths[0].Path == "/a/b" }},
 		{"[F4] instance 1 of a program that is checked", "", `containers: app: health: program: "code"`, func(f *schema.Fleet) bool { return first(f).Health.Index == 1 }},
@@ -100,6 +114,20 @@ aliases: app: {container: "app", program: "terminal"}`, func(f *schema.Fleet) bo
 		if err != nil || !c.right(f) {
 			t.Errorf("%s: %v, %+v", c.name, err, f)
 		}
+	}
+}
+
+// TestBeside [F1]: what is not of the layout is left alone, whatever it holds.
+func TestBeside(t *testing.T) {
+	tree := fleetOf("projects/web/app.cue", "containers: app: {}")
+	for _, name := range []string{
+		"README.md", "docs/a.cue", "scripts/projects/b.cue", "other.json", ".github/c.yaml", "projects/.hidden/d.cue",
+		"projects/web/.e.cue", "projects/web/notes.txt", "lib/data.json", "cue.mod/pkg/x/f.cue", "cue.mod/other.cue",
+	} {
+		tree[name] = &fstest.MapFile{Data: []byte("no: such: {")}
+	}
+	if f := mustLoad(t, tree); len(f.Projects) != 1 || len(f.Projects[0].Containers) != 1 {
+		t.Errorf("%+v", f.Projects)
 	}
 }
 
