@@ -55,7 +55,7 @@ project: prespawn: [{count: 1}]
 	same("the project", schema.Project{Name: "web", MaxContainers: -1, Prespawn: []schema.Prespawn{{"debian/13", true, 1}}}, p)
 }
 
-// TestResolved [F3] [F4] [F5]: what is right and decided by more than one
+// TestResolved [F3] [F4] [F5] [P2] [P3]: what is right and decided by more than one
 // place.
 func TestResolved(t *testing.T) {
 	const key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4Xy5UpyZ2pHLzV0JZnfmd3Ekk+zSzDzSGjoHGH6q2N"
@@ -92,6 +92,19 @@ aliases: {one: {container: "app", program: "terminal"}, two: {container: "two", 
 permissions: groups: a: {type: "jwt", algorithm: "HS256", secret: {env: "S"}}`, func(f *schema.Fleet) bool {
 			return f.Projects[0].Permissions.Groups["a"].JWT.Sources[0].Header == "Authorization"
 		}},
+		{"[P2] every form of hash and key", "", `containers: app: {}
+permissions: groups: {
+	a: {type: "password", username: "a", hash: "$argon2id$v=19$m=65536,t=3,p=4$c2FsdHNhbHQ$aGFzaGhhc2g"}
+	b: {type: "password", username: "b", hash: "$2b$12$` + strings.Repeat("a", 53) + `"}
+	c: {type: "password", username: "c", hash: "$sha256$salt$` + strings.Repeat("0", 64) + `"}
+	d: {type: "jwt", algorithm: "RS256", jwks_url: "https://login.example.com/jwks.json"}
+	e: {type: "jwt", algorithm: "EdDSA", public_key: "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"}
+	f: {type: "token", header: "X-Key", value: "plain"}
+}`, func(f *schema.Fleet) bool { return len(f.Projects[0].Permissions.Groups) == 6 }},
+		{"[F4] what a container changes of a program", "", `containers: app: programs: {terminal: cache: false, http: cache: false}`, func(f *schema.Fleet) bool {
+			p := first(f).Programs
+			return p["terminal"].NoCache && p["terminal"].HonoursLevel && p["http"].NoCache && !p["files"].NoCache
+		}},
 		{"[P3] the full level", "", `containers: app: {}
 permissions: {groups: a: {type: "ip", range: "10.0.0.1"}, permissions: a: {terminal: level: "execute", files: level: "write"}}`, func(f *schema.Fleet) bool {
 			cells := f.Projects[0].Permissions.Cells["a"]
@@ -114,6 +127,34 @@ aliases: app: {container: "app", program: "terminal"}`, func(f *schema.Fleet) bo
 		if err != nil || !c.right(f) {
 			t.Errorf("%s: %v, %+v", c.name, err, f)
 		}
+	}
+}
+
+// TestServer [F6]: a server file in which all is said.
+func TestServer(t *testing.T) {
+	tree := fleetOf("projects/web/app.cue", "")
+	tree["servers/lab.cue"] = &fstest.MapFile{Data: []byte(`
+listen: ["192.0.2.1:443", "192.0.2.2:443"]
+http: [":80"]
+ssh: [":22"]
+public_addresses: ["203.0.113.7", "2001:db8::7"]
+tls: {type: "files", certificates: [{certificate: "/c.pem", key: "/c.key"}]}
+network: {bridge: "br0", subnets: ["10.20.0.0/16"]}
+storage_pool: "fast"
+limits: {containers: 5, memory: "2GiB"}
+incus: {remote: "https://incus.example.com:8443", project_prefix: "x-"}
+placement: group: "fast"
+tokens: ci: {value_sha256: "` + strings.Repeat("0", 64) + `", allow: ["read", "plan"], realm: "0123456789abcdef01234567", expires_at: "2030-01-31T12:00:00Z"}
+maintenance: true
+`)}
+	s := mustLoad(t, tree).Servers["lab"]
+	if len(s.Listen) != 2 || len(s.HTTP) != 1 || len(s.SSH) != 1 || len(s.PublicAddrs) != 2 || len(s.TLS.Certificates) != 1 || s.Bridge != "br0" ||
+		len(s.Subnets) != 1 || s.StoragePool != "fast" || s.MaxContainers != 5 || s.MaxMemory != 2<<30 || s.IncusRemote == "" || s.ProjectPrefix != "x-" ||
+		s.Group != "fast" || s.Member != "" || !s.Maintenance {
+		t.Errorf("%+v", s)
+	}
+	if token := s.Tokens["ci"]; token.ExpiresAt.Year() != 2030 || len(token.Allow) != 2 || token.Realm == "" {
+		t.Errorf("%+v", token)
 	}
 }
 
