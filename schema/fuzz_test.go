@@ -17,6 +17,10 @@ import (
 // and returns a whole fleet or none. Evaluations are cut short, so that the
 // fuzzer meets many inputs instead of waiting for a few; TestHostile has those
 // that need their time.
+//
+//	go test ./schema -run '^$' -fuzz Load -fuzztime 10m -fuzzminimizetime 1s
+//
+// Without the last flag most of the time goes into making inputs smaller.
 func FuzzLoad(f *testing.F) {
 	for _, pattern := range []string{"../testdata/errors/*.txtar", "../testdata/story/*.txtar"} {
 		files, _ := filepath.Glob(pattern)
