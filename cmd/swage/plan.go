@@ -92,7 +92,7 @@ stands in SWAGE_TOKEN or in --token-file. Nothing is changed. Exit code 0: done;
 			if !slices.Contains([]string{"text", "json", "markdown"}, output) {
 				return fmt.Errorf("--output takes text, json or markdown, not %q", output)
 			}
-			clear := progress(cmd, "reading the fleet…")
+			clear := progress(cmd, undertaking(args, against, n))
 			proposal, err := propose(cmd.Context(), t, args, against, n, open)
 			clear()
 			if err != nil {
@@ -200,13 +200,26 @@ func terminal(out io.Writer) bool {
 	return err == nil
 }
 
-// progress shows at once that work has begun, where a person looks on.
+// undertaking is what a plan is about to do.
+func undertaking(args []string, against string, n node) string {
+	switch {
+	case n.url != "":
+		return "asking the agent for the plan of " + dirOf(args)
+	case against != "":
+		return "comparing " + dirOf(args) + " with " + against
+	}
+	return "comparing " + dirOf(args) + " with what runs"
+}
+
+// progress tells at once that work has begun: on a terminal until it is done,
+// elsewhere as a line of the log.
 func progress(cmd *cobra.Command, what string) (clear func()) {
 	out := cmd.ErrOrStderr()
 	if !terminal(out) {
+		fmt.Fprintln(out, what)
 		return func() {}
 	}
-	fmt.Fprint(out, what)
+	fmt.Fprint(out, what+"…")
 	return func() { fmt.Fprint(out, "\r\x1b[K") }
 }
 
