@@ -44,7 +44,7 @@ func Desired(f *schema.Fleet, server string) runtime.State {
 }
 
 func container(f *schema.Fleet, p schema.Project, c schema.Container) runtime.Container {
-	out := runtime.Container{
+	return runtime.Container{
 		ID: runtime.ID(c.ID), Project: p.Name, Name: c.Name, Image: c.Image, Kit: c.Kit,
 		Status: runtime.Status(c.State), Asked: runtime.Status(c.State),
 		Env: environment(c), Keys: keys(c), Ramdisk: c.Ramdisk, Autostart: c.Autostart,
@@ -54,8 +54,6 @@ func container(f *schema.Fleet, p schema.Project, c schema.Container) runtime.Co
 		DependsOn: set(c.DependsOn), Color: c.Color, Comment: c.Comment, Realms: set(c.RealmIDs),
 		Protected: c.Protected || p.Protected, Commit: f.Commit,
 	}
-	out.Applied = out.Digest()
-	return out
 }
 
 // set is a list whose order means nothing, in normal form.

@@ -269,6 +269,10 @@ func (d *differ) containers() {
 // change brings a container to what is wanted of it.
 func (d *differ) change(h, w runtime.Container) {
 	w.ID = h.ID // absent in the file: the one that was drawn
+	if h.Same(w) {
+		return
+	}
+	w.Applied = w.Digest()
 	var steps []runtime.Step
 	now := h
 	if w.Project != h.Project {

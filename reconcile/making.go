@@ -19,14 +19,10 @@ func (d *differ) copies() {
 		if m.Copy == nil {
 			continue
 		}
-		was := *w
 		if j, ok := d.match[i]; ok {
 			w.Image, w.Kit = d.have.Containers[j].Image, d.have.Containers[j].Kit
 		} else if _, image, kit, _, why := d.source(*w, m.Copy); why == "" {
 			w.Image, w.Kit = image, kit
-		}
-		if w.Image != was.Image || w.Kit != was.Kit {
-			w.Applied = w.Digest()
 		}
 	}
 }
@@ -186,6 +182,7 @@ func (d *differ) waits(id runtime.ID, refused map[string]bool) bool {
 // make plans a new container in the way that is asked for.
 func (d *differ) make(w runtime.Container) {
 	m := d.terms.Making[w.Ref()]
+	w.Applied = w.Digest()
 	switch {
 	case m.Adopt != "":
 		d.do(runtime.AdoptContainer{New: w, Instance: m.Adopt})
