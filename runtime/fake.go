@@ -476,9 +476,7 @@ func (v *fakeView) adopt(s AdoptContainer) (Done, error) {
 	if !ok {
 		return Done{}, fmt.Errorf("there is no instance %s that is nobody's", s.Instance)
 	}
-	c.ID, c.Project, c.Name, c.Commit = s.New.ID, s.New.Project, s.New.Name, s.New.Commit
-	c.Kit, c.Image, c.Asked = s.New.Kit, s.New.Image, s.New.Asked
-	d, err := v.add(c, inUse)
+	d, err := v.add(s.Adopted(c), inUse)
 	if err == nil {
 		delete(v.world.Foreign, s.Instance)
 	}
