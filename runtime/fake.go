@@ -444,6 +444,9 @@ func (v *fakeView) copyContainer(s CopyContainer) (Done, error) {
 		return Done{}, fmt.Errorf("container %s does not exist", s.From)
 	}
 	from := v.world.Containers[i]
+	if from.Role == spare || from.Role == archived && len(from.Taken) == 0 {
+		return Done{}, fmt.Errorf("%s has nothing to copy", s.From)
+	}
 	if s.Snapshot != "" && !slices.ContainsFunc(from.Taken, func(x Snapshot) bool { return x.Name == s.Snapshot }) {
 		return Done{}, fmt.Errorf("%s has no snapshot %s", from.Ref(), s.Snapshot)
 	}
@@ -464,6 +467,10 @@ func (v *fakeView) claim(s ClaimContainer) (Done, error) {
 	if c.ID == "" {
 		c.ID = v.draw(c.Ref())
 	}
+	if v.find(c.ID) >= 0 {
+		return Done{}, fmt.Errorf("the id %s is in use", c.ID)
+	}
+	c.Image, c.Kit = v.world.Containers[i].Image, v.world.Containers[i].Kit
 	v.world.Containers[i].Role, v.world.Containers[i].Container = inUse, c
 	return v.change(c.ID, func(*fakeContainer) {})
 }
@@ -570,7 +577,10 @@ func (v *fakeView) note(key string) *fakeNote {
 
 func (v *fakeView) Note(ctx context.Context, key, value string) error {
 	return v.call(ctx, Call{Method: "Note"}, func() error {
-		v.note(key).Value = value
+		if n := v.note(key); n.Value != value {
+			n.Value = value
+			v.changed()
+		}
 		v.world.Notes = slices.DeleteFunc(v.world.Notes, func(n fakeNote) bool { return n.Value == "" })
 		return nil
 	})

@@ -220,4 +220,3 @@ func (r *Runtime) ask(ctx context.Context, a *runtime.Actual, instances []*api.I
 	}
 	return nil
 }
-

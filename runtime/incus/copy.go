@@ -45,7 +45,7 @@ func (r *Runtime) origin(ctx context.Context, making string, w *runtime.Containe
 	from, snapshot, _ := strings.Cut(rest, " ")
 	in, _, err := r.seek(ctx, runtime.ID(from))
 	switch {
-	case errors.Is(err, errGone):
+	case errors.Is(err, errGone), err == nil && in.Config[keyRole] == roleSpare:
 		return api.InstanceSource{}, fmt.Errorf("copy from %s: no container and no archive of this server has this id", from)
 	case err != nil:
 		return api.InstanceSource{}, fmt.Errorf("copy from %s: %w", from, err)
