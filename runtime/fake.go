@@ -112,11 +112,7 @@ func (f *Fake) UnmarshalJSON(b []byte) error {
 
 // Reboot is a restart of the host: nothing runs after it.
 func (f *Fake) Reboot() {
-	f.each(func(c *fakeContainer) {
-		if c.Status != Stopped {
-			c.Status, c.Asleep = Stopped, true
-		}
-	})
+	f.each(func(c *fakeContainer) { c.Status, c.Asleep = Stopped, true })
 }
 
 // Meddle changes a container behind swage's back.
@@ -262,6 +258,11 @@ func (v *fakeView) Observe(ctx context.Context) (Actual, error) {
 	return a, nil
 }
 
+// turn makes c do something else, as target was asked to.
+func (c *fakeContainer) turn(target Container, status Status) {
+	c.Status, c.Asked, c.Asleep, c.Commit = status, status, false, target.Commit
+}
+
 // done is what a step on c left behind.
 func (c *fakeContainer) done() Done {
 	d := Done{Container: c.Container}
@@ -329,18 +330,16 @@ func (v *fakeView) apply(s Step) (Done, error) {
 		}
 		return v.change(s.From.ID, func(c *fakeContainer) {
 			c.Project, c.Name, c.Commit = s.To.Project, s.To.Name, s.To.Commit
+			c.Status = s.From.Status
 		})
 	case StartContainer:
-		return v.change(s.Target.ID, func(c *fakeContainer) { c.Status, c.Asked, c.Asleep = Running, Running, false })
-	case ResumeContainer:
-		return v.change(s.Target.ID, func(c *fakeContainer) { c.Status, c.Asked = Running, Running })
+		return v.change(s.Target.ID, func(c *fakeContainer) { c.turn(s.Target, Running) })
 	case StopContainer:
-		return v.change(s.Target.ID, func(c *fakeContainer) { c.Status, c.Asked = Stopped, Stopped })
+		return v.change(s.Target.ID, func(c *fakeContainer) { c.turn(s.Target, Stopped) })
 	case PauseContainer:
-		if i := v.find(s.Target.ID); i >= 0 && v.world.Containers[i].Status == Stopped {
-			return Done{}, fmt.Errorf("it is stopped")
-		}
-		return v.change(s.Target.ID, func(c *fakeContainer) { c.Status, c.Asked = Paused, Paused })
+		return v.awake(s.Target, Paused)
+	case ResumeContainer:
+		return v.awake(s.Target, Running)
 	case DeleteContainer:
 		return Done{}, v.deleteContainer(s)
 	case DeleteArchive:
@@ -357,6 +356,14 @@ func (v *fakeView) apply(s Step) (Done, error) {
 		return Done{}, v.remove(s.Spare.ID, spare)
 	}
 	return Done{}, fmt.Errorf("unknown step %T", s)
+}
+
+// awake is turn for what a stopped container cannot do.
+func (v *fakeView) awake(target Container, status Status) (Done, error) {
+	if i := v.find(target.ID); i >= 0 && v.world.Containers[i].Status == Stopped {
+		return Done{}, fmt.Errorf("the container is stopped")
+	}
+	return v.change(target.ID, func(c *fakeContainer) { c.turn(target, status) })
 }
 
 // project finds our own by name, whatever prefix it was made with, else what

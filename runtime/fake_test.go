@@ -15,3 +15,26 @@ func TestFakeKeepsTheContract(t *testing.T) {
 	var engine runtime.Fake
 	runtimetest.Run(t, "tiny/1", func(_ *testing.T, s runtime.Scope) runtime.Runtime { return engine.Open(s) })
 }
+
+func TestEveryFieldIsCovered(t *testing.T) { runtimetest.CheckFields(t) }
+
+func TestAHostThatWasRestartedFindsItsContainersAsleep(t *testing.T) {
+	var engine runtime.Fake
+	rt := engine.Open(runtime.Scope{Fleet: runtime.NewID(), Server: "lab"})
+	c := runtimetest.Plain("tiny/1", runtime.Running)
+	for _, s := range []runtime.Step{runtime.CreateProject{Project: runtime.Project{Name: "web"}}, runtime.CreateContainer{New: c}} {
+		if _, err := rt.Do(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	engine.Reboot()
+	if a, _ := rt.Observe(t.Context()); !a.Containers[0].Asleep || a.Containers[0].Asked != runtime.Running {
+		t.Errorf("observed %+v", a.Containers[0])
+	}
+	if _, err := rt.Do(t.Context(), runtime.StartContainer{Target: c}); err != nil {
+		t.Fatal(err)
+	}
+	if a, _ := rt.Observe(t.Context()); a.Containers[0].Asleep {
+		t.Errorf("observed %+v", a.Containers[0])
+	}
+}

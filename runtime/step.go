@@ -58,16 +58,18 @@ type (
 	// Image, Kit and Status; if it Restarts, it runs afterwards. The ID of both
 	// is the same.
 	UpdateContainer struct{ From, To Container }
-	// MoveContainer puts a container into another project.
+	// MoveContainer puts a container into another project, under another name
+	// or the same; afterwards it does what From did.
 	MoveContainer struct{ From, To Container }
 
-	// StartContainer starts a stopped container.
+	// StartContainer starts a stopped container. Of its Target these four
+	// write Asked and Commit, nothing else.
 	StartContainer struct{ Target Container }
 	// StopContainer stops a container; a paused one is stopped by force.
 	StopContainer struct{ Target Container }
-	// PauseContainer freezes a running container.
+	// PauseContainer freezes a running container; a stopped one is an error.
 	PauseContainer struct{ Target Container }
-	// ResumeContainer lets a paused container go on.
+	// ResumeContainer lets a paused container go on; a stopped one is an error.
 	ResumeContainer struct{ Target Container }
 
 	// DeleteContainer stops a container and removes it with its data. If it

@@ -5,6 +5,7 @@ package runtimetest
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -31,10 +32,23 @@ func Run(t *testing.T, image string, open func(*testing.T, runtime.Scope) runtim
 		{"stop and start, each twice", (*suite).stopStart},
 		{"the environment changes while running", (*suite).environment},
 		{"the environment changes while stopped", (*suite).environmentStopped},
-		{"protection comes and goes while running", (*suite).protect},
+		{"every field is given at creation, running", func(s *suite) { s.createFull(runtime.Running) }},
+		{"every field is given at creation, paused", func(s *suite) { s.createFull(runtime.Paused) }},
+		{"every field is given at creation, stopped", func(s *suite) { s.createFull(runtime.Stopped) }},
+		{"every field changes while running", func(s *suite) { s.changeAll(runtime.Running) }},
+		{"every field changes while paused", func(s *suite) { s.changeAll(runtime.Paused) }},
+		{"every field changes while stopped", func(s *suite) { s.changeAll(runtime.Stopped) }},
+		{"an update changes neither image, kit, project nor status", (*suite).changeFixed},
+		{"the kit is remembered", (*suite).kit},
+		{"pause and resume, each twice", (*suite).pauseResume},
+		{"a paused container starts, and stops by force", (*suite).pausedStartStop},
+		{"a stopped container neither pauses nor resumes", (*suite).stoppedPause},
+		{"steps on the status note the commit and what was asked", (*suite).notes},
 		{"a rename keeps everything else", (*suite).rename},
 		{"two containers swap names", (*suite).swap},
-		{"a move keeps everything else", (*suite).move},
+		{"a move keeps everything else, running", func(s *suite) { s.moveAs(runtime.Running) }},
+		{"a move keeps everything else, paused", func(s *suite) { s.moveAs(runtime.Paused) }},
+		{"a move keeps everything else, stopped", func(s *suite) { s.moveAs(runtime.Stopped) }},
 		{"deleting twice is deleting once", (*suite).delete},
 		{"steps on what is gone are errors", (*suite).gone},
 		{"other scopes are neither seen nor touched", (*suite).foreign},
@@ -73,6 +87,9 @@ type suite struct {
 	open  func(*testing.T, runtime.Scope) runtime.Runtime
 	rt    runtime.Runtime
 }
+
+// Equal compares states as swage does: nil and empty are equal.
+var Equal = cmp.Options{cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}, netip.AddrPort{})}
 
 // clean removes all that the test owns, also after it failed.
 func (s *suite) clean() {
@@ -134,12 +151,20 @@ func (s *suite) want(want ...runtime.Container) runtime.Actual {
 	a := s.observe()
 	w := runtime.State{Containers: want}
 	w.Sort()
-	if d := cmp.Diff(w.Containers, a.Containers, cmpopts.EquateEmpty()); d != "" {
+	if d := cmp.Diff(w.Containers, a.Containers, Equal); d != "" {
 		s.Errorf("observed containers differ (-want +got):\n%s", d)
+	} else {
+		for i, c := range a.Containers {
+			if !c.Same(w.Containers[i]) {
+				s.Errorf("a plan would change %v of %s", runtime.Changes(c, w.Containers[i]), c.Ref())
+			}
+		}
 	}
 	for _, c := range a.Containers {
 		if addr := a.Addr[c.ID]; addr.IsValid() != (c.Status == runtime.Running || c.Status == runtime.Paused) {
 			s.Errorf("container %s is %s and has the address %q", c.Ref(), c.Status, addr)
+		} else if addr6 := a.Addr6[c.ID]; addr6.Is6() != addr.IsValid() {
+			s.Errorf("container %s has the addresses %v and %v", c.Ref(), addr, addr6)
 		}
 	}
 	return a
@@ -287,20 +312,6 @@ func (s *suite) changeEnvironment(status runtime.Status) {
 func (s *suite) environment()        { s.changeEnvironment(runtime.Running) }
 func (s *suite) environmentStopped() { s.changeEnvironment(runtime.Stopped) }
 
-func (s *suite) protect() {
-	s.do(runtime.CreateProject{Project: runtime.Project{Name: "web"}})
-	c := s.container("web1", runtime.Running)
-	c.Protected = true
-	s.do(runtime.CreateContainer{New: c})
-	addr := s.want(c).Addr[c.ID]
-	to := c
-	to.Protected = false
-	s.do(runtime.UpdateContainer{From: c, To: to})
-	if got := s.want(to).Addr[c.ID]; got != addr {
-		s.Errorf("the address changed from %v to %v", addr, got)
-	}
-}
-
 func (s *suite) rename() {
 	c := s.made("web1", runtime.Running)
 	to := c
@@ -321,17 +332,6 @@ func (s *suite) swap() {
 	s.do(runtime.UpdateContainer{From: a, To: a2})
 	s.do(runtime.UpdateContainer{From: b, To: b2})
 	s.want(a2, b2)
-}
-
-func (s *suite) move() {
-	c := s.made("web1", runtime.Running)
-	s.do(runtime.CreateProject{Project: runtime.Project{Name: "shop"}})
-	to := c
-	to.Project, to.Name, to.Commit = "shop", "web2", "c2"
-	for range 2 {
-		s.do(runtime.MoveContainer{From: c, To: to})
-	}
-	s.want(to)
 }
 
 func (s *suite) delete() {
@@ -398,7 +398,7 @@ func (s *suite) second() {
 	if err != nil {
 		s.Fatal(err)
 	}
-	if d := cmp.Diff(first, a, cmpopts.EquateComparable(first.Addr[c.ID]), cmpopts.EquateEmpty()); d != "" {
+	if d := cmp.Diff(first, a, Equal); d != "" {
 		s.Errorf("the second differs (-first +second):\n%s", d)
 	}
 }
