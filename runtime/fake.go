@@ -233,7 +233,11 @@ func (v *fakeView) Observe(ctx context.Context) (Actual, error) {
 			}
 			switch c.Role {
 			case spare:
-				a.Spares = append(a.Spares, Spare{c.ID, c.Project, c.Image, c.Kit})
+				s := Spare{ID: c.ID, Project: c.Project}
+				if c.Status == Running {
+					s.Image, s.Kit = c.Image, c.Kit
+				}
+				a.Spares = append(a.Spares, s)
 				continue
 			case archived:
 				a.Archives = append(a.Archives, Archive{c.ID, c.Project, c.Name, c.Image, c.Kit})
@@ -438,8 +442,9 @@ func (v *fakeView) add(c Container, r role) (Done, error) {
 	if v.find(c.ID) >= 0 {
 		return Done{}, fmt.Errorf("the id %s is in use", c.ID)
 	}
-	v.world.Containers = append(v.world.Containers, fakeContainer{Mark: v.mark, Role: r, Container: c, Addr: v.allocate(c.ID)})
-	return v.change(c.ID, func(*fakeContainer) {})
+	made := fakeContainer{Mark: v.mark, Role: r, Container: c, Addr: v.allocate(c.ID)}
+	v.world.Containers = append(v.world.Containers, made)
+	return made.done(), nil
 }
 
 func (v *fakeView) copyContainer(s CopyContainer) (Done, error) {
@@ -551,7 +556,7 @@ func (v *fakeView) find(id ID) int {
 
 func (v *fakeView) change(id ID, f func(*fakeContainer)) (Done, error) {
 	i := v.find(id)
-	if i < 0 || v.world.Containers[i].Role == archived {
+	if i < 0 || v.world.Containers[i].Role != inUse {
 		return Done{}, fmt.Errorf("container %s does not exist", id)
 	}
 	f(&v.world.Containers[i])
