@@ -117,8 +117,12 @@ func (r *Runtime) adopt(ctx context.Context, s runtime.AdoptContainer) (runtime.
 }
 
 // patchIf changes what body has, if the instance is as it was when it had the
-// ETag.
+// ETag. Incus 6.0 leaves alone what a PATCH does not have, save the
+// description, which it empties.
 func (r *Runtime) patchIf(ctx context.Context, at place, etag string, body map[string]any) error {
+	if _, given := body["description"]; !given {
+		body["description"] = at.comment
+	}
 	path := api.NewURL().Path("1.0", "instances", at.name).Project(at.project).String()
 	_, _, err := r.in(ctx, at.project).RawQuery(http.MethodPatch, path, body, etag)
 	return err

@@ -17,6 +17,9 @@ import (
 // device is one of an instance, as Incus has it.
 type device = map[string]string
 
+// noDevice stands where a device was: a PATCH takes none away.
+var noDevice = device{"type": "none"}
+
 // The devices that swage gives containers.
 const (
 	root    = "root"

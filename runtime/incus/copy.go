@@ -75,22 +75,26 @@ func (r *Runtime) origin(ctx context.Context, making string, w *runtime.Containe
 // own makes of a copy an instance of its own. Incus adds to what was asked for
 // all that the source has besides: other environment, other devices.
 func (r *Runtime) own(ctx context.Context, at place, asked api.InstancePut) error {
-	err := r.put(ctx, at, func(next *api.InstancePut) {
-		config := api.ConfigMap{}
-		for k, v := range next.Config {
-			if strings.HasPrefix(k, "volatile.") || strings.HasPrefix(k, "image.") {
-				config[k] = v
-			}
-		}
-		for k, v := range asked.Config {
-			if v != "" {
-				config[k] = v
-			}
-		}
-		next.Config, next.Devices = config, asked.Devices
-		next.Description, next.Profiles = asked.Description, asked.Profiles
-	})
+	c := r.in(ctx, at.project)
+	in, etag, err := c.GetInstance(at.name)
 	if err != nil {
+		return err
+	}
+	put := in.Writable()
+	put.Config = api.ConfigMap{}
+	for k, v := range in.Config {
+		if strings.HasPrefix(k, "volatile.") || strings.HasPrefix(k, "image.") {
+			put.Config[k] = v
+		}
+	}
+	for k, v := range asked.Config {
+		if v != "" {
+			put.Config[k] = v
+		}
+	}
+	put.Devices, put.Description, put.Profiles = asked.Devices, asked.Description, asked.Profiles
+	op, err := c.UpdateInstance(at.name, put, etag)
+	if err := finish(c, op, err); err != nil {
 		return err
 	}
 	// Who has the source's keys has no business here.

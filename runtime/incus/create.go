@@ -71,6 +71,7 @@ func (r *Runtime) build(ctx context.Context, w runtime.Container, how recipe) (p
 	at := place{
 		project: project, name: instanceName(w), addr: a.addr, addr6: a.addr6(),
 		status: api.Stopped, id: w.ID, ramdisk: w.Ramdisk, memory: w.Resources.Memory,
+		comment: w.Comment,
 	}
 	if err := r.mount(at); err != nil {
 		return place{}, err

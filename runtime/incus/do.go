@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 
 	"github.com/lxc/incus/v6/shared/api"
 
@@ -39,13 +38,13 @@ func (r *Runtime) do(ctx context.Context, s runtime.Step) (runtime.Done, error) 
 	case runtime.MoveContainer:
 		return r.move(ctx, s)
 	case runtime.StartContainer:
-		return r.turn(ctx, s.Target, runtime.Running, r.start)
+		return r.turn(ctx, s.Target, runtime.Running, anyhow, r.start)
 	case runtime.StopContainer:
-		return r.turn(ctx, s.Target, runtime.Stopped, r.stop)
+		return r.turn(ctx, s.Target, runtime.Stopped, anyhow, r.stop)
 	case runtime.PauseContainer:
-		return r.turn(ctx, s.Target, runtime.Paused, r.pause)
+		return r.turn(ctx, s.Target, runtime.Paused, awake, r.pause)
 	case runtime.ResumeContainer:
-		return r.turn(ctx, s.Target, runtime.Running, r.unpause)
+		return r.turn(ctx, s.Target, runtime.Running, awake, r.start)
 	case runtime.DeleteContainer:
 		return runtime.Done{}, r.retire(ctx, s)
 	case runtime.CopyContainer:
@@ -141,7 +140,7 @@ func (r *Runtime) delete(ctx context.Context, target runtime.Container) error {
 		return err
 	}
 	// Before the instance: once that is gone nobody remembers its ramdisk.
-	if err := r.unmountRamdisk(target.ID); err != nil {
+	if err := r.dropRamdisk(ctx, at); err != nil {
 		return err
 	}
 	c := r.in(ctx, at.project)
@@ -163,28 +162,7 @@ func (r *Runtime) patch(ctx context.Context, at place, body map[string]any) erro
 	if err := r.mount(at); err != nil { // Incus looks at all devices each time
 		return err
 	}
-	path := api.NewURL().Path("1.0", "instances", at.name).Project(at.project).String()
-	_, _, err := r.in(ctx, at.project).RawQuery("PATCH", path, body, "")
-	return err
-}
-
-// put replaces the whole of an instance: a PATCH takes no device away. What
-// changes meanwhile is read again.
-func (r *Runtime) put(ctx context.Context, at place, change func(*api.InstancePut)) error {
-	const tries = 3
-	c := r.in(ctx, at.project)
-	for try := 1; ; try++ {
-		in, etag, err := c.GetInstance(at.name)
-		if err != nil {
-			return err
-		}
-		next := in.Writable()
-		change(&next)
-		op, err := c.UpdateInstance(at.name, next, etag)
-		if err = finish(c, op, err); !api.StatusErrorCheck(err, http.StatusPreconditionFailed) || try == tries {
-			return err
-		}
-	}
+	return r.patchIf(ctx, at, "", body)
 }
 
 // find is where a container is.

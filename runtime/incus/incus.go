@@ -86,6 +86,7 @@ type place struct {
 	id            runtime.ID
 	ramdisk       bool
 	memory        int64 // what bounds the ramdisk
+	comment       string
 }
 
 // Open connects to the daemon at a unix socket. It does not ask it anything

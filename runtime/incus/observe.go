@@ -181,6 +181,7 @@ func located(in *api.Instance) place {
 		project: in.Project, name: in.Name, addr: addr, addr6: addr6(in.Config),
 		status: in.StatusCode, partial: in.Config[keyMaking] != "",
 		id: c.ID, ramdisk: c.Ramdisk, memory: max(0, c.Resources.Memory),
+		comment: in.Description,
 	}
 }
 

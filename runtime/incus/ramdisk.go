@@ -1,6 +1,7 @@
 package incus
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -78,6 +79,16 @@ func (r *Runtime) mountRamdisk(id runtime.ID, size int64) error {
 		return fmt.Errorf("ramdisk: %w", err)
 	}
 	return nil
+}
+
+// dropRamdisk ends the ramdisk of a stopped container that is given up.
+func (r *Runtime) dropRamdisk(ctx context.Context, at place) error {
+	if at.ramdisk {
+		if err := r.patch(ctx, at, map[string]any{"devices": map[string]device{ramdisk: noDevice}}); err != nil {
+			return err
+		}
+	}
+	return r.unmountRamdisk(at.id)
 }
 
 // unmountRamdisk frees the RAM; there may be none.

@@ -59,7 +59,7 @@ func (r *Runtime) claim(ctx context.Context, s runtime.ClaimContainer) (runtime.
 		return runtime.Done{}, errClaimed
 	}
 	at := located(in)
-	at.id, at.ramdisk, at.memory = w.ID, w.Ramdisk, w.Resources.Memory
+	at.id, at.ramdisk, at.memory, at.comment = w.ID, w.Ramdisk, w.Resources.Memory, w.Comment
 	if err := r.mount(at); err != nil {
 		return runtime.Done{}, err
 	}
@@ -74,7 +74,7 @@ func (r *Runtime) claim(ctx context.Context, s runtime.ClaimContainer) (runtime.
 	if w.Ramdisk {
 		changed[ramdisk] = ramdiskDevice(r.scope, w.ID)
 	}
-	err = r.patchIf(ctx, at, etag, map[string]any{"description": w.Comment, "config": keys, "devices": changed})
+	err = r.patchIf(ctx, at, etag, map[string]any{"config": keys, "devices": changed})
 	if err != nil {
 		if w.Ramdisk {
 			err = errors.Join(err, r.unmountRamdisk(w.ID))

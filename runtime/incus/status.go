@@ -13,9 +13,17 @@ import (
 // stopSeconds is how long a container may take to stop by itself.
 const stopSeconds = 10
 
+// from says which containers a step is for.
+type from bool
+
+const (
+	anyhow from = false
+	awake  from = true // running or paused
+)
+
 // turn does a step that asks a container for another status. What was asked is
 // written first: a plan that finds it without the status asks again.
-func (r *Runtime) turn(ctx context.Context, target runtime.Container, status runtime.Status, step func(context.Context, *place) error) (runtime.Done, error) {
+func (r *Runtime) turn(ctx context.Context, target runtime.Container, status runtime.Status, from from, step func(context.Context, *place) error) (runtime.Done, error) {
 	in, err := r.lookup(ctx, target.ID)
 	if err != nil {
 		return runtime.Done{}, err
@@ -30,7 +38,7 @@ func (r *Runtime) turn(ctx context.Context, target runtime.Container, status run
 	if err := r.remake(ctx, &at); err != nil {
 		return runtime.Done{}, err
 	}
-	if status == runtime.Paused && at.status == api.Stopped {
+	if from == awake && at.status == api.Stopped {
 		return runtime.Done{}, errStopped
 	}
 	if len(note) > 0 {
@@ -92,20 +100,10 @@ func (r *Runtime) start(ctx context.Context, at *place) error {
 var errStopped = errors.New("the container is stopped")
 
 func (r *Runtime) pause(ctx context.Context, at *place) error {
-	switch at.status {
-	case api.Frozen:
+	if at.status == api.Frozen {
 		return nil
-	case api.Stopped:
-		return errStopped
 	}
 	return r.act(ctx, at, "freeze", -1, api.Frozen)
-}
-
-func (r *Runtime) unpause(ctx context.Context, at *place) error {
-	if at.status == api.Stopped {
-		return errStopped
-	}
-	return r.start(ctx, at)
 }
 
 // stop asks first and then forces. A frozen container cannot answer and is
