@@ -121,6 +121,9 @@ func start(t *testing.T, s runtime.Scope, id runtime.ID) string {
 
 func TestIncusKeepsTheContractOfMaking(t *testing.T) {
 	socket(t)
-	runtimetest.RunMaking(t, "tiny/1", func(t *testing.T, s runtime.Scope) runtime.Runtime { return opened(t, s) },
+	runtimetest.RunMaking(t, "tiny/1", func(t *testing.T, s runtime.Scope) runtime.Runtime {
+		s.Ramdisks = ramdisks()
+		return opened(t, s)
+	},
 		runtimetest.Hands{Foreign: foreign, Snapshot: snapshot, Start: start})
 }
