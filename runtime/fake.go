@@ -233,7 +233,11 @@ func (v *fakeView) Observe(ctx context.Context) (Actual, error) {
 			}
 			switch c.Role {
 			case spare:
-				a.Spares = append(a.Spares, Spare{c.ID, c.Project, c.Image, c.Kit})
+				s := Spare{ID: c.ID, Project: c.Project}
+				if c.Status == Running {
+					s.Image, s.Kit = c.Image, c.Kit
+				}
+				a.Spares = append(a.Spares, s)
 				continue
 			case archived:
 				a.Archives = append(a.Archives, Archive{c.ID, c.Project, c.Name, c.Image, c.Kit})
@@ -439,8 +443,9 @@ func (v *fakeView) add(c Container, r role) (Done, error) {
 	if v.find(c.ID) >= 0 {
 		return Done{}, fmt.Errorf("the id %s is in use", c.ID)
 	}
-	v.world.Containers = append(v.world.Containers, fakeContainer{Mark: v.mark, Role: r, Container: c, Addr: v.allocate(c.ID)})
-	return v.change(c.ID, func(*fakeContainer) {})
+	made := fakeContainer{Mark: v.mark, Role: r, Container: c, Addr: v.allocate(c.ID)}
+	v.world.Containers = append(v.world.Containers, made)
+	return made.done(), nil
 }
 
 func (v *fakeView) copyContainer(s CopyContainer) (Done, error) {
@@ -452,6 +457,9 @@ func (v *fakeView) copyContainer(s CopyContainer) (Done, error) {
 		return Done{}, fmt.Errorf("container %s does not exist", s.From)
 	}
 	from := v.world.Containers[i]
+	if from.Role == spare || from.Role == archived && len(from.Taken) == 0 {
+		return Done{}, fmt.Errorf("%s has nothing to copy", s.From)
+	}
 	if s.Snapshot != "" && !slices.ContainsFunc(from.Taken, func(x Snapshot) bool { return x.Name == s.Snapshot }) {
 		return Done{}, fmt.Errorf("%s has no snapshot %s", from.Ref(), s.Snapshot)
 	}
@@ -472,6 +480,10 @@ func (v *fakeView) claim(s ClaimContainer) (Done, error) {
 	if c.ID == "" {
 		c.ID = v.draw(c.Ref())
 	}
+	if v.find(c.ID) >= 0 {
+		return Done{}, fmt.Errorf("the id %s is in use", c.ID)
+	}
+	c.Image, c.Kit = v.world.Containers[i].Image, v.world.Containers[i].Kit
 	v.world.Containers[i].Role, v.world.Containers[i].Container = inUse, c
 	return v.change(c.ID, func(*fakeContainer) {})
 }
@@ -484,9 +496,7 @@ func (v *fakeView) adopt(s AdoptContainer) (Done, error) {
 	if !ok {
 		return Done{}, fmt.Errorf("there is no instance %s that is nobody's", s.Instance)
 	}
-	c.ID, c.Project, c.Name, c.Commit = s.New.ID, s.New.Project, s.New.Name, s.New.Commit
-	c.Kit, c.Image, c.Asked, c.Applied = s.New.Kit, s.New.Image, s.New.Asked, s.New.Applied
-	d, err := v.add(c, inUse)
+	d, err := v.add(s.Adopted(c), inUse)
 	if err == nil {
 		delete(v.world.Foreign, s.Instance)
 	}
@@ -547,7 +557,7 @@ func (v *fakeView) find(id ID) int {
 
 func (v *fakeView) change(id ID, f func(*fakeContainer)) (Done, error) {
 	i := v.find(id)
-	if i < 0 || v.world.Containers[i].Role == archived {
+	if i < 0 || v.world.Containers[i].Role != inUse {
 		return Done{}, fmt.Errorf("container %s does not exist", id)
 	}
 	f(&v.world.Containers[i])
@@ -580,7 +590,10 @@ func (v *fakeView) note(key string) *fakeNote {
 
 func (v *fakeView) Note(ctx context.Context, key, value string) error {
 	return v.call(ctx, Call{Method: "Note"}, func() error {
-		v.note(key).Value = value
+		if n := v.note(key); n.Value != value {
+			n.Value = value
+			v.changed()
+		}
 		v.world.Notes = slices.DeleteFunc(v.world.Notes, func(n fakeNote) bool { return n.Value == "" })
 		return nil
 	})

@@ -16,6 +16,20 @@ func TestFakeKeepsTheContract(t *testing.T) {
 	runtimetest.Run(t, "tiny/1", func(_ *testing.T, s runtime.Scope) runtime.Runtime { return engine.Open(s) })
 }
 
+func TestFakeKeepsTheContractOfMaking(t *testing.T) {
+	var engine runtime.Fake
+	open := func(_ *testing.T, s runtime.Scope) runtime.Runtime { return engine.Open(s) }
+	runtimetest.RunMaking(t, "tiny/1", open, runtimetest.Hands{
+		Foreign: func(_ *testing.T, s runtime.Scope) string {
+			name := "default/foreign-" + string(s.Fleet[:8])
+			engine.AddForeign(name, runtime.Container{Status: runtime.Running, Asked: runtime.Running, Env: map[string]string{"FOREIGN": "yes"}})
+			return name
+		},
+		Snapshot: func(_ *testing.T, _ runtime.Scope, id runtime.ID, name string) { engine.TakeSnapshot(id, name) },
+		Start:    func(*testing.T, runtime.Scope, runtime.ID) string { return "" },
+	})
+}
+
 func TestEveryFieldIsCovered(t *testing.T) { runtimetest.CheckFields(t) }
 
 func TestAHostThatWasRestartedFindsItsContainersAsleep(t *testing.T) {

@@ -137,7 +137,9 @@ type Archive struct {
 	Kit     bool
 }
 
-// Spare is a container of the warm pool: it runs and is nobody's yet.
+// Spare is a container of the warm pool: it runs and is nobody's yet. One that
+// does not run, or was not made to its end, has no Image: it is good for
+// nothing but to be deleted.
 type Spare struct {
 	ID      ID // empty in a desired State
 	Project string

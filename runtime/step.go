@@ -207,5 +207,16 @@ func (s DeleteSpare) String() string {
 	return fmt.Sprintf("delete a spare of %s of project %s", s.Spare.Image, s.Spare.Project)
 }
 
+// Adopted is the container that the step makes of what Inspect found: what only
+// swage keeps of a container is written, the instance itself stays as it is.
+func (s AdoptContainer) Adopted(found Container) Container {
+	c := s.New
+	c.Status, c.Asleep = found.Status, false
+	c.Env, c.Keys, c.Ramdisk = found.Env, found.Keys, found.Ramdisk
+	c.Resources, c.Comment = found.Resources, found.Comment
+	c.Snapshots.Cron, c.Snapshots.Days = found.Snapshots.Cron, found.Snapshots.Days
+	return c
+}
+
 // Changes names what the update changes; see Changes.
 func (s UpdateContainer) Changes() []string { return Changes(s.From, s.To) }

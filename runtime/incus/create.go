@@ -6,73 +6,117 @@ import (
 	"fmt"
 	"maps"
 
+	incus "github.com/lxc/incus/v6/client"
 	"github.com/lxc/incus/v6/shared/api"
 
 	"swage/runtime"
 )
 
 func (r *Runtime) create(ctx context.Context, w runtime.Container, fresh bool) (runtime.Done, error) {
-	if w.ID != "" {
-		if at, err := r.find(ctx, w.ID); err == nil { // made by a step that was cut short
-			return r.resume(ctx, at, w)
-		} else if !errors.Is(err, errGone) {
-			return runtime.Done{}, err
-		}
-	} else {
-		w.ID = runtime.NewID()
+	if at, ok, err := r.made(ctx, &w.ID); err != nil {
+		return runtime.Done{}, err
+	} else if ok {
+		return r.resume(ctx, at, w)
 	}
 	source, err := r.image(ctx, w.Image, fresh)
 	if err != nil {
 		return runtime.Done{}, err
 	}
-	a, err := r.allocate(ctx, w.ID)
+	at, err := r.build(ctx, w, recipe{source: source, making: "true"})
 	if err != nil {
 		return runtime.Done{}, err
+	}
+	return r.resume(ctx, at, w)
+}
+
+// made finds what an earlier step that was cut short has made under an id,
+// which it draws if there is none.
+func (r *Runtime) made(ctx context.Context, id *runtime.ID) (place, bool, error) {
+	if *id == "" {
+		*id = runtime.NewID()
+		return place{}, false, nil
+	}
+	in, _, err := r.seek(ctx, *id)
+	switch {
+	case errors.Is(err, errGone):
+		return place{}, false, nil
+	case err != nil:
+		return place{}, false, err
+	case in.Config[keyRole] != "":
+		return place{}, false, fmt.Errorf("the id %s is that of an archive; choose another id, with copy_from: {archive: %q} to have its data, or delete the archive", *id, *id)
+	}
+	return located(in), true, nil
+}
+
+// recipe is how an instance is made.
+type recipe struct {
+	source api.InstanceSource
+	making string // of keyMaking meanwhile: how to make it again
+	role   string
+}
+
+// build makes an instance that is whole, and stopped.
+func (r *Runtime) build(ctx context.Context, w runtime.Container, how recipe) (place, error) {
+	a, err := r.allocate(ctx, w.ID)
+	if err != nil {
+		return place{}, err
 	}
 	project, err := r.project(ctx, w.Project)
 	if err != nil {
-		return runtime.Done{}, err
+		return place{}, err
 	}
 	keys := config(w)
 	maps.Copy(keys, r.mark())
-	keys[keyMaking], keys[rawLXC] = "true", guest(w, a.raw(""))
+	keys[keyMaking], keys[keyRole], keys[rawLXC] = how.making, how.role, guest(w, a.raw(""))
 	at := place{
 		project: project, name: instanceName(w), addr: a.addr, addr6: a.addr6(),
 		status: api.Stopped, id: w.ID, ramdisk: w.Ramdisk, memory: w.Resources.Memory,
+		comment: w.Comment,
 	}
 	if err := r.mount(at); err != nil {
-		return runtime.Done{}, err
+		return place{}, err
+	}
+	put := api.InstancePut{
+		Config:      keys,
+		Description: w.Comment,
+		Profiles:    []string{}, // nothing that others may change
+		Devices:     devices(w, r.scope, a.device()),
 	}
 	c := r.in(ctx, at.project)
-	op, err := c.CreateInstance(api.InstancesPost{
-		Name: at.name, Type: api.InstanceTypeContainer, Source: source,
-		InstancePut: api.InstancePut{
-			Config:   keys,
-			Profiles: []string{}, // nothing that others may change
-			Devices:  devices(w, r.scope, a.device()),
-		},
+	target := c
+	if r.scope.Placement != "" {
+		target = c.UseTarget(r.scope.Placement).(*incus.ProtocolIncus)
+	}
+	op, err := target.CreateInstance(api.InstancesPost{
+		Name: at.name, Type: api.InstanceTypeContainer, Source: how.source, InstancePut: put,
 	})
 	if err := finish(c, op, err); err != nil {
 		// Incus speaks of its database when a name is taken.
 		if other, _, gone := c.GetInstance(at.name); gone == nil && !r.marked(other.Config) {
-			return runtime.Done{}, unmarked("instance", at.name)
+			return place{}, unmarked("instance", at.name)
 		}
-		return runtime.Done{}, err
+		return place{}, err
+	}
+	if how.source.Type == "copy" {
+		if err := r.own(ctx, at, put); err != nil {
+			return place{}, err
+		}
 	}
 	if err := r.nameInside(ctx, at); err != nil {
-		return runtime.Done{}, err
+		return place{}, err
 	}
 	if len(w.Keys) > 0 {
 		if err := r.writeKeys(ctx, at, w.Keys); err != nil {
-			return runtime.Done{}, err
+			return place{}, err
 		}
 	}
-	// Incus forgets the description of what it makes of an image.
-	if err := r.patch(ctx, at, map[string]any{"description": w.Comment, "config": map[string]string{keyMaking: ""}}); err != nil {
-		return runtime.Done{}, err
+	if err := r.patch(ctx, at, map[string]any{"config": map[string]string{keyMaking: ""}}); err != nil {
+		return place{}, err
 	}
-	r.remember(w.ID, at)
-	return r.resume(ctx, at, w)
+	if how.role == "" {
+		r.remember(w.ID, at)
+	}
+	return at, nil
 }
 
 // mark is what makes an object one of this scope; see keyBoot too.
@@ -96,14 +140,14 @@ func (r *Runtime) remake(ctx context.Context, at *place) error {
 		return r.patch(ctx, *at, map[string]any{"config": map[string]string{keyMaking: ""}})
 	}
 	c := container(in)
+	source, err := r.origin(ctx, in.Config[keyMaking], &c)
+	if err != nil {
+		return err
+	}
 	if err := r.delete(ctx, c); err != nil {
 		return err
 	}
-	c.Status = runtime.Stopped
-	if _, err := r.create(ctx, c, false); err != nil {
-		return err
-	}
-	*at, err = r.find(ctx, c.ID)
+	*at, err = r.build(ctx, c, recipe{source: source, making: in.Config[keyMaking]})
 	return err
 }
 

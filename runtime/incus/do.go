@@ -13,6 +13,9 @@ import (
 // Do performs one step. See runtime.Runtime.
 func (r *Runtime) Do(ctx context.Context, s runtime.Step) (runtime.Done, error) {
 	d, err := r.do(ctx, s)
+	if err == nil {
+		err = r.address(ctx, &d)
+	}
 	if err != nil {
 		r.mu.Lock()
 		r.unsettled = true
@@ -43,7 +46,21 @@ func (r *Runtime) do(ctx context.Context, s runtime.Step) (runtime.Done, error) 
 	case runtime.ResumeContainer:
 		return r.turn(ctx, s.Target, runtime.Running, awake, r.start)
 	case runtime.DeleteContainer:
-		return runtime.Done{}, r.delete(ctx, s.Target)
+		return runtime.Done{}, r.retire(ctx, s)
+	case runtime.CopyContainer:
+		return r.copy(ctx, s)
+	case runtime.ClaimContainer:
+		return r.claim(ctx, s)
+	case runtime.AdoptContainer:
+		return r.adopt(ctx, s)
+	case runtime.DeleteArchive:
+		return runtime.Done{}, r.discard(ctx, s.Archive.ID, roleArchive)
+	case runtime.DeleteSnapshot:
+		return runtime.Done{}, r.deleteSnapshot(ctx, s)
+	case runtime.CreateSpare:
+		return r.createSpare(ctx, s.Spare)
+	case runtime.DeleteSpare:
+		return runtime.Done{}, r.discard(ctx, s.Spare.ID, roleSpare)
 	}
 	return runtime.Done{}, fmt.Errorf("unknown step %T", s)
 }
@@ -145,9 +162,7 @@ func (r *Runtime) patch(ctx context.Context, at place, body map[string]any) erro
 	if err := r.mount(at); err != nil { // Incus looks at all devices each time
 		return err
 	}
-	path := api.NewURL().Path("1.0", "instances", at.name).Project(at.project).String()
-	_, _, err := r.in(ctx, at.project).RawQuery("PATCH", path, body, "")
-	return err
+	return r.patchIf(ctx, at, "", body)
 }
 
 // find is where a container is.
@@ -167,24 +182,27 @@ func (r *Runtime) lookup(ctx context.Context, id runtime.ID) (*api.Instance, err
 	r.mu.Unlock()
 	if ok {
 		in, _, err := r.in(ctx, at.project).GetInstance(at.name)
-		if err == nil && r.marked(in.Config) && in.Config[keyID] == string(id) {
+		if err == nil && r.contains(in, id) {
 			return in, nil
 		}
 		if err != nil && !notFound(err) {
 			return nil, err
 		}
 	}
-	instances, err := r.in(ctx, "").GetInstancesAllProjectsWithFilter(api.InstanceTypeContainer, []string{"config." + keyID + "=" + string(id)})
+	in, _, err := r.seek(ctx, id)
 	if err != nil {
-		return nil, fmt.Errorf("find container %s: %w", id, err)
+		return nil, err
 	}
-	for i := range instances {
-		if r.marked(instances[i].Config) {
-			r.remember(id, located(&instances[i]))
-			return &instances[i], nil
-		}
+	if !r.contains(in, id) {
+		return nil, errGone
 	}
-	return nil, errGone
+	r.remember(id, located(in))
+	return in, nil
+}
+
+// contains: it is that container, not a spare or an archive.
+func (r *Runtime) contains(in *api.Instance, id runtime.ID) bool {
+	return r.marked(in.Config) && in.Config[keyRole] == "" && in.Config[keyID] == string(id)
 }
 
 func (r *Runtime) remember(id runtime.ID, at place) {

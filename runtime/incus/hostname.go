@@ -3,11 +3,8 @@ package incus
 import (
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
-
-	incus "github.com/lxc/incus/v6/client"
 )
 
 // hostName is a container's name as a host name: letters, digits and inner
@@ -43,7 +40,7 @@ func (r *Runtime) nameInside(ctx context.Context, at place) error {
 			continue
 		}
 		seen = append(seen, t.Template)
-		if err := renameTemplate(c, at.name, t.Template); err != nil {
+		if err := r.renameTemplate(ctx, at, t.Template); err != nil {
 			return fmt.Errorf("template %s: %w", t.Template, err)
 		}
 	}
@@ -58,20 +55,15 @@ func (r *Runtime) nameInside(ctx context.Context, at place) error {
 	return nil
 }
 
-func renameTemplate(c *incus.ProtocolIncus, instance, name string) error {
-	file, err := c.GetInstanceTemplateFile(instance, name)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, 1<<20))
+func (r *Runtime) renameTemplate(ctx context.Context, at place, name string) error {
+	text, err := r.readTemplate(ctx, at, name)
 	if err != nil {
 		return err
 	}
 	ours := `config_get("` + keyHost + `", "")`
-	out := strings.NewReplacer("container.name", ours, "instance.name", ours).Replace(string(text))
-	if out == string(text) {
+	out := strings.NewReplacer("container.name", ours, "instance.name", ours).Replace(text)
+	if out == text {
 		return nil
 	}
-	return c.CreateInstanceTemplateFile(instance, name, strings.NewReader(out))
+	return r.writeTemplate(ctx, at, name, out)
 }

@@ -71,6 +71,8 @@ type Runtime struct {
 	projects map[string]string
 	// taken addresses of the bridge; nil until it is next asked for them.
 	taken map[netip.Addr]bool
+	// seen snapshots, by "project/instance" in Incus; see snapshots.
+	seen map[string]seenSnapshots
 	// unsettled: an operation that nobody waited for may still be under way.
 	unsettled bool
 }
@@ -84,6 +86,7 @@ type place struct {
 	id            runtime.ID
 	ramdisk       bool
 	memory        int64 // what bounds the ramdisk
+	comment       string
 }
 
 // Open connects to the daemon at a unix socket. It does not ask it anything

@@ -2,10 +2,12 @@ package incus
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path"
 	"strings"
-
-	incus "github.com/lxc/incus/v6/client"
 
 	"swage/runtime"
 )
@@ -18,21 +20,49 @@ const keysFile = "/root/.ssh/authorized_keys"
 // so that a crash between the two repeats it.
 func (r *Runtime) writeKeys(ctx context.Context, at place, keys []string) error {
 	runtime.Phase(ctx, "writing keys")
-	c := r.in(ctx, at.project)
-	for _, dir := range []string{"/root", "/root/.ssh"} {
-		if err := c.CreateInstanceFile(at.name, dir, incus.InstanceFileArgs{Type: "directory", Mode: 0o700}); err != nil {
-			return fmt.Errorf("write %s: %w", keysFile, err)
-		}
-	}
 	text := strings.Join(keys, "\n")
 	if text != "" {
 		text += "\n"
 	}
-	err := c.CreateInstanceFile(at.name, keysFile, incus.InstanceFileArgs{
-		Type: "file", Mode: 0o600, WriteMode: "overwrite", Content: strings.NewReader(text),
-	})
-	if err != nil {
+	if err := r.replaceFile(ctx, at, keysFile, text); err != nil {
 		return fmt.Errorf("write %s: %w", keysFile, err)
 	}
 	return nil
+}
+
+// replaceFile writes a file that root alone may read, in a folder that is
+// root's alone. It is there as a whole or as it was, and whatever stood in its
+// place, a link perhaps, is not written through.
+func (r *Runtime) replaceFile(ctx context.Context, at place, name, text string) error {
+	files, err := r.in(ctx, at.project).GetInstanceFileSFTP(at.name)
+	if err != nil {
+		return err
+	}
+	defer files.Close()
+	defer context.AfterFunc(ctx, func() { files.Close() })()
+	dir, half := path.Dir(name), name+".swage"
+	if err := files.MkdirAll(dir); err != nil {
+		return err
+	}
+	own := func(name string, mode os.FileMode) error {
+		return errors.Join(files.Chown(name, 0, 0), files.Chmod(name, mode))
+	}
+	if err := own(dir, 0o700); err != nil {
+		return err
+	}
+	if err := files.Remove(half); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := files.OpenFile(half, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write([]byte(text))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := own(half, 0o600); err != nil {
+		return err
+	}
+	return files.PosixRename(half, name)
 }

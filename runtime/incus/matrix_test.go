@@ -317,9 +317,10 @@ func TestInsideDebian(t *testing.T) {
 	is("ramdisk", "stat -f -c '%T %b %f' /ramdisk", "tmpfs 16384 16384") // all of its blocks are free
 	is("addresses", "ip -o addr show eth0 scope global | awk '{print $4}' | cut -d/ -f1 | sort", d.Addr.String()+"\n"+d.Addr6.String())
 
-	b.inside(c, "echo kept >/ramdisk/file")
+	b.inside(c, "echo kept >/ramdisk/file; chmod 777 /root /root/.ssh /root/.ssh/*; chown 7:7 /root/.ssh /root/.ssh/*")
 	b.update(&c, func(c *runtime.Container) { c.Keys = []string{other, key} })
 	is("two keys", "cat /root/.ssh/authorized_keys", other+"\n"+key)
+	is("modes put right", "stat -c '%a %u:%g' /root /root/.ssh /root/.ssh/authorized_keys", "777 0:0\n700 0:0\n600 0:0")
 	b.update(&c, func(c *runtime.Container) { c.Resources.Memory = 128 << 20 })
 	is("a larger ramdisk", "stat -f -c %b /ramdisk", "32768")
 	b.update(&c, func(c *runtime.Container) { c.Resources.Memory = 0; c.Name = "second" })

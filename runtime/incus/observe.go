@@ -21,10 +21,11 @@ const settleTime = 30 * time.Second
 // one project is empty, not an error, when that project does not exist.
 func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
 	a := runtime.Actual{Addr: map[runtime.ID]netip.Addr{}, Addr6: map[runtime.ID]netip.Addr{}}
-	projects, err := r.ownProjects(ctx)
+	projects, notes, err := r.ownProjects(ctx)
 	if err != nil {
 		return a, err
 	}
+	a.Notes = notes
 	for _, p := range projects {
 		a.Projects = append(a.Projects, runtime.Project{Name: p.Config[keyProject], ID: runtime.ID(p.Config[keyID])})
 	}
@@ -38,7 +39,8 @@ func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
 	if err != nil {
 		return a, fmt.Errorf("list instances: %w", err)
 	}
-	where := map[runtime.ID]place{}
+	where, all := map[runtime.ID]place{}, map[runtime.ID]place{}
+	var kept, unknown []*api.Instance // with snapshots maybe; with an address that Incus was not told
 	for i := range instances {
 		in := &instances[i]
 		if !r.marked(in.Config) {
@@ -49,18 +51,43 @@ func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
 		if h.ID == "" || h.Project == "" || h.Name == "" {
 			return a, fmt.Errorf("the Incus instance %q in project %q has lost %s, %s or %s; put it back, or remove %s to give the instance up", in.Name, in.Project, keyID, keyProject, keyName, keyFleet)
 		}
-		if other, ok := where[h.ID]; ok {
+		if other, ok := all[h.ID]; ok {
 			return a, fmt.Errorf("the Incus instances %q in project %q and %q in project %q carry the same %s; remove %s from the copy", other.name, other.project, in.Name, in.Project, keyID, keyFleet)
 		}
-		where[h.ID] = located(in)
+		at := located(in)
+		all[h.ID] = at
+		switch in.Config[keyRole] {
+		case roleSpare:
+			spare := runtime.Spare{ID: h.ID, Project: h.Project}
+			if h.Status == runtime.Running && !at.partial {
+				spare.Image, spare.Kit = h.Image, h.Kit
+			}
+			a.Spares = append(a.Spares, spare)
+			continue
+		case roleArchive:
+			a.Archives = append(a.Archives, runtime.Archive{ID: h.ID, Project: h.Project, Name: h.Name, Image: h.Image, Kit: h.Kit})
+			kept = append(kept, in)
+			continue
+		}
+		kept = append(kept, in)
+		where[h.ID] = at
 		a.Containers = append(a.Containers, h)
-		d := done(h, where[h.ID])
+		d := done(h, at)
+		if !at.addr.IsValid() && (h.Status == runtime.Running || h.Status == runtime.Paused) {
+			unknown = append(unknown, in)
+		}
 		if d.Addr.IsValid() {
 			a.Addr[h.ID] = d.Addr
 		}
 		if d.Addr6.IsValid() {
 			a.Addr6[h.ID] = d.Addr6
 		}
+	}
+	if a.Snapshots, err = r.snapshots(ctx, kept); err != nil {
+		return a, err
+	}
+	if err := r.ask(ctx, &a, unknown); err != nil {
+		return a, err
 	}
 	a.Sort()
 	r.mu.Lock()
@@ -70,24 +97,24 @@ func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
 }
 
 // ownProjects lists the Incus projects with the mark. They are known by it:
-// their names are those of the day they were made.
-func (r *Runtime) ownProjects(ctx context.Context) ([]api.Project, error) {
+// their names are those of the day they were made. The notes come with them.
+func (r *Runtime) ownProjects(ctx context.Context) ([]api.Project, map[string]string, error) {
 	all, err := r.in(ctx, "").GetProjects()
 	if err != nil {
-		return nil, fmt.Errorf("list projects: %w", err)
+		return nil, nil, fmt.Errorf("list projects: %w", err)
 	}
 	var own []api.Project
 	names := map[string]string{}
 	for _, p := range all {
-		if !r.marked(p.Config) {
+		if !r.marked(p.Config) || p.Config[keyRole] != "" {
 			continue
 		}
 		name := p.Config[keyProject]
 		if name == "" || p.Config[keyID] == "" {
-			return nil, fmt.Errorf("the Incus project %q has lost %s or %s; put it back, or remove %s to give the project up", p.Name, keyProject, keyID, keyFleet)
+			return nil, nil, fmt.Errorf("the Incus project %q has lost %s or %s; put it back, or remove %s to give the project up", p.Name, keyProject, keyID, keyFleet)
 		}
 		if other, ok := names[name]; ok {
-			return nil, fmt.Errorf("the Incus projects %q and %q carry the same %s; remove %s from one", other, p.Name, keyProject, keyFleet)
+			return nil, nil, fmt.Errorf("the Incus projects %q and %q carry the same %s; remove %s from one", other, p.Name, keyProject, keyFleet)
 		}
 		names[name] = p.Name
 		own = append(own, p)
@@ -95,7 +122,7 @@ func (r *Runtime) ownProjects(ctx context.Context) ([]api.Project, error) {
 	r.mu.Lock()
 	r.projects = names
 	r.mu.Unlock()
-	return own, nil
+	return own, r.noted(all), nil
 }
 
 // project is the name in Incus of a project of the fleet: that of the one
@@ -104,7 +131,7 @@ func (r *Runtime) project(ctx context.Context, name string) (string, error) {
 	if known, ok := r.knownProject(name); ok {
 		return known, nil
 	}
-	if _, err := r.ownProjects(ctx); err != nil {
+	if _, _, err := r.ownProjects(ctx); err != nil {
 		return "", err
 	}
 	if known, ok := r.knownProject(name); ok {
@@ -120,7 +147,8 @@ func (r *Runtime) knownProject(name string) (string, bool) {
 	return known, ok
 }
 
-// ours reports whether an Incus project is, or may soon be, one of ours.
+// ours reports whether an Incus project is, or may soon be, one of ours, or has
+// what we adopted.
 func (r *Runtime) ours(project string) bool {
 	if strings.HasPrefix(project, r.scope.Prefix) {
 		return true
@@ -129,6 +157,11 @@ func (r *Runtime) ours(project string) bool {
 	defer r.mu.Unlock()
 	for _, name := range r.projects {
 		if name == project {
+			return true
+		}
+	}
+	for _, at := range r.where {
+		if at.project == project {
 			return true
 		}
 	}
@@ -148,6 +181,7 @@ func located(in *api.Instance) place {
 		project: in.Project, name: in.Name, addr: addr, addr6: addr6(in.Config),
 		status: in.StatusCode, partial: in.Config[keyMaking] != "",
 		id: c.ID, ramdisk: c.Ramdisk, memory: max(0, c.Resources.Memory),
+		comment: in.Description,
 	}
 }
 

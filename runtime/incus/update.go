@@ -37,7 +37,7 @@ func (r *Runtime) update(ctx context.Context, s runtime.UpdateContainer) (runtim
 			return runtime.Done{}, err
 		}
 	}
-	at.ramdisk, at.memory = to.Ramdisk, to.Resources.Memory
+	at.ramdisk, at.memory, at.comment = to.Ramdisk, to.Resources.Memory, to.Comment
 	if err := r.mount(at); err != nil {
 		return runtime.Done{}, err
 	}
@@ -56,7 +56,7 @@ func (r *Runtime) update(ctx context.Context, s runtime.UpdateContainer) (runtim
 	if have.Ramdisk && !to.Ramdisk {
 		changed[ramdisk] = noDevice
 	}
-	err = r.patch(ctx, at, map[string]any{"description": to.Comment, "config": keys, "devices": changed})
+	err = r.patch(ctx, at, map[string]any{"config": keys, "devices": changed})
 	if err != nil {
 		return runtime.Done{}, err
 	}
@@ -118,7 +118,6 @@ func (r *Runtime) move(ctx context.Context, s runtime.MoveContainer) (runtime.Do
 	}
 	have.Project, have.Name, have.Commit, have.Status = s.To.Project, s.To.Name, s.To.Commit, s.From.Status
 	err = r.patch(ctx, to, map[string]any{
-		"description": have.Comment, // which Incus forgets
 		"config": map[string]string{
 			keyProject: have.Project, keyName: have.Name, keyHost: hostName(have.Name), keyCommit: have.Commit,
 			rawLXC: guest(have, in.Config[rawLXC]),

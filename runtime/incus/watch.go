@@ -58,7 +58,14 @@ func (r *Runtime) matters(e api.Event) bool {
 		strings.HasPrefix(l.Action, "instance-log-"), l.Action == "instance-console":
 		return false
 	case strings.HasPrefix(l.Action, "instance-"):
+		if l.Action == "instance-snapshot-updated" {
+			r.mu.Lock()
+			r.seen = nil // its expiry may be another
+			r.mu.Unlock()
+		}
 		return r.ours(e.Project)
+	case strings.Contains(l.Source, "/swage."): // see note.go
+		return l.Action == "project-created" && strings.Contains(l.Source, "/"+r.recordPrefix(notes))
 	}
 	return strings.HasPrefix(l.Action, "project-")
 }

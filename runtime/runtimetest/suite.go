@@ -19,10 +19,7 @@ import (
 // Run runs the suite. open gives a Runtime for a scope of an engine that all
 // calls share; the scope's fleet is new for every test. image can be started.
 func Run(t *testing.T, image string, open func(*testing.T, runtime.Scope) runtime.Runtime) {
-	for _, c := range []struct {
-		name string
-		test func(*suite)
-	}{
+	run(t, image, open, []row{
 		{"nothing is owned at first", (*suite).nothing},
 		{"a project is made once and keeps its id", (*suite).project},
 		{"a project that is not empty stays", (*suite).projectInUse},
@@ -59,7 +56,16 @@ func Run(t *testing.T, image string, open func(*testing.T, runtime.Scope) runtim
 		{"what was made under another prefix stays in use", (*suite).prefix},
 		{"a cancelled context ends a call", (*suite).cancelled},
 		{"changes are hinted at", (*suite).watch},
-	} {
+	})
+}
+
+type row struct {
+	name string
+	test func(*suite)
+}
+
+func run(t *testing.T, image string, open func(*testing.T, runtime.Scope) runtime.Runtime, rows []row) {
+	for _, c := range rows {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			scope := runtime.Scope{
@@ -95,6 +101,20 @@ func (s *suite) clean() {
 	}
 	for _, c := range a.Containers {
 		if _, err := s.rt.Do(ctx, runtime.DeleteContainer{Target: c}); err != nil {
+			s.Error(err)
+		}
+	}
+	for _, x := range a.Spares {
+		if _, err := s.rt.Do(ctx, runtime.DeleteSpare{Spare: x}); err != nil {
+			s.Error(err)
+		}
+	}
+	// What had snapshots is an archive by now.
+	if a, err = s.rt.Observe(ctx); err != nil {
+		s.Error(err)
+	}
+	for _, x := range a.Archives {
+		if _, err := s.rt.Do(ctx, runtime.DeleteArchive{Archive: x}); err != nil {
 			s.Error(err)
 		}
 	}

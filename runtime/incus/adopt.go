@@ -1,0 +1,226 @@
+package incus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lxc/incus/v6/shared/api"
+	"golang.org/x/sync/errgroup"
+
+	"swage/runtime"
+)
+
+// markPrefix begins the keys that are swage's own. Adopting writes no other.
+const markPrefix = "user.swage."
+
+// Inspect returns an instance that nobody has marked. See runtime.Runtime.
+func (r *Runtime) Inspect(ctx context.Context, instance string) (runtime.Container, error) {
+	_, _, c, err := r.inspect(ctx, instance)
+	if err != nil {
+		return c, fmt.Errorf("inspect the instance %s: %w", instance, brief(err))
+	}
+	return c, nil
+}
+
+func (r *Runtime) inspect(ctx context.Context, instance string) (in *api.Instance, etag string, c runtime.Container, err error) {
+	project, name, ok := strings.Cut(instance, "/")
+	if !ok || project == "" || name == "" {
+		return nil, "", c, errors.New(`its name must read "<incus project>/<instance>"`)
+	}
+	in, etag, err = r.in(ctx, project).GetInstance(name)
+	switch {
+	case notFound(err):
+		return nil, "", c, errors.New("there is none of this name; see incus list --all-projects")
+	case err != nil:
+		return nil, "", c, err
+	case in.Type != string(api.InstanceTypeContainer):
+		return nil, "", c, fmt.Errorf("it is a %s, not a container", in.Type)
+	}
+	for _, key := range []string{keyFleet, keyServer, keyID} {
+		if in.Config[key] != "" {
+			return nil, "", c, fmt.Errorf("it carries the mark of fleet %q and server %q already", in.Config[keyFleet], in.Config[keyServer])
+		}
+	}
+	c = container(in)
+	c.ID, c.Project, c.Name, c.Kit = "", "", "", false
+	c.Image, c.Asked = imageOf(in), c.Status
+	keys, err := r.readFile(ctx, located(in), keysFile)
+	if err != nil {
+		return nil, "", c, err
+	}
+	c.Keys = keyLines(keys)
+	return in, etag, c, nil
+}
+
+// imageOf is the image as a fleet would write it; empty when Incus does not
+// tell. Image servers give some releases by name.
+func imageOf(in *api.Instance) string {
+	os, release := strings.ToLower(in.Config["image.os"]), strings.ToLower(in.Config["image.release"])
+	numbers := map[string]string{
+		"bullseye": "11", "bookworm": "12", "trixie": "13", "forky": "14",
+		"focal": "20.04", "jammy": "22.04", "noble": "24.04", "resolute": "26.04",
+	}
+	if n, ok := numbers[release]; ok {
+		release = n
+	}
+	if os == "" || release == "" {
+		return ""
+	}
+	return os + "/" + release
+}
+
+// keyLines are the keys of an authorized_keys file.
+func keyLines(file string) []string {
+	var out []string
+	for line := range strings.Lines(file) {
+		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+			out = append(out, line)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// adopt writes the mark, if nobody else was quicker.
+func (r *Runtime) adopt(ctx context.Context, s runtime.AdoptContainer) (runtime.Done, error) {
+	if at, ok, err := r.made(ctx, &s.New.ID); err != nil {
+		return runtime.Done{}, err
+	} else if ok {
+		return done(s.New, at), nil
+	}
+	in, etag, found, err := r.inspect(ctx, s.Instance)
+	if err != nil {
+		return runtime.Done{}, err
+	}
+	c := s.Adopted(found)
+	keys := map[string]string{}
+	for k, v := range config(c) {
+		if strings.HasPrefix(k, markPrefix) {
+			keys[k] = v
+		}
+	}
+	maps.Copy(keys, r.mark())
+	at := located(in)
+	if err := r.patchIf(ctx, at, etag, map[string]any{"config": keys}); err != nil {
+		return runtime.Done{}, err
+	}
+	at.id = c.ID
+	r.remember(c.ID, at)
+	return done(c, at), nil
+}
+
+// patchIf changes what body has, if the instance is as it was when it had the
+// ETag. Incus 6.0 leaves alone what a PATCH does not have, save the
+// description, which it empties.
+func (r *Runtime) patchIf(ctx context.Context, at place, etag string, body map[string]any) error {
+	if _, given := body["description"]; !given {
+		body["description"] = at.comment
+	}
+	path := api.NewURL().Path("1.0", "instances", at.name).Project(at.project).String()
+	_, _, err := r.in(ctx, at.project).RawQuery(http.MethodPatch, path, body, etag)
+	return err
+}
+
+// addressWait is how long a container that was adopted may take to get an
+// address after its start; others have theirs at once.
+const addressWait = 10 * time.Second
+
+// address completes what a step left behind.
+func (r *Runtime) address(ctx context.Context, d *runtime.Done) error {
+	if s := d.Container.Status; d.Addr.IsValid() || s != runtime.Running && s != runtime.Paused {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, addressWait)
+	defer cancel()
+	runtime.Phase(ctx, "waiting for an address")
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		in, err := r.lookup(ctx, d.Container.ID)
+		if err != nil {
+			return err
+		}
+		d.Addr, d.Addr6, err = r.leased(ctx, in)
+		if d.Addr.IsValid() || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil // the next Observe may know more
+		case <-tick.C:
+		}
+	}
+}
+
+// leased are the addresses that an instance has given itself, or was given.
+// Asking costs as much as a list of fifty instances.
+func (r *Runtime) leased(ctx context.Context, in *api.Instance) (addr, addr6 netip.Addr, err error) {
+	state, _, err := r.in(ctx, in.Project).GetInstanceState(in.Name)
+	if notFound(err) {
+		return addr, addr6, nil
+	}
+	if err != nil {
+		return addr, addr6, fmt.Errorf("state of instance %s: %w", in.Name, err)
+	}
+	names := slices.Sorted(maps.Keys(state.Network))
+	slices.SortStableFunc(names, func(a, b string) int { // eth0 before docker0
+		return strings.Compare(rank(a), rank(b))
+	})
+	for _, name := range names {
+		if name == "lo" {
+			continue
+		}
+		for _, a := range state.Network[name].Addresses {
+			ip, err := netip.ParseAddr(a.Address)
+			switch {
+			case err != nil || a.Scope != "global":
+			case ip.Is4() && !addr.IsValid():
+				addr = ip
+			case ip.Is6() && !addr6.IsValid():
+				addr6 = ip
+			}
+		}
+	}
+	return addr, addr6, nil
+}
+
+func rank(link string) string {
+	if strings.HasPrefix(link, "eth") || strings.HasPrefix(link, "en") {
+		return "0" + link
+	}
+	return "1" + link
+}
+
+// ask finds the addresses that Observe could not read from the instances.
+func (r *Runtime) ask(ctx context.Context, a *runtime.Actual, instances []*api.Instance) error {
+	type addrs struct{ addr, addr6 netip.Addr }
+	found := make([]addrs, len(instances))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(askAtOnce)
+	for i, in := range instances {
+		group.Go(func() (err error) {
+			found[i].addr, found[i].addr6, err = r.leased(ctx, in)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for i, in := range instances {
+		id := runtime.ID(in.Config[keyID])
+		if found[i].addr.IsValid() {
+			a.Addr[id] = found[i].addr
+		}
+		if found[i].addr6.IsValid() {
+			a.Addr6[id] = found[i].addr6
+		}
+	}
+	return nil
+}

@@ -1,0 +1,93 @@
+package incus
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/lxc/incus/v6/shared/api"
+)
+
+// file is a request for a file of an instance. The client's own calls cannot
+// be cancelled.
+func (r *Runtime) file(ctx context.Context, method string, at place, path string, content io.Reader, mode string) (*http.Response, error) {
+	u := url.URL{Scheme: "http", Host: "unix.socket", Path: "/1.0/instances/" + at.name + "/files"}
+	u.RawQuery = url.Values{"project": {at.project}, "path": {path}}.Encode()
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), content)
+	if err != nil {
+		return nil, err
+	}
+	if content != nil {
+		for k, v := range map[string]string{"type": "file", "write": "overwrite", "mode": mode, "uid": "0", "gid": "0"} {
+			req.Header.Set("X-Incus-"+k, v)
+		}
+	}
+	resp, err := r.client.DoHTTP(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+		return nil, api.StatusErrorf(resp.StatusCode, "%s %s: %s", method, path, text)
+	}
+	return resp, nil
+}
+
+// readFile is empty for one that is not there.
+func (r *Runtime) readFile(ctx context.Context, at place, path string) (string, error) {
+	resp, err := r.file(ctx, http.MethodGet, at, path, nil, "")
+	if notFound(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	return string(text), err
+}
+
+// removeFile may find nothing.
+func (r *Runtime) removeFile(ctx context.Context, at place, path string) error {
+	resp, err := r.file(ctx, http.MethodDelete, at, path, nil, "")
+	if notFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+// writeFile replaces a file, and makes it root's.
+func (r *Runtime) writeFile(ctx context.Context, at place, path, mode, text string) error {
+	resp, err := r.file(ctx, http.MethodPost, at, path, strings.NewReader(text), mode)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+// readDir is empty for a folder that is not there.
+func (r *Runtime) readDir(ctx context.Context, at place, path string) ([]string, error) {
+	resp, err := r.file(ctx, http.MethodGet, at, path, nil, "")
+	if notFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	var answer struct {
+		Metadata []string `json:"metadata"`
+	}
+	if resp.Header.Get("X-Incus-type") != "directory" {
+		return nil, nil
+	}
+	err = json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&answer)
+	return answer.Metadata, err
+}
