@@ -1,0 +1,108 @@
+// Package firewall guards the containers of one scope with one nftables table
+// of its own, and opens the ports of the host that they publish.
+//
+// What is forwarded to a container passes when
+//
+//   - it belongs to a flow that the container itself began,
+//   - it comes from a container of the same project,
+//   - it came through a published port, or
+//   - an ingress rule allows it.
+//
+// All else that is forwarded to a container is dropped. The host reaches every
+// container. Containers reach everything.
+//
+// On top of that stand a container's rules. Their order means nothing: drop
+// wins over reject, reject over allow. With at least one rule that allows
+// ingress, ingress that none allows is dropped, be it from the same project or
+// through a published port; with at least one that allows egress, egress that
+// none allows is rejected. An ingress rule also judges connections that this
+// host opens in the name of somebody else (see ip(7), IP_TRANSPARENT), but not
+// those it opens in its own. An egress rule also judges what is sent to this
+// host, where DHCP and DNS stay open unless a rule refuses their very port.
+//
+// A verdict is about a flow and is asked for at each packet of either
+// direction. So a flow ends when the rules that let it in are gone, whoever
+// sends next.
+//
+// Other tables are never touched. A packet must pass all tables: what a
+// `policy drop` elsewhere refuses cannot be let in from here.
+package firewall
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+
+	"swage/runtime"
+)
+
+// Container is what the firewall must know of a container that has an address.
+type Container struct {
+	Name    string // project/name, for people who read the table
+	Project string // containers of one project reach each other
+	Addr    netip.Addr
+	Addr6   netip.Addr
+	Rules   []runtime.Rule
+	Publish []runtime.Publish
+}
+
+// Firewall is the table of one scope. Its methods may be called by several
+// goroutines.
+type Firewall struct {
+	// Table is the table's name, unlike that of any other scope of the host:
+	// letters, digits, '-', '_' and '.', a letter first.
+	Table string
+	// Bridge is the interface that the containers are attached to.
+	Bridge string
+
+	mu     sync.Mutex
+	script string // that was last loaded; empty: none yet
+	listed string // what nft printed right after
+}
+
+// Apply makes the host guard exactly these containers. The change is atomic:
+// no packet meets a half of it. When the table is as the last Apply left it,
+// it is only read; a table that somebody changed or flushed is loaded again.
+//
+// A container must be among them before it starts, or it stands open until it
+// is. Of two that publish the same port the first in order has it, and the
+// error says so; all else is in force then.
+func (f *Firewall) Apply(ctx context.Context, containers []Container) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	containers, conflict, err := sorted(containers)
+	if err != nil {
+		return err
+	}
+	if err := f.prepareBridge(ctx, containers); err != nil {
+		return err
+	}
+	script := Script(f.Table, f.Bridge, containers)
+	if script == f.script {
+		if now, err := f.list(ctx); err == nil && now == f.listed {
+			return conflict
+		}
+	}
+	f.script = ""
+	if err := nft(ctx, script); err != nil {
+		return err
+	}
+	if f.listed, err = f.list(ctx); err != nil {
+		return err
+	}
+	f.script = script
+	return conflict
+}
+
+// Remove takes away all that Apply made, except for settings of the bridge:
+// another scope may need them.
+func (f *Firewall) Remove(ctx context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.script = ""
+	if err := f.proxyNeighbours(ctx, nil); err != nil {
+		return err
+	}
+	// The first line makes the second succeed when there is no table.
+	return nft(ctx, "table inet "+f.Table+"\ndelete table inet "+f.Table+"\n")
+}
