@@ -16,9 +16,14 @@ import (
 // containers send each other crosses this host and its rules. They still ask
 // for each other on the link; the host answers in their place, at once instead
 // of after a random delay, and without telling them a shorter way.
+//
+// Redirects would use up what the host may send of ICMP to one neighbour, and
+// a rule's reject be silent. Those of a bridge end only when those of "all" do;
+// other interfaces go on by their own setting.
 var settings = []struct{ path, value string }{
 	{"ipv4/conf/%s/proxy_arp_pvlan", "1"},
 	{"ipv4/conf/%s/send_redirects", "0"},
+	{"ipv4/conf/all/send_redirects", "0"},
 	{"ipv4/neigh/%s/proxy_delay", "0"},
 	{"ipv6/conf/%s/proxy_ndp", "1"},
 	{"ipv6/neigh/%s/proxy_delay", "0"},
@@ -27,7 +32,7 @@ var settings = []struct{ path, value string }{
 // prepareBridge makes the host stand between the containers of the bridge.
 func (f *Firewall) prepareBridge(ctx context.Context, containers []Container) error {
 	for _, s := range settings {
-		path := filepath.Join("/proc/sys/net", fmt.Sprintf(s.path, f.Bridge))
+		path := filepath.Join("/proc/sys/net", strings.Replace(s.path, "%s", f.Bridge, 1))
 		have, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(s.path, "ipv6/") {
 			continue // a host without IPv6

@@ -72,6 +72,10 @@ func newWorld(t *testing.T) *world {
 				return err
 			}
 		}
+		// See the limits in the package's comment.
+		for _, name := range []string{"iptables", "ip6tables"} {
+			_ = os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-"+name, []byte("0"), 0)
+		}
 		return nil
 	})
 	w.sh("host", `ip link add br0 type bridge forward_delay 0
@@ -108,6 +112,10 @@ func newWorld(t *testing.T) *world {
 		for _, port := range []int{53, 80, 81, 5432} {
 			w.serve(name, port)
 		}
+	}
+	// A link of IPv6 is deaf until its own address is known to be free.
+	for name := range people {
+		w.sh(name, `for i in $(seq 50); do ip -6 addr show tentative | grep -q inet6 || exit 0; sleep 0.1; done; exit 1`)
 	}
 	return w
 }
