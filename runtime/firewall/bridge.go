@@ -19,13 +19,16 @@ import (
 //
 // Redirects would use up what the host may send of ICMP to one neighbour, and
 // a rule's reject be silent. Those of a bridge end only when those of "all" do;
-// other interfaces go on by their own setting.
+// other interfaces go on by their own setting. Questions of IPv6 to one host,
+// as neighbours ask them again later, are answered only when "all" says so; no
+// interface answers for more than it is told to.
 var settings = []struct{ path, value string }{
 	{"ipv4/conf/%s/proxy_arp_pvlan", "1"},
 	{"ipv4/conf/%s/send_redirects", "0"},
 	{"ipv4/conf/all/send_redirects", "0"},
 	{"ipv4/neigh/%s/proxy_delay", "0"},
 	{"ipv6/conf/%s/proxy_ndp", "1"},
+	{"ipv6/conf/all/proxy_ndp", "1"},
 	{"ipv6/neigh/%s/proxy_delay", "0"},
 }
 

@@ -25,7 +25,11 @@
 // sends next.
 //
 // Other tables are never touched. A packet must pass all tables: what a
-// `policy drop` elsewhere refuses cannot be let in from here.
+// `policy drop` elsewhere refuses cannot be let in from here. Nor can a
+// container reach a published port of its own bridge by the host's address
+// where bridged packets are shown to tables such as this one (the settings
+// net.bridge.bridge-nf-call-*): the kernel then leads the packet from port to
+// isolated port, past the host.
 package firewall
 
 import (
@@ -58,6 +62,7 @@ type Firewall struct {
 	mu     sync.Mutex
 	script string // that was last loaded; empty: none yet
 	listed string // what nft printed right after
+	seen   uint32 // generation of all tables at which ours was as listed
 }
 
 // Apply makes the host guard exactly these containers. The change is atomic:
@@ -78,13 +83,16 @@ func (f *Firewall) Apply(ctx context.Context, containers []Container) error {
 		return err
 	}
 	script := Script(f.Table, f.Bridge, containers)
-	if script == f.script {
-		if now, err := f.list(ctx); err == nil && now == f.listed {
-			return conflict
-		}
+	if script == f.script && f.stands(ctx) {
+		return conflict
 	}
 	f.script = ""
 	if err := nft(ctx, script); err != nil {
+		return err
+	}
+	// Asked for before the table is listed: what changes in between is then
+	// seen as a change.
+	if f.seen, err = generation(); err != nil {
 		return err
 	}
 	if f.listed, err = f.list(ctx); err != nil {
@@ -92,6 +100,21 @@ func (f *Firewall) Apply(ctx context.Context, containers []Container) error {
 	}
 	f.script = script
 	return conflict
+}
+
+// stands reports whether the table is as it was right after it was loaded. A
+// table that cannot be read is not.
+func (f *Firewall) stands(ctx context.Context) bool {
+	now, err := generation()
+	if err != nil || now == f.seen {
+		return err == nil
+	}
+	listed, err := f.list(ctx)
+	if err != nil || listed != f.listed {
+		return false
+	}
+	f.seen = now
+	return true
 }
 
 // Remove takes away all that Apply made, except for settings of the bridge:

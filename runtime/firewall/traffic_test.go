@@ -5,7 +5,9 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"swage/runtime"
 )
@@ -20,78 +22,94 @@ type attempt struct {
 
 func (w *world) try(t *testing.T, rows []attempt) {
 	t.Helper()
+	var all sync.WaitGroup
 	for _, r := range rows {
-		to, port, hasPort := r.to, "", false
-		if !strings.HasPrefix(r.protocol, "icmp") {
-			i := strings.LastIndexByte(r.to, ':')
-			to, port, hasPort = r.to[:i], r.to[i+1:], true
-		}
-		if p, known := people[to]; known {
-			to = p.addr
-			if strings.HasSuffix(r.protocol, "6") {
-				to = p.addr6
+		all.Go(func() {
+			to, port, hasPort := r.to, "", false
+			if !strings.HasPrefix(r.protocol, "icmp") {
+				i := strings.LastIndexByte(r.to, ':')
+				to, port, hasPort = r.to[:i], r.to[i+1:], true
 			}
-		}
-		if hasPort {
-			to = net.JoinHostPort(strings.Trim(to, "[]"), port)
-		}
-		if got, _ := w.call(r.from, r.protocol, to); got != r.want {
-			t.Errorf("%-10s -> %-5s %-20s %s, want %s", r.from, r.protocol, r.to, got, r.want)
-		}
+			if p, known := people[to]; known {
+				to = p.addr
+				if strings.HasSuffix(r.protocol, "6") {
+					to = p.addr6
+				}
+			}
+			if hasPort {
+				to = net.JoinHostPort(strings.Trim(to, "[]"), port)
+			}
+			patience := hearing
+			if r.want == "silent" {
+				patience = silence
+			}
+			if got, _ := w.call(r.from, r.protocol, to, patience); got != r.want {
+				t.Errorf("%-10s -> %-5s %-20s %s, want %s", r.from, r.protocol, r.to, got, r.want)
+			}
+		})
 	}
+	all.Wait()
 }
 
 // TestBasePolicy: no container has a rule or publishes a port.
 func TestBasePolicy(t *testing.T) {
 	w := newWorld(t)
 	w.firewall().apply(containers())
-	w.try(t, []attempt{
-		// Containers of one project reach each other.
-		{"shop/web", "tcp", "shop/db:80", "open"},
-		{"shop/web", "tcp6", "shop/db:80", "open"},
-		{"shop/db", "udp", "shop/web:80", "open"},
-		{"shop/db", "udp6", "shop/web:80", "open"},
-		{"shop/web", "icmp4", "shop/db", "open"},
-		{"shop/web", "icmp6", "shop/db", "open"},
-		{"shop/web", "tcp", "shop/db:79", "refused"}, // nobody listens: the container says it
-
-		// Those of others do not.
-		{"blog/mail", "tcp", "shop/web:80", "silent"},
-		{"blog/mail", "tcp6", "shop/web:80", "silent"},
-		{"blog/mail", "udp", "shop/web:80", "silent"},
-		{"blog/mail", "udp6", "shop/web:80", "silent"},
-		{"blog/mail", "icmp4", "shop/web", "silent"},
-		{"blog/mail", "icmp6", "shop/web", "silent"},
-		{"shop/web", "tcp", "blog/mail:80", "silent"},
-		{"shop/web", "tcp6", "blog/mail:80", "silent"},
-
-		// Nor does the outside.
-		{"outside", "tcp", "shop/web:80", "silent"},
-		{"outside", "tcp6", "shop/web:80", "silent"},
-		{"outside", "udp", "shop/web:80", "silent"},
-		{"outside", "udp6", "shop/web:80", "silent"},
-		{"outside", "icmp4", "shop/web", "silent"},
-		{"outside", "icmp6", "shop/web", "silent"},
-
-		// The host does.
-		{"host", "tcp", "shop/web:80", "open"},
-		{"host", "tcp6", "shop/web:80", "open"},
-		{"host", "udp", "shop/web:80", "open"},
-		{"host", "icmp6", "shop/web", "open"},
-
-		// Out of a container all is open.
-		{"shop/web", "tcp", "outside:80", "open"},
-		{"shop/web", "tcp6", "outside:80", "open"},
-		{"shop/web", "udp", "outside:80", "open"},
-		{"shop/web", "icmp4", "outside", "open"},
-		{"shop/web", "icmp6", "outside", "open"},
-		{"shop/web", "tcp", "host:80", "open"},
-		{"shop/web", "udp6", "host:53", "open"},
-
-		// Who is not ours is not touched.
-		{"outside", "tcp", "host:80", "open"},
-		{"host", "tcp", "outside:80", "open"},
+	t.Run("", func(t *testing.T) { w.try(t, basePolicy) })
+	t.Run("bridge netfilter", func(t *testing.T) {
+		if !w.bridgeNetfilter("1") {
+			t.Skip("this kernel does not show bridged packets to our table")
+		}
+		w.try(t, basePolicy)
 	})
+}
+
+var basePolicy = []attempt{
+	// Containers of one project reach each other.
+	{"shop/web", "tcp", "shop/db:80", "open"},
+	{"shop/web", "tcp6", "shop/db:80", "open"},
+	{"shop/db", "udp", "shop/web:80", "open"},
+	{"shop/db", "udp6", "shop/web:80", "open"},
+	{"shop/web", "icmp4", "shop/db", "open"},
+	{"shop/web", "icmp6", "shop/db", "open"},
+	{"shop/web", "tcp", "shop/db:79", "refused"}, // nobody listens: the container says it
+
+	// Those of others do not.
+	{"blog/mail", "tcp", "shop/web:80", "silent"},
+	{"blog/mail", "tcp6", "shop/web:80", "silent"},
+	{"blog/mail", "udp", "shop/web:80", "silent"},
+	{"blog/mail", "udp6", "shop/web:80", "silent"},
+	{"blog/mail", "icmp4", "shop/web", "silent"},
+	{"blog/mail", "icmp6", "shop/web", "silent"},
+	{"shop/web", "tcp", "blog/mail:80", "silent"},
+	{"shop/web", "tcp6", "blog/mail:80", "silent"},
+
+	// Nor does the outside.
+	{"outside", "tcp", "shop/web:80", "silent"},
+	{"outside", "tcp6", "shop/web:80", "silent"},
+	{"outside", "udp", "shop/web:80", "silent"},
+	{"outside", "udp6", "shop/web:80", "silent"},
+	{"outside", "icmp4", "shop/web", "silent"},
+	{"outside", "icmp6", "shop/web", "silent"},
+
+	// The host does.
+	{"host", "tcp", "shop/web:80", "open"},
+	{"host", "tcp6", "shop/web:80", "open"},
+	{"host", "udp", "shop/web:80", "open"},
+	{"host", "icmp6", "shop/web", "open"},
+
+	// Out of a container all is open.
+	{"shop/web", "tcp", "outside:80", "open"},
+	{"shop/web", "tcp6", "outside:80", "open"},
+	{"shop/web", "udp", "outside:80", "open"},
+	{"shop/web", "icmp4", "outside", "open"},
+	{"shop/web", "icmp6", "outside", "open"},
+	{"shop/web", "tcp", "host:80", "open"},
+	{"shop/web", "udp6", "host:53", "open"},
+
+	// Who is not ours is not touched.
+	{"outside", "tcp", "host:80", "open"},
+	{"host", "tcp", "outside:80", "open"},
 }
 
 func prefixes(text ...string) (out []netip.Prefix) {
@@ -352,7 +370,7 @@ func TestPublish(t *testing.T) {
 		{"blog/mail", host6 + ":8080", "fd00:18::20"},
 		{"shop/web", host + ":8080", "198.18.0.1"},
 	} {
-		if _, seen := w.call(row.from, "tcp", row.to); seen.String() != row.seen {
+		if _, seen := w.call(row.from, "tcp", row.to, hearing); seen.String() != row.seen {
 			t.Errorf("%s calls %s: the container sees %s, want %s", row.from, row.to, seen, row.seen)
 		}
 	}
@@ -396,15 +414,15 @@ func TestEstablishedFlowsEnd(t *testing.T) {
 			w.in("shop/web", func() (err error) { answers, err = net.ListenPacket("udp", ":9000"); return err })
 			defer answers.Close()
 			w.in("outside", func() (err error) {
-				if tcp, err = dial("tcp", "", "203.0.113.1:8080"); err != nil {
+				if tcp, err = dial("tcp", "", "203.0.113.1:8080", hearing); err != nil {
 					return err
 				}
-				udp, err = dial("udp", "", "203.0.113.1:9000")
+				udp, err = dial("udp", "", "203.0.113.1:9000", hearing)
 				return err
 			})
 			defer tcp.Close()
 			defer udp.Close()
-			if _, err := ask(tcp); err != nil {
+			if _, err := ask(tcp, hearing); err != nil {
 				t.Fatalf("before: %v", err)
 			}
 			fmt.Fprint(udp, "hello")
@@ -412,22 +430,26 @@ func TestEstablishedFlowsEnd(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			answer := func() string {
+			answer := func(patience time.Duration) string {
 				answers.WriteTo([]byte("198.18.0.10:1"), caller)
-				_, err := ask(udp)
-				return verdictOf(t, err)
+				_, err := ask(udp, patience)
+				return verdictOf(err)
 			}
-			if got := answer(); got != "open" {
+			if got := answer(hearing); got != "open" {
 				t.Fatalf("before: the container's answer is %s", got)
 			}
 
 			f.apply(containers(test.closed))
-			_, err = ask(tcp)
-			if got := verdictOf(t, err); got != test.tcp {
+			patience := hearing
+			if test.tcp == "silent" {
+				patience = silence
+			}
+			_, err = ask(tcp, patience)
+			if got := verdictOf(err); got != test.tcp {
 				t.Errorf("the connection is %s, want %s", got, test.tcp)
 			}
 			// What the container sends by itself does not keep a flow alive.
-			if got := answer(); got == "open" {
+			if got := answer(silence); got == "open" {
 				t.Error("the container still answers a datagram of a flow that is refused")
 			}
 		})
