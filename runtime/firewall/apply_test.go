@@ -189,6 +189,16 @@ func TestWhatCannotBe(t *testing.T) {
 	if _, _, err := sorted([]Container{db}); err == nil {
 		t.Error("an IPv6 address was taken for an IPv4 one")
 	}
+	for _, r := range []runtime.Rule{
+		{Direction: "ingress", Action: "allow", Protocol: "sctp"},
+		{Direction: "ingress", Action: "accept"},
+		{Direction: "in", Action: "allow"},
+		{Direction: "ingress", Action: "allow", DestinationPorts: onPorts(80)},
+	} {
+		if _, _, err := sorted([]Container{container("shop/web", rules(r))}); err == nil {
+			t.Errorf("%+v was taken", r)
+		}
+	}
 }
 
 // many are containers of projects of ten, one in ten with rules and a

@@ -34,6 +34,7 @@ package firewall
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"sync"
 
@@ -79,12 +80,17 @@ func (f *Firewall) Apply(ctx context.Context, containers []Container) error {
 	if err != nil {
 		return err
 	}
-	if err := f.prepareBridge(ctx, containers); err != nil {
+	// The table first: it guards even where the bridge is not as it should be.
+	if err := f.load(ctx, Script(f.Table, f.Bridge, containers)); err != nil {
 		return err
 	}
-	script := Script(f.Table, f.Bridge, containers)
+	return errors.Join(f.prepareBridge(ctx, containers), conflict)
+}
+
+// load makes the kernel have the script's table.
+func (f *Firewall) load(ctx context.Context, script string) error {
 	if script == f.script && f.stands(ctx) {
-		return conflict
+		return nil
 	}
 	f.script = ""
 	if err := nft(ctx, script); err != nil {
@@ -92,6 +98,7 @@ func (f *Firewall) Apply(ctx context.Context, containers []Container) error {
 	}
 	// Asked for before the table is listed: what changes in between is then
 	// seen as a change.
+	var err error
 	if f.seen, err = generation(); err != nil {
 		return err
 	}
@@ -99,7 +106,7 @@ func (f *Firewall) Apply(ctx context.Context, containers []Container) error {
 		return err
 	}
 	f.script = script
-	return conflict
+	return nil
 }
 
 // stands reports whether the table is as it was right after it was loaded. A

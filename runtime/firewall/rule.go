@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -12,6 +13,26 @@ import (
 
 // servicePorts match what the bridge's DNS and DHCP server listens on.
 const servicePorts = "meta l4proto . th dport { tcp . 53, udp . 53, udp . 67, udp . 547 }"
+
+// check refuses what would otherwise be read as a wider or narrower rule.
+func check(r runtime.Rule) error {
+	for _, word := range []struct {
+		name, value string
+		known       []string
+	}{
+		{"direction", r.Direction, []string{"ingress", "egress"}},
+		{"action", r.Action, []string{"allow", "reject", "drop"}},
+		{"protocol", r.Protocol, []string{"", "tcp", "udp", "icmp4", "icmp6"}},
+	} {
+		if !slices.Contains(word.known, word.value) {
+			return fmt.Errorf("unknown %s %q", word.name, word.value)
+		}
+	}
+	if len(r.SourcePorts)+len(r.DestinationPorts) > 0 && r.Protocol != "tcp" && r.Protocol != "udp" {
+		return errors.New("ports need the protocol tcp or udp")
+	}
+	return nil
+}
 
 // namesService tells whether a rule closes one of the ports of the bridge's
 // own services by its number.

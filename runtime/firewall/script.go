@@ -179,7 +179,8 @@ func (s *script) lookup(key, name string, in []family) {
 }
 
 // sorted puts containers into their one order and says what cannot be: an
-// address that two have is an error, a port that two publish a conflict.
+// address that two have is an error as an unknown word is, a port that two
+// publish a conflict.
 func sorted(containers []Container) (out []Container, conflict, err error) {
 	out = slices.Clone(containers)
 	for i := range out {
@@ -191,6 +192,11 @@ func sorted(containers []Container) (out []Container, conflict, err error) {
 	out = slices.DeleteFunc(out, func(c Container) bool { return !c.Addr.IsValid() && !c.Addr6.IsValid() })
 	owner := map[netip.Addr]string{}
 	for _, c := range out {
+		for i, r := range c.Rules {
+			if err := check(r); err != nil {
+				return nil, nil, fmt.Errorf("firewall of %s: rule %d: %w", c.Name, i+1, err)
+			}
+		}
 		for _, f := range families {
 			addr := f.of(c)
 			if !addr.IsValid() {
