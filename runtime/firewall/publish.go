@@ -45,7 +45,7 @@ func publishConflict(containers []Container) error {
 //
 // Loopback addresses of the host are not served: what has one as its source
 // cannot leave the host.
-func (s *script) publish(containers []Container) {
+func (s *script) publish(bridge string, containers []Container) {
 	if len(containers) == 0 {
 		return
 	}
@@ -109,12 +109,22 @@ func (s *script) publish(containers []Container) {
 	for _, hook := range []string{"prerouting", "output"} {
 		s.open("chain publish-%s", hook)
 		s.line("type nat hook %s priority -100; policy accept;", hook)
+		s.line("# Ports of other hosts are not ours to lead away.")
+		s.line("fib daddr type != local accept")
 		s.line("ip daddr 127.0.0.0/8 accept")
 		s.line("ip6 daddr ::1 accept")
 		for _, f := range families {
 			if len(lists[f].published) > 0 {
 				s.line("dnat %s to %s daddr . meta l4proto . th dport map @listen%s", f.word, f.word, f.digit)
-				s.line("meta nfproto ipv%s fib daddr type local dnat %s to meta l4proto . th dport map @listen-all%s", f.digit, f.word, f.digit)
+			}
+		}
+		if hook == "prerouting" {
+			s.line("# A port that is published on all addresses does not take the bridge's own services away.")
+			s.line("iifname %q %s accept", bridge, servicePorts)
+		}
+		for _, f := range families {
+			if len(lists[f].published) > 0 {
+				s.line("meta nfproto ipv%s dnat %s to meta l4proto . th dport map @listen-all%s", f.digit, f.word, f.digit)
 			}
 		}
 		s.close()

@@ -45,7 +45,7 @@ func Script(table, bridge string, containers []Container) string {
 	hasIngress := s.rules(containers, "ingress")
 	hasEgress := s.rules(containers, "egress")
 	hasServices := s.rules(containers, "services")
-	s.publish(containers)
+	s.publish(bridge, containers)
 
 	if len(containers) > 0 {
 		s.open("chain forward")

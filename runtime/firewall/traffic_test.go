@@ -282,6 +282,7 @@ func TestRules(t *testing.T) {
 			{"shop/web", "udp", "host:53", "open"},
 			{"shop/web", "tcp", "host:53", "open"},
 			{"shop/web", "udp6", "host:53", "open"},
+			{"shop/web", "udp", "host:67", "open"}, // DHCP
 			{"shop/web", "udp", "host:80", "silent"},
 			{"shop/web", "tcp6", "host:80", "silent"},
 			{"shop/web", "udp", "outside:53", "silent"},
@@ -327,13 +328,14 @@ func published(listen, protocol string, port uint16) func(*Container) {
 	}
 }
 
-// TestPublish: shop/web publishes :8080 and 203.0.113.1:5353/udp, blog/mail
-// publishes :25 for those that a rule does not refuse.
+// TestPublish: shop/web publishes :8080, :53/udp and 203.0.113.1:5353/udp,
+// blog/mail publishes :2525 for those that a rule does not refuse.
 func TestPublish(t *testing.T) {
 	w := newWorld(t)
 	f := w.firewall()
 	f.apply(containers(
-		container("shop/web", published("0.0.0.0:8080", "tcp", 80), published("203.0.113.1:5353", "udp", 53)),
+		container("shop/web", published("0.0.0.0:8080", "tcp", 80), published("203.0.113.1:5353", "udp", 53), published("0.0.0.0:53", "udp", 53)),
+		container("shop/db", published("203.0.113.2:80", "tcp", 81)), // no address of the host
 		container("blog/mail", published("[::]:2525", "tcp", 81),
 			rules(runtime.Rule{Direction: "ingress", Action: "drop", Sources: prefixes("198.18.0.11/32")})),
 	))
@@ -362,16 +364,21 @@ func TestPublish(t *testing.T) {
 		{"shop/web", "tcp", host + ":2525", "open"},
 		{"shop/db", "tcp", host + ":2525", "silent"}, // a rule of blog/mail
 	})
-	for _, row := range []struct{ from, to, seen string }{
-		{"outside", host + ":8080", "203.0.113.2"},
-		{"outside", host6 + ":8080", "2001:db8::2"},
-		{"host", host + ":8080", "203.0.113.1"},
-		{"blog/mail", host + ":8080", "198.18.0.20"},
-		{"blog/mail", host6 + ":8080", "fd00:18::20"},
-		{"shop/web", host + ":8080", "198.18.0.1"},
+	for _, row := range []struct{ from, protocol, to, who, seen string }{
+		{"outside", "tcp", host + ":8080", "shop/web", "203.0.113.2"},
+		{"outside", "tcp", host6 + ":8080", "shop/web", "2001:db8::2"},
+		{"host", "tcp", host + ":8080", "shop/web", "203.0.113.1"},
+		{"blog/mail", "tcp", host + ":8080", "shop/web", "198.18.0.20"},
+		{"blog/mail", "tcp", host6 + ":8080", "shop/web", "fd00:18::20"},
+		{"shop/web", "tcp", host + ":8080", "shop/web", "198.18.0.1"},
+		// Nobody's traffic to others is led away, nor that to the bridge's DNS.
+		{"shop/db", "tcp", "203.0.113.2:80", "outside", "198.18.0.11"},
+		{"host", "tcp", "203.0.113.2:80", "outside", "203.0.113.1"},
+		{"outside", "udp", host + ":53", "shop/web", "203.0.113.2"},
+		{"shop/db", "udp", "198.18.0.1:53", "host", "198.18.0.11"},
 	} {
-		if _, seen := w.call(row.from, "tcp", row.to, hearing); seen.String() != row.seen {
-			t.Errorf("%s calls %s: the container sees %s, want %s", row.from, row.to, seen, row.seen)
+		if _, got := w.call(row.from, row.protocol, row.to, hearing); got.who != row.who || got.from.String() != row.seen {
+			t.Errorf("%s calls %s: %s sees %s, want %s and %s", row.from, row.to, got.who, got.from, row.who, row.seen)
 		}
 	}
 
@@ -430,12 +437,12 @@ func TestEstablishedFlowsEnd(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			answer := func(patience time.Duration) string {
-				answers.WriteTo([]byte("198.18.0.10:1"), caller)
+			reply := func(patience time.Duration) string {
+				answers.WriteTo([]byte("shop/web 198.18.0.10:1"), caller)
 				_, err := ask(udp, patience)
 				return verdictOf(err)
 			}
-			if got := answer(hearing); got != "open" {
+			if got := reply(hearing); got != "open" {
 				t.Fatalf("before: the container's answer is %s", got)
 			}
 
@@ -449,7 +456,7 @@ func TestEstablishedFlowsEnd(t *testing.T) {
 				t.Errorf("the connection is %s, want %s", got, test.tcp)
 			}
 			// What the container sends by itself does not keep a flow alive.
-			if got := answer(silence); got == "open" {
+			if got := reply(silence); got == "open" {
 				t.Error("the container still answers a datagram of a flow that is refused")
 			}
 		})

@@ -110,7 +110,7 @@ func newWorld(t *testing.T) *world {
 			ip route add default via fd00:18::1`, p.addr, p.addr6))
 	}
 	for name := range people {
-		for _, port := range []int{53, 80, 81, 5432} {
+		for _, port := range []int{53, 67, 80, 81, 5432} {
 			w.serve(name, port)
 		}
 	}
@@ -218,7 +218,7 @@ func (w *world) serve(name string, port int) {
 				}
 				go func() {
 					defer c.Close()
-					echo(c, c.RemoteAddr())
+					echo(c, name+" "+c.RemoteAddr().String())
 				}()
 			}
 		}()
@@ -229,29 +229,34 @@ func (w *world) serve(name string, port int) {
 				if err != nil {
 					return
 				}
-				u.WriteTo([]byte(from.String()), from)
+				u.WriteTo([]byte(name+" "+from.String()), from)
 			}
 		}()
 		return nil
 	})
 }
 
-// echo answers whatever comes with the caller's address.
-func echo(c net.Conn, from net.Addr) {
+// echo answers whatever comes with a text.
+func echo(c net.Conn, text string) {
 	b := make([]byte, 100)
 	for {
 		if _, err := c.Read(b); err != nil {
 			return
 		}
-		if _, err := io.WriteString(c, from.String()); err != nil {
+		if _, err := io.WriteString(c, text); err != nil {
 			return
 		}
 	}
 }
 
-// call says what becomes of one attempt: "open", "refused" or "silent", and
-// from which address the other side saw it come.
-func (w *world) call(from, protocol, to string, patience time.Duration) (verdict string, seen netip.Addr) {
+// answer is what a server says: who it is and from where it was called.
+type answer struct {
+	who  string
+	from netip.Addr
+}
+
+// call says what becomes of one attempt: "open", "refused" or "silent".
+func (w *world) call(from, protocol, to string, patience time.Duration) (verdict string, seen answer) {
 	w.t.Helper()
 	who, as, _ := strings.Cut(from, " as ")
 	err := w.enter(who, func() error {
@@ -289,7 +294,7 @@ func dial(protocol, as, to string, patience time.Duration) (net.Conn, error) {
 }
 
 // ask sends a word and waits for the answer.
-func ask(c net.Conn, patience time.Duration) (seen netip.Addr, err error) {
+func ask(c net.Conn, patience time.Duration) (seen answer, err error) {
 	c.SetDeadline(time.Now().Add(patience))
 	if _, err := io.WriteString(c, "who am I?"); err != nil {
 		return seen, err
@@ -299,8 +304,9 @@ func ask(c net.Conn, patience time.Duration) (seen netip.Addr, err error) {
 	if err != nil {
 		return seen, err
 	}
-	addr, err := netip.ParseAddrPort(string(b[:n]))
-	return addr.Addr().Unmap(), err
+	who, from, _ := strings.Cut(string(b[:n]), " ")
+	addr, err := netip.ParseAddrPort(from)
+	return answer{who, addr.Addr().Unmap()}, err
 }
 
 func ping(protocol, to string, patience time.Duration) error {
