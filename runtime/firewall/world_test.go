@@ -64,6 +64,7 @@ func newWorld(t *testing.T) *world {
 			t.Skipf("needs the program %s: install %s", program, packages[program])
 		}
 	}
+	t.Parallel()
 	w := &world{t, map[string]int{}}
 	for name := range people {
 		w.ns[name] = newNamespace(t)
