@@ -262,12 +262,15 @@ func TestRules(t *testing.T) {
 			{"shop/web", "tcp", "host:80", "open"},
 			{"shop/db", "tcp", "shop/web:5432", "open"}, // answers are no egress
 			{"host", "tcp", "shop/web:5432", "open"},
+			{"host as 198.18.0.10", "tcp", "shop/db:5432", "open"}, // shop/web asked the edge, not shop/db
 			{"shop/db", "tcp", "outside:80", "open"},
 		}},
 		{"egress allow closes the rest", []runtime.Rule{
 			{Direction: "egress", Action: "allow", Protocol: "tcp", DestinationPorts: onPorts(80)},
+			{Direction: "egress", Action: "allow", Protocol: "udp", DestinationPorts: onPorts(79)},
 		}, []attempt{
 			{"shop/web", "tcp", "outside:80", "open"},
+			{"shop/web", "udp", "outside:79", "refused"}, // nobody listens: the error comes through
 			{"shop/web", "tcp", "outside:81", "refused"},
 			{"shop/web", "udp", "outside:80", "refused"},
 			{"shop/web", "tcp", "shop/db:80", "open"},
