@@ -81,32 +81,35 @@ func (f *Firewall) Apply(ctx context.Context, containers []Container) error {
 		return err
 	}
 	// The table first: it guards even where the bridge is not as it should be.
-	if err := f.load(ctx, Script(f.Table, f.Bridge, containers)); err != nil {
+	loaded, err := f.load(ctx, Script(f.Table, f.Bridge, containers))
+	if err != nil {
 		return err
 	}
-	return errors.Join(f.prepareBridge(ctx, containers), conflict)
+	if loaded {
+		err = forgetFlows(containers)
+	}
+	return errors.Join(err, f.prepareBridge(ctx, containers), conflict)
 }
 
-// load makes the kernel have the script's table.
-func (f *Firewall) load(ctx context.Context, script string) error {
+// load makes the kernel have the script's table, if it has another.
+func (f *Firewall) load(ctx context.Context, script string) (loaded bool, err error) {
 	if script == f.script && f.stands(ctx) {
-		return nil
+		return false, nil
 	}
 	f.script = ""
 	if err := nft(ctx, script); err != nil {
-		return err
+		return false, err
 	}
 	// Asked for before the table is listed: what changes in between is then
 	// seen as a change.
-	var err error
 	if f.seen, err = generation(); err != nil {
-		return err
+		return true, err
 	}
 	if f.listed, err = f.list(ctx); err != nil {
-		return err
+		return true, err
 	}
 	f.script = script
-	return nil
+	return true, nil
 }
 
 // stands reports whether the table is as it was right after it was loaded. A

@@ -39,6 +39,7 @@ func TestScript(t *testing.T) {
 			{Direction: "ingress", Action: "reject", Protocol: "tcp", SourcePorts: []runtime.Ports{{From: 1, To: 1023}}},
 		}},
 		{Name: "not/running", Project: "not"},
+		{Name: "no project", Addr: netip.MustParseAddr("198.18.0.40")},
 	}
 	for name, in := range map[string][]Container{"none": nil, "plain": plain, "all": all} {
 		t.Run(name, func(t *testing.T) {

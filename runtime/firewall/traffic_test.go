@@ -465,3 +465,34 @@ func TestEstablishedFlowsEnd(t *testing.T) {
 		})
 	}
 }
+
+// TestPublishedUDPMoves: a client that never changes its port follows what is
+// published, whenever it began to send.
+func TestPublishedUDPMoves(t *testing.T) {
+	w := newWorld(t)
+	f := w.firewall()
+	f.apply(containers())
+	for _, host := range []string{"203.0.113.1:9000", "[2001:db8::1]:9000"} {
+		var client net.Conn
+		w.in("outside", func() (err error) { client, err = net.Dial("udp", host); return err })
+		defer client.Close()
+		for _, step := range []struct {
+			name string
+			in   []Container
+			want string // who answers
+		}{
+			{"not published", containers(), ""},
+			{"published", containers(container("shop/web", published("0.0.0.0:9000", "udp", 80))), "shop/web"},
+			{"moved to another container", containers(container("shop/db", published("0.0.0.0:9000", "udp", 80))), "shop/db"},
+			{"moved to another port", containers(container("shop/db", published("203.0.113.1:9000", "udp", 81), published("[2001:db8::1]:9000", "udp", 81))), "shop/db"},
+			{"the container is gone", containers(container("shop/web", published("0.0.0.0:9000", "udp", 80)))[:1], "shop/web"},
+			{"not published any more", containers(), ""},
+		} {
+			f.apply(step.in)
+			got, err := ask(client, hearing)
+			if got.who != step.want || step.want == "" && verdictOf(err) != "refused" {
+				t.Errorf("%s, %s: %q answers, want %q (%v)", host, step.name, got.who, step.want, err)
+			}
+		}
+	}
+}
