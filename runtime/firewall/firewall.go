@@ -42,12 +42,17 @@ import (
 )
 
 // Container is what the firewall must know of a container that has an address.
+//
+// It must have no other: what it sends and receives at an address that is not
+// listed is not judged. So whoever makes its interface must hold it to these
+// (in Incus security.mac_filtering, ipv4_filtering and ipv6_filtering) and keep
+// it from choosing one by itself (the sysctl net.ipv6.conf.<interface>.autoconf).
 type Container struct {
 	Name    string // project/name, for people who read the table
 	Project string // containers of one project reach each other
 	Addr    netip.Addr
 	Addr6   netip.Addr
-	Rules   []runtime.Rule
+	Rules   []runtime.Rule // all that are given are in force
 	Publish []runtime.Publish
 }
 
