@@ -86,6 +86,9 @@ func (r *Runtime) claim(ctx context.Context, s runtime.ClaimContainer) (runtime.
 		return runtime.Done{}, err
 	}
 	r.remember(w.ID, at)
+	if err := r.guard.rename(ctx, s.Spare.ID, w.ID, member(w, at.addr, at.addr6)); err != nil {
+		return runtime.Done{}, err
+	}
 	if len(w.Keys) > 0 {
 		if err := r.writeKeys(ctx, at, w.Keys); err != nil {
 			return runtime.Done{}, err
