@@ -3,6 +3,8 @@ package incus
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -16,10 +18,12 @@ import (
 type guard struct {
 	firewall firewall.Firewall
 
-	mu      sync.Mutex
-	on      bool
-	members map[runtime.ID]firewall.Container
-	asked   uint64 // how often enforcing was asked for
+	mu sync.Mutex
+	on bool
+	// elsewhere: the bridge is not on this host.
+	elsewhere bool
+	members   map[runtime.ID]firewall.Container
+	asked     uint64 // how often enforcing was asked for
 
 	one  sync.Mutex // who enforces
 	done uint64     // what was asked up to here is enforced
@@ -46,11 +50,14 @@ func member(c runtime.Container, addr, addr6 netip.Addr) firewall.Container {
 	return m
 }
 
-// start puts the guard in force; the next Observe tells it of whom.
+// start puts the guard in force; the next Observe tells it of whom. Where the
+// bridge is on another host, or in another network namespace, nobody here can
+// guard it.
 func (g *guard) start() {
+	_, err := net.InterfaceByName(g.firewall.Bridge)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.on = true
+	g.on, g.elsewhere = err == nil, err != nil
 }
 
 // stop leaves what is in force as it is.
@@ -80,7 +87,11 @@ func (g *guard) set(ctx context.Context, id runtime.ID, m firewall.Container) er
 		g.members = map[runtime.ID]firewall.Container{}
 	}
 	g.members[id] = m
+	elsewhere := g.elsewhere
 	g.mu.Unlock()
+	if elsewhere && len(m.Rules)+len(m.Publish) > 0 {
+		return fmt.Errorf("firewall and publish need the agent on the host of the bridge %s, and that is not here", g.firewall.Bridge)
+	}
 	return g.enforce(ctx)
 }
 
