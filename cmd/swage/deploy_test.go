@@ -49,7 +49,7 @@ func TestAPushIsDeployed(t *testing.T) {
 
 	s.write("projects/web/more.cue", "containers: more: {}\naliases: more: container: \"more\"\n")
 	s.settled(s.push())
-	s.eventually("a second container answers under its own URL", answers("more", `"hostname":"more-`))
+	s.eventually("a second container answers under its own URL", answers("more", `"hostname":"more"`))
 	host := ""
 	for _, c := range s.status().Containers {
 		if c.Name == "more" {
@@ -68,7 +68,7 @@ func TestAPushIsDeployed(t *testing.T) {
 	if r := s.status(); r.Commit != good || r.Rejected.Error != `projects/web/more.cue:2:9: containers.more.state: found "runing", want "running", "stopped" or "paused"` {
 		t.Errorf("commit %s, rejected %+v", r.Commit, r.Rejected)
 	}
-	if after := s.instances(); len(after) != len(before) || !answers("app", "good day")() || !answers("more", "more-")() {
+	if after := s.instances(); len(after) != len(before) || !answers("app", "good day")() || !answers("more", `"more"`)() {
 		t.Errorf("a commit with a mistake changed what runs: %v, then %v", before, after)
 	}
 
