@@ -166,10 +166,16 @@ func (r *Runtime) discard(ctx context.Context, id runtime.ID, role string) error
 	if err := r.kill(ctx, &at); err != nil && !notFound(err) {
 		return err
 	}
+	if err := r.dropRamdisk(ctx, at); err != nil {
+		return err
+	}
 	c := r.in(ctx, at.project)
 	op, err := c.DeleteInstance(at.name)
 	if err := finish(c, op, err); err != nil && !notFound(err) {
 		return err
 	}
-	return r.unmountRamdisk(id)
+	r.mu.Lock()
+	delete(r.where, id)
+	r.mu.Unlock()
+	return nil
 }

@@ -113,9 +113,7 @@ func (r *Runtime) build(ctx context.Context, w runtime.Container, how recipe) (p
 	if err := r.patch(ctx, at, map[string]any{"config": map[string]string{keyMaking: ""}}); err != nil {
 		return place{}, err
 	}
-	if how.role == "" {
-		r.remember(w.ID, at)
-	}
+	r.remember(w.ID, at)
 	return at, nil
 }
 

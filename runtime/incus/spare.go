@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/lxc/incus/v6/shared/api"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"swage/runtime"
@@ -85,15 +86,18 @@ func (r *Runtime) claim(ctx context.Context, s runtime.ClaimContainer) (runtime.
 		return runtime.Done{}, err
 	}
 	r.remember(w.ID, at)
-	if len(w.Keys) > 0 {
-		if err := r.writeKeys(ctx, at, w.Keys); err != nil {
-			return runtime.Done{}, err
+	rest, inner := errgroup.WithContext(ctx)
+	rest.Go(func() error { return r.rename(inner, at, hostName(w.Name)) })
+	rest.Go(func() error {
+		if len(w.Keys) == 0 {
+			return nil
 		}
-		if err := r.patch(ctx, at, map[string]any{"config": map[string]string{keyKeys: config(w)[keyKeys]}}); err != nil {
-			return runtime.Done{}, err
+		if err := r.writeKeys(inner, at, w.Keys); err != nil {
+			return err
 		}
-	}
-	if err := r.rename(ctx, at, hostName(w.Name)); err != nil {
+		return r.patch(inner, at, map[string]any{"config": map[string]string{keyKeys: config(w)[keyKeys]}})
+	})
+	if err := rest.Wait(); err != nil {
 		return runtime.Done{}, err
 	}
 	return r.resume(ctx, at, w)
