@@ -130,7 +130,7 @@ func (r *Runtime) patchIf(ctx context.Context, at place, etag string, body map[s
 
 // addressWait is how long a container that was adopted may take to get an
 // address after its start; others have theirs at once.
-const addressWait = 10 * time.Second
+const addressWait = 5 * time.Second
 
 // address completes what a step left behind.
 func (r *Runtime) address(ctx context.Context, d *runtime.Done) error {

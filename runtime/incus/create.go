@@ -82,6 +82,10 @@ func (r *Runtime) build(ctx context.Context, w runtime.Container, how recipe) (p
 		Profiles:    []string{}, // nothing that others may change
 		Devices:     devices(w, r.scope, a.device()),
 	}
+	if how.source.Type == "copy" && !w.Ramdisk {
+		// Else Incus would look for that of the source; see own.
+		put.Devices[ramdisk] = noDevice
+	}
 	c := r.in(ctx, at.project)
 	target := c
 	if r.scope.Placement != "" {
