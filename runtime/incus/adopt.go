@@ -63,6 +63,9 @@ func (r *Runtime) inspect(ctx context.Context, instance string) (in *api.Instanc
 // tell. Image servers give some releases by name.
 func imageOf(in *api.Instance) string {
 	os, release := strings.ToLower(in.Config["image.os"]), strings.ToLower(in.Config["image.release"])
+	if os == "alpinelinux" {
+		os = "alpine"
+	}
 	numbers := map[string]string{
 		"bullseye": "11", "bookworm": "12", "trixie": "13", "forky": "14",
 		"focal": "20.04", "jammy": "22.04", "noble": "24.04", "resolute": "26.04",
