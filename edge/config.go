@@ -42,6 +42,10 @@ type Container struct {
 	// not running.
 	Addr netip.Addr
 
+	// Ingress are the rules of the container's firewall about what reaches
+	// it. They judge callers that Permissions let in. None: all do.
+	Ingress []Rule
+
 	// Permissions is the document that applies, already merged with the
 	// project's. Nil means that there is none, which allows everyone.
 	// Containers may share one document.

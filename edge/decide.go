@@ -77,7 +77,13 @@ func (t *Table) decideAlias(label []byte, r Request) Decision {
 // judge completes a decision about a container that is known to exist.
 func (d *Decision) judge(c *container, port uint16, r Request) {
 	d.Container = c.name
-	d.Verdict, d.Why = c.document.decide(r.Client.Unmap(), programHTTP, port)
+	client := r.Client.Unmap()
+	d.Verdict, d.Why = c.document.decide(client, programHTTP, port)
+	if d.Verdict == Allow {
+		if ok, why := c.ingress.decide(client, port); !ok {
+			d.Verdict, d.Why = Deny, why
+		}
+	}
 	switch {
 	case d.Verdict != Allow:
 	case !c.addr.IsValid():

@@ -298,11 +298,23 @@ func TestZeroRefuses(t *testing.T) {
 func TestDecideDoesNotAllocate(t *testing.T) {
 	table := mustCompile(t, fixture())
 	office, stranger := netip.MustParseAddr("192.0.2.9"), netip.MustParseAddr("2001:db8::1")
+	ruled := fixture()
+	ruled.Containers[0].Ingress = []Rule{
+		{Action: Allow, Protocol: "tcp", Sources: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, Ports: []PortRange{{3000, 3000}}},
+		{Action: Deny, Ports: []PortRange{{81, 82}}},
+	}
+	for _, table := range []*Table{table, mustCompile(t, ruled)} {
+		doesNotAllocate(t, table, office, stranger)
+	}
+}
+
+func doesNotAllocate(t *testing.T, table *Table, clients ...netip.Addr) {
+	t.Helper()
 	for _, host := range []string{
 		shop + "-" + web + "-HTTP-3000." + zone + ".:443", blog + "-" + gated + "-http." + zone, "app." + zone,
 		"secret." + zone, "nothing." + zone, "example.org", "[::1]:443",
 	} {
-		for _, client := range []netip.Addr{office, stranger} {
+		for _, client := range clients {
 			r := Request{Host: host, Client: client, Path: "/x/y", Time: noon}
 			if n := testing.AllocsPerRun(100, func() { table.Decide(r) }); n != 0 {
 				t.Errorf("%s from %v: %v allocations", host, client, n)

@@ -37,6 +37,7 @@ type container struct {
 	id       string
 	name     string
 	addr     netip.Addr
+	ingress  *ingress  // nil: no rules
 	document *document // nil: none, which allows
 }
 
@@ -99,10 +100,13 @@ func (t *Table) addContainer(in Container, named map[string]*container, document
 		problems = append(problems, fmt.Errorf("id %s is also that of container %q", in.ID, other.name))
 	}
 	out := &container{id: in.ID, name: in.Name, addr: in.Addr.Unmap()}
+	var err error
+	if out.ingress, err = compileIngress(in.Ingress, out.addr); err != nil {
+		problems = append(problems, err)
+	}
 	if in.Permissions != nil {
 		compiled, done := documents[in.Permissions]
 		if !done {
-			var err error
 			if compiled, err = compileDocument(in.Permissions); err != nil {
 				problems = append(problems, err)
 			}

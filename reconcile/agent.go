@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,28 +37,41 @@ type Agent struct {
 	Port string
 	// OnStep is told of each step that ended. It may be nil.
 	OnStep func(StepReport)
+	// Approved is the id of a plan whose held deletions a pass does.
+	Approved string
+	// Holder is who takes the lease on the server.
+	Holder runtime.Holder
 	// Accepted remembers the last commit that could be loaded, for a restart
 	// while the newest cannot be. Nil forgets.
 	Accepted Memory
-	// Applied remembers the last commit of which nothing was left to do, to
-	// know what changed its server since. Nil forgets.
-	Applied Memory
-	Log     *slog.Logger
+	Log      *slog.Logger
 
-	rt    runtime.Runtime
-	scope runtime.Scope
-	watch func() // ends the watch of rt
-	edge  error  // of the last Publish
+	rt       runtime.Runtime
+	scope    runtime.Scope
+	acting   bool   // a pass, not a plan: it holds the lease
+	leave    func() // ends the watch of rt and gives the lease up
+	renewals sync.WaitGroup
+	taken    atomic.Pointer[runtime.Taken] // who took the lease away
+	edge     error                         // of the last Publish
 
-	fleet *schema.Fleet   // accepted
-	done  *schema.Fleet   // applied last, with nothing left to do
-	seen  *runtime.Actual // newest knowledge; nil before the first Observe
+	fleet   *schema.Fleet            // accepted
+	before  *schema.Fleet            // accepted before, until what it alone declares is marked
+	done    *schema.Fleet            // applied last, with nothing left to do
+	earlier map[string]*schema.Fleet // by commit, that containers are kept by; nil: cannot be read
+	seen    *runtime.Actual          // newest knowledge; nil before the first Observe
+	kept    map[runtime.ID]Declaration
+
+	vitals map[string]*vital // by ref
+	probes sync.WaitGroup
 
 	// For other goroutines: what was observed last, and the accepted fleet.
 	state   atomic.Pointer[runtime.State]
 	current atomic.Pointer[schema.Fleet]
 
-	wake     chan struct{}       // capacity one
+	wake     chan struct{} // capacity one
+	asks     chan func(context.Context)
+	journal  journal
+	said     Report              // that ended last
 	again    bool                // a hint came during a pass and was not for a commit
 	attempts map[string]*attempt // by key; nil outside Run, where nobody loops
 	report   atomic.Pointer[Report]
@@ -85,6 +99,7 @@ const (
 	lastRetry    = 2 * time.Minute
 	resync       = 5 * time.Minute
 	inParallel   = 8
+	grace        = 2 * time.Second // for what was told to end
 )
 
 // Report is the newest report; it is never nil and never changes.
@@ -98,16 +113,13 @@ func (a *Agent) Report() *Report {
 // Run passes whenever something may have changed, until ctx ends.
 func (a *Agent) Run(ctx context.Context) error {
 	a.wake, a.attempts = make(chan struct{}, 1), map[string]*attempt{}
+	a.asks = make(chan func(context.Context))
 	go func() {
 		if err := a.Source.Watch(ctx, a.wake); ctx.Err() == nil {
 			a.Log.Error("the source is no longer watched; commits are seen at the next resync", "err", err)
 		}
 	}()
-	defer func() {
-		if a.watch != nil {
-			a.watch()
-		}
-	}()
+	defer a.close()
 	retry := firstRetry
 	for {
 		// A commit that was rejected is not tried again: it stays wrong.
@@ -117,7 +129,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 		wait := resync
 		switch {
-		case r.State == Superseded || a.again:
+		case r.State == Superseded || r.State == Interrupted || a.again:
 			a.again = false
 			continue
 		case err != nil && (r.State == Failed || r.Rejected == nil):
@@ -130,13 +142,38 @@ func (a *Agent) Run(ctx context.Context) error {
 		default:
 			retry = firstRetry
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-a.wake:
-		case <-time.After(wait):
+		timer := time.After(wait)
+		for idle := true; idle; {
+			select {
+			case <-ctx.Done():
+				return nil
+			case ask := <-a.asks:
+				ask(ctx)
+				continue
+			case <-a.wake:
+			case <-timer:
+			}
+			idle = false
 		}
 	}
+}
+
+// hint wakes the loop, or does nothing where there is none.
+func (a *Agent) hint() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// close ends what outlives a pass.
+func (a *Agent) close() {
+	if a.leave != nil {
+		a.leave()
+		a.leave = nil
+	}
+	a.rest()
+	a.renewals.Wait()
 }
 
 // Pass reads the newest commit and the real state and makes them equal. Its
@@ -146,23 +183,31 @@ func (a *Agent) Pass(ctx context.Context) (Report, error) {
 	if old := a.report.Load(); old != nil {
 		r.Steps = old.Steps // of the last plan that had any
 	}
+	a.acting = true
+	if a.wake == nil {
+		defer a.close()
+	}
 	plan, rejected, err := a.plan(ctx, &r)
 	if err == nil {
-		r.Held = plan.Held
+		r.Held, r.Drift = plan.Held, plan.Drift
+		err = a.mark(ctx, plan)
+	}
+	if err == nil {
 		err = a.execute(ctx, plan, &r)
 	}
 	err = errors.Join(err, a.edge)
 	switch {
-	case r.State == Superseded:
+	case r.State == Superseded || r.State == Interrupted:
 	case err != nil:
 		r.State, r.Error = Failed, err.Error()
 	case len(plan.Held) > 0:
 		r.State = Incomplete
 	default:
 		r.State = Applied
-		a.finished()
+		a.finished(ctx)
 	}
 	r.Finished = time.Now()
+	a.ended(&r)
 	a.tell(&r)
 	if r.State == Applied && len(plan.Steps) > 0 {
 		a.Log.Info("applied", "commit", r.Commit, "steps", len(plan.Steps), "took", r.Finished.Sub(r.Started).Round(time.Millisecond))
@@ -173,6 +218,7 @@ func (a *Agent) Pass(ctx context.Context) (Report, error) {
 // Plan is a Pass that stops before acting.
 func (a *Agent) Plan(ctx context.Context) (Plan, error) {
 	var r Report
+	a.acting = false
 	plan, rejected, err := a.plan(ctx, &r)
 	return plan, errors.Join(rejected, err)
 }
@@ -195,7 +241,7 @@ func (a *Agent) PlanFor(ctx context.Context, tree fs.FS) (Proposal, error) {
 	if err != nil {
 		return out, err
 	}
-	out.Add(a.Server, Diff(*state, Desired(f, a.Server), DeleteLimits(f, a.Server)), f)
+	out.Add(a.Server, Diff(*state, Desired(f, a.Server), TermsOf(f, a.Server)), a.Fleet(), f)
 	return out, nil
 }
 
@@ -208,6 +254,7 @@ func (a *Agent) plan(ctx context.Context, r *Report) (plan Plan, rejected, err e
 	}
 	r.Commit, r.Zone = a.fleet.Commit, a.fleet.Zone(a.Server)
 	if a.seen != nil {
+		a.keep(ctx)
 		if err := a.publish(); err != nil {
 			return Plan{}, rejected, err
 		}
@@ -220,12 +267,57 @@ func (a *Agent) plan(ctx context.Context, r *Report) (plan Plan, rejected, err e
 		return Plan{}, rejected, fmt.Errorf("observe: %w", err)
 	}
 	a.seen = &seen
+	a.recallBefore(ctx)
+	a.recallDone(ctx)
+	a.keep(ctx)
 	if err := a.publish(); err != nil {
 		return Plan{}, rejected, err
 	}
-	limits := DeleteLimits(a.fleet, a.Server)
-	a.holdMoved(ctx, limits)
-	return Diff(seen.State, Desired(a.fleet, a.Server), limits), rejected, nil
+	terms, err := a.terms(ctx)
+	if err != nil {
+		return Plan{}, rejected, err
+	}
+	want := Desired(a.fleet, a.Server)
+	plan = Diff(seen.State, want, terms)
+	applied := seen.Notes[noteApplied]
+	held := slices.ContainsFunc(plan.Held, func(h Held) bool { return h.Plan != "" })
+	if !held || applied == "" {
+		return plan, rejected, nil
+	}
+	if terms.Allowed, err = a.Source.Allowed(ctx, applied, a.fleet.Commit); err != nil {
+		return Plan{}, rejected, fmt.Errorf("commit trailers: %w", err)
+	}
+	return Diff(seen.State, want, terms), rejected, nil
+}
+
+// terms adds what only the server and the history know to what the fleet says.
+func (a *Agent) terms(ctx context.Context) (Terms, error) {
+	t := TermsOf(a.fleet, a.Server)
+	t.ApprovedPlan = a.Approved
+	a.holdMoved(t)
+	var err error
+	if t.Approved, err = a.approved(ctx); err != nil {
+		return t, err
+	}
+	for ref, m := range t.Making {
+		if m.Adopt == "" || a.present(ref) {
+			continue
+		}
+		found, err := a.rt.Inspect(ctx, m.Adopt)
+		if m.NotFound = err; err == nil {
+			m.Found = &found
+		}
+		t.Making[ref] = m
+	}
+	return t, nil
+}
+
+// present reports whether what the fleet calls ref is there, whatever its name.
+func (a *Agent) present(ref string) bool {
+	return slices.ContainsFunc(a.seen.Containers, func(h runtime.Container) bool {
+		d, ok := a.declared(a.fleet, h)
+		return ok && d.Project.Name+"/"+d.Container.Name == ref
+	})
 }
 
 // accept takes the newest commit, or keeps the last good one: what runs is
@@ -246,6 +338,7 @@ func (a *Agent) accept(ctx context.Context, r *Report) (rejected, err error) {
 	if err == nil {
 		a.fleet = fleet
 		a.current.Store(fleet)
+		a.accepted(fleet)
 		for _, w := range slices.Concat(fleet.Warnings, NotApplied(fleet)) {
 			a.Log.Warn(w.Warning(), "commit", newest.Commit)
 		}
@@ -303,7 +396,7 @@ func (a *Agent) load(ctx context.Context, loader *schema.Loader, s Snapshot) (*s
 	if _, ok := f.Servers[a.Server]; !ok {
 		return nil, fmt.Errorf("the fleet has no server %q; declare it in servers/%s.cue, or correct the name in the node file", a.Server, a.Server)
 	}
-	if _, err := edge.Compile(Routes(f, a.Server, runtime.Actual{})); err != nil {
+	if _, err := edge.Compile(Routes(f, a.Server, View{})); err != nil {
 		return nil, err
 	}
 	f = revealed(f, a.Keys)
@@ -311,26 +404,102 @@ func (a *Agent) load(ctx context.Context, loader *schema.Loader, s Snapshot) (*s
 	return f, nil
 }
 
-// open connects the runtime for the fleet's scope, and its hints.
+// open connects the runtime for the fleet's scope, takes the lease and its
+// hints.
 func (a *Agent) open(ctx context.Context) error {
 	scope := Scope(a.fleet, a.Server)
-	if a.rt != nil && scope == a.scope {
+	if a.rt != nil && scope == a.scope && a.lost() == nil {
 		return nil
+	}
+	if a.leave != nil {
+		a.leave()
+		a.leave, a.rt = nil, nil
 	}
 	rt, err := a.Open(scope)
 	if err != nil {
 		return err
 	}
-	if a.watch != nil {
-		a.watch()
-	}
 	a.rt, a.scope = rt, scope
+	holding, leave := context.WithCancel(ctx)
+	if a.acting {
+		if err := a.lease(holding); err != nil {
+			leave()
+			a.rt = nil
+			return err
+		}
+	}
+	a.leave = leave
 	if a.wake != nil {
-		var watching context.Context
-		watching, a.watch = context.WithCancel(ctx)
-		go rt.Watch(watching, a.wake) // ends with an error only when told to end
+		go rt.Watch(holding, a.wake) // ends with an error only when told to end
 	}
 	return nil
+}
+
+// view is what is known now.
+func (a *Agent) view() View { return View{Actual: *a.seen, Kept: a.kept, Stay: a.stay()} }
+
+// stay finds the aliases that do not follow yet: what they are to lead to is
+// not healthy, and what they led to when all was applied last still runs.
+func (a *Agent) stay() map[string]edge.Alias {
+	if a.done == nil || a.done == a.fleet {
+		return nil
+	}
+	was := map[string]schema.Alias{}
+	owner := map[string]schema.Project{}
+	for _, p := range a.done.Projects {
+		for _, x := range p.Aliases {
+			was[x.Name], owner[x.Name] = x, p
+		}
+	}
+	out := map[string]edge.Alias{}
+	for _, p := range a.fleet.Projects {
+		for _, x := range p.Aliases {
+			old, ok := was[x.Name]
+			if !ok || a.leadsWell(p, x) {
+				continue
+			}
+			for _, name := range old.Containers {
+				if ref := a.nowCalled(owner[x.Name], name); ref != "" && ref != p.Name+"/"+x.Containers[0] {
+					out[x.Name] = alias(old, ref)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// leadsWell reports whether the container that an alias asks for here is
+// healthy.
+func (a *Agent) leadsWell(p schema.Project, x schema.Alias) bool {
+	for _, c := range p.Containers {
+		if c.Server == a.Server && slices.Contains(x.Containers, c.Name) {
+			return a.healthy(p.Name+"/"+c.Name, c)
+		}
+	}
+	return true // not here
+}
+
+// nowCalled is the name by which the table knows what the last applied commit
+// called p/name; empty if it is gone.
+func (a *Agent) nowCalled(p schema.Project, name string) string {
+	id := ""
+	for _, c := range p.Containers {
+		if c.Name == name && c.Server == a.Server {
+			id = c.ID
+		}
+	}
+	for _, h := range a.seen.Containers {
+		if !a.seen.Addr[h.ID].IsValid() || string(h.ID) != id && (id != "" || h.Ref() != p.Name+"/"+name) {
+			continue
+		}
+		if d, ok := a.declared(a.fleet, h); ok {
+			return d.Project.Name + "/" + d.Container.Name
+		}
+		if _, ok := a.kept[h.ID]; ok {
+			return h.Ref()
+		}
+	}
+	return ""
 }
 
 // publish makes the table follow what is known now.
@@ -338,7 +507,7 @@ func (a *Agent) publish() error {
 	if a.Publish == nil {
 		return nil
 	}
-	table, err := edge.Compile(Routes(a.fleet, a.Server, *a.seen))
+	table, err := edge.Compile(Routes(a.fleet, a.Server, a.view()))
 	if err != nil {
 		return fmt.Errorf("routes: %w", err)
 	}

@@ -32,14 +32,19 @@ type commits struct {
 	all     []fs.FS
 	changed chan<- struct{}
 	err     error
+	report  bool // drift: "report"
 }
 
 // push adds a commit with one project file.
 func (c *commits) push(project string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	drift := ""
+	if c.report {
+		drift = "drift: \"report\"\n"
+	}
 	c.all = append(c.all, fstest.MapFS{
-		"swage.cue":            {Data: []byte("id: \"5a6b7c8d9e0f1a2b3c4d5e6f\"\ndomain: \"example.com\"\ncontainer_image: \"tiny/1\"\n")},
+		"swage.cue":            {Data: []byte(drift + "id: \"5a6b7c8d9e0f1a2b3c4d5e6f\"\ndomain: \"example.com\"\ncontainer_image: \"tiny/1\"\n")},
 		"servers/lab.cue":      {},
 		"projects/web/app.cue": {Data: []byte(project)},
 	})
@@ -70,6 +75,8 @@ func (c *commits) At(_ context.Context, commit string) (reconcile.Snapshot, erro
 	return reconcile.Snapshot{Commit: commit, Tree: c.all[n-1]}, nil
 }
 
+func (c *commits) Allowed(context.Context, string, string) (int, error) { return 0, nil }
+
 func (c *commits) Watch(ctx context.Context, changed chan<- struct{}) error {
 	c.mu.Lock()
 	c.changed = changed
@@ -89,11 +96,10 @@ type node struct {
 	source   *commits
 	engine   *runtime.Fake
 	accepted *memory
-	applied  *memory
 }
 
 func newNode() *node {
-	n := &node{source: &commits{}, engine: &runtime.Fake{}, accepted: &memory{}, applied: &memory{}}
+	n := &node{source: &commits{}, engine: &runtime.Fake{}, accepted: &memory{}}
 	n.restart()
 	return n
 }
@@ -101,7 +107,7 @@ func newNode() *node {
 // restart is a new process on the same machine.
 func (n *node) restart() {
 	n.Agent = &reconcile.Agent{
-		Server: "lab", Source: n.source, Accepted: n.accepted, Applied: n.applied, Log: slog.New(slog.DiscardHandler),
+		Server: "lab", Source: n.source, Accepted: n.accepted, Log: slog.New(slog.DiscardHandler),
 		Open:    func(s runtime.Scope) (runtime.Runtime, error) { return n.engine.Open(s), nil },
 		Publish: func(reconcile.Edge) error { return nil },
 	}
@@ -186,7 +192,12 @@ func TestAnAddressIsWithdrawnBeforeItStopsAnswering(t *testing.T) {
 		log = append(log, what)
 	}
 	n.Agent.Publish = func(reconcile.Edge) error { add("table"); return nil }
-	n.engine.Fault = func(s runtime.Step, after bool) error {
+	n.engine.Fault = func(call runtime.Call) error {
+		s, after := call.Step, call.After
+		_ = after
+		if s == nil {
+			return nil
+		}
 		if !after {
 			add(strings.Fields(s.String())[0])
 		}
@@ -218,7 +229,12 @@ func TestDeletionsWaitUntilAllElseIsWell(t *testing.T) {
 	if _, err := n.Pass(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	n.engine.Fault = func(s runtime.Step, after bool) error {
+	n.engine.Fault = func(call runtime.Call) error {
+		s, after := call.Step, call.After
+		_ = after
+		if s == nil {
+			return nil
+		}
 		if _, ok := s.(runtime.CreateContainer); ok && !after {
 			return errors.New("no room")
 		}
@@ -246,7 +262,12 @@ func TestDeletionsWaitUntilAllElseIsWell(t *testing.T) {
 
 func TestOneFailureDoesNotStopTheRest(t *testing.T) {
 	n := newNode()
-	n.engine.Fault = func(s runtime.Step, after bool) error {
+	n.engine.Fault = func(call runtime.Call) error {
+		s, after := call.Step, call.After
+		_ = after
+		if s == nil {
+			return nil
+		}
 		if s.Container().Name == "bad" && !after {
 			return errors.New("broken image")
 		}
@@ -268,7 +289,12 @@ func TestTheLoopFollowsCommitsAndRetriesWhatFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode()
 		failures := 3
-		n.engine.Fault = func(s runtime.Step, after bool) error {
+		n.engine.Fault = func(call runtime.Call) error {
+			s, after := call.Step, call.After
+			_ = after
+			if s == nil {
+				return nil
+			}
 			if s.Container().Name == "flaky" && !after && failures > 0 {
 				failures--
 				return errors.New("not now")
@@ -311,7 +337,12 @@ func TestWhatDoesNotLastIsTriedMoreAndMoreSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode()
 		starts := 0
-		n.engine.Fault = func(s runtime.Step, after bool) error {
+		n.engine.Fault = func(call runtime.Call) error {
+			s, after := call.Step, call.After
+			_ = after
+			if s == nil {
+				return nil
+			}
 			_, ours := s.(runtime.StopContainer) // the one below: the fleet stops nothing
 			if s.Container().Name == "crash" && after && !ours {
 				starts++

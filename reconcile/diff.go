@@ -2,50 +2,47 @@ package reconcile
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 
 	"swage/runtime"
 )
 
-// Limits bound what a plan may delete.
-type Limits struct {
-	// MaxDeletes is how many containers may go at once. A plan with more, or
-	// one that would leave nothing of several, holds all of them.
-	MaxDeletes int
-	// Elsewhere holds the containers that the fleet declares on other
-	// servers, by ID and by project/name: server. Such a one was not taken
-	// away by its author; its server was changed, which cannot be.
-	Elsewhere map[string]string
-	// Unready holds the containers that lack something the fleet asks for,
-	// by project/name: why. They are left as they are, or not made.
-	Unready map[string]string
-}
-
 // Diff is what makes have equal to want. Its order is the order to work in:
-// projects, containers, deletions of containers, deletions of projects.
-func Diff(have, want runtime.State, limits Limits) Plan {
-	d := differ{have: have, want: want, limits: limits}
+// projects, containers, old snapshots, deletions of containers, deletions of
+// projects, the warm pool.
+func Diff(have, want runtime.State, terms Terms) Plan {
+	d := differ{have: have, want: want, terms: terms}
 	d.pair()
+	d.copies()
 	d.refuse()
 	d.keepDeleted()
 	d.keepNames()
+	d.quotas()
+	d.sources()
 	d.projects()
 	d.containers()
+	d.snapshots()
 	d.deletions()
+	d.spares()
+	d.plan.After = order(d.plan.Steps)
 	return d.plan
 }
 
 // differ decides in steps, each of which reads what those before it found.
 type differ struct {
 	have, want runtime.State
-	limits     Limits
+	terms      Terms
 
 	match   map[int]int           // index in want → index in have
 	wanted  map[runtime.ID]bool   // present, and matched by something wanted
 	refused map[int]Held          // index in want → why it is left as it is
 	renamed map[runtime.ID]string // present, and perhaps wanted under this name
-	kept    map[runtime.ID]string // not wanted and not deleted either: why
+	kept    map[runtime.ID]Held   // not wanted and not deleted either: why
+	claimed map[runtime.ID]bool   // spares that the plan makes into containers
 
 	plan Plan
 }
@@ -96,15 +93,24 @@ func (d *differ) refuse() {
 		byRef[h.Ref()] = h
 	}
 	for i, w := range d.want.Containers {
-		if why := d.limits.Unready[w.Ref()]; why != "" {
+		if why := d.terms.Unready[w.Ref()]; why != "" {
 			d.refused[i] = held("configure container "+w.Ref(), "%s", why)
 			continue
 		}
 		if j, ok := d.match[i]; ok {
-			if h := d.have.Containers[j]; h.Image != w.Image {
+			h := d.have.Containers[j]
+			switch {
+			case h.Image != w.Image:
 				d.refused[i] = held("change the image of container "+w.Ref(),
 					"container_image cannot change from %s to %s; make a new container and delete this one", h.Image, w.Image)
+			case h.Kit != w.Kit:
+				d.refused[i] = held("change the kit of container "+w.Ref(),
+					"kit cannot change from %t to %t; make a new container and delete this one", h.Kit, w.Kit)
 			}
+			continue
+		}
+		if why := d.cannotMake(w); why != "" {
+			d.refused[i] = held("create container "+w.Ref(), "%s", why)
 			continue
 		}
 		if h, ok := byRef[w.Ref()]; ok {
@@ -112,12 +118,12 @@ func (d *differ) refuse() {
 				"a container of this name has the id %s; write that id to keep it, or another name for a new one", h.ID)
 			continue
 		}
-		if w.ID != "" {
+		if m := d.terms.Making[w.Ref()]; w.ID != "" || m.Copy != nil || m.Adopt != "" {
 			continue
 		}
 		// Without an ID nothing tells a rename from a deletion and a creation.
 		k := slices.IndexFunc(gone, func(h runtime.Container) bool {
-			return d.renamed[h.ID] == "" && h.Project == w.Project && h.Image == w.Image
+			return d.renamed[h.ID] == "" && h.Project == w.Project && h.Image == w.Image && h.Kit == w.Kit
 		})
 		if k >= 0 {
 			h := gone[k]
@@ -130,19 +136,16 @@ func (d *differ) refuse() {
 
 // keepDeleted finds the deletions that are not made.
 func (d *differ) keepDeleted() {
-	d.kept = map[runtime.ID]string{}
-	gone := d.gone()
+	d.kept = map[runtime.ID]Held{}
 	anew := map[string]bool{} // names that a new container would take
 	for i, w := range d.want.Containers {
 		if _, ok := d.match[i]; !ok {
 			anew[w.Ref()] = true
 		}
 	}
-	// Asked of the fleet, not of what is left: what a pass creates must not
-	// release what the pass before it held.
-	all := len(d.want.Containers) == 0 && len(gone) > 1
-	for _, h := range gone {
-		server := cmp.Or(d.limits.Elsewhere[string(h.ID)], d.limits.Elsewhere[h.Ref()])
+	var going []runtime.Container
+	for _, h := range d.gone() {
+		server := cmp.Or(d.terms.Elsewhere[string(h.ID)], d.terms.Elsewhere[h.Ref()])
 		switch {
 		case h.Protected:
 			d.keep(h, "it is protected; declare it with protected: false in a commit of its own first")
@@ -152,12 +155,52 @@ func (d *differ) keepDeleted() {
 			d.keep(h, "its name is declared with another id; give it back its id %s, or remove the declaration first", h.ID)
 		case d.renamed[h.ID] != "":
 			d.keep(h, "it may be renamed to %s; if so write id: %q there", d.renamed[h.ID], h.ID)
-		case len(gone) > d.limits.MaxDeletes:
-			d.keep(h, "%d containers would go and prune.max in swage.cue allows %d; delete fewer at a time or raise it", len(gone), d.limits.MaxDeletes)
-		case all:
-			d.keep(h, "every container of this server would go; delete all but one first if that is meant")
+		default:
+			going = append(going, h)
 		}
 	}
+	d.limit(going)
+}
+
+// limit holds deletions that are too many for one commit, all or none.
+func (d *differ) limit(going []runtime.Container) {
+	approved := len(going) <= d.terms.Allowed
+	if !approved {
+		approved = !slices.ContainsFunc(going, func(h runtime.Container) bool { return !d.terms.Approved[h.ID] })
+	}
+	if approved || PlanID(going) == d.terms.ApprovedPlan {
+		return
+	}
+	why := ""
+	switch {
+	case len(going) > d.terms.MaxDeletes:
+		why = fmt.Sprintf("%d containers would go and prune.max in swage.cue allows %d", len(going), d.terms.MaxDeletes)
+	// Asked of the fleet, not of what is left: what a pass creates must not
+	// release what the pass before it held.
+	case len(d.want.Containers) == 0 && len(going) > 1:
+		why = "every container of this server would go"
+	default:
+		return
+	}
+	id := PlanID(going)
+	for _, h := range going {
+		d.keep(h, "%s; if that is meant: swage approve %s", why, id)
+		held := d.kept[h.ID]
+		held.Plan = id
+		d.kept[h.ID] = held
+	}
+}
+
+// PlanID names a set of containers that would be deleted, whatever commit asks
+// for it.
+func PlanID(going []runtime.Container) string {
+	ids := make([]string, len(going))
+	for i, h := range going {
+		ids[i] = string(h.ID)
+	}
+	slices.Sort(ids)
+	sum := sha256.Sum256([]byte(strings.Join(ids, " ")))
+	return hex.EncodeToString(sum[:6])
 }
 
 // keepNames refuses names that something which stays as it is has. What is
@@ -165,7 +208,7 @@ func (d *differ) keepDeleted() {
 func (d *differ) keepNames() {
 	stays := map[string]runtime.ID{}
 	for _, h := range d.gone() {
-		if d.kept[h.ID] != "" {
+		if _, ok := d.kept[h.ID]; ok {
 			stays[h.Ref()] = h.ID
 		}
 	}
@@ -210,83 +253,203 @@ func (d *differ) projects() {
 func (d *differ) containers() {
 	for i, w := range d.want.Containers {
 		if h, ok := d.refused[i]; ok {
+			if j, ok := d.match[i]; ok {
+				h.Container = d.have.Containers[j].ID
+			}
+			h.Ref = w.Ref()
 			d.plan.Held = append(d.plan.Held, h)
 		} else if j, ok := d.match[i]; ok {
 			d.change(d.have.Containers[j], w)
 		} else {
-			d.do(runtime.CreateContainer{New: w})
+			d.make(w)
 		}
 	}
 }
 
+// change brings a container to what is wanted of it.
 func (d *differ) change(h, w runtime.Container) {
 	w.ID = h.ID // absent in the file: the one that was drawn
+	if h.Same(w) {
+		return
+	}
+	w.Applied = w.Digest()
+	var steps []runtime.Step
 	now := h
 	if w.Project != h.Project {
 		to := now
 		to.Project, to.Name, to.Commit = w.Project, w.Name, w.Commit
-		d.do(runtime.MoveContainer{From: now, To: to})
+		steps = append(steps, runtime.MoveContainer{From: now, To: to})
 		now = to
 	}
 	// A stop comes before other changes, so that they need no restart; a
 	// start comes after them, so that it sees them.
 	if w.Status == runtime.Stopped && now.Status != runtime.Stopped {
-		d.do(runtime.StopContainer{Target: now})
-		now.Status = runtime.Stopped
+		steps = append(steps, runtime.StopContainer{Target: carry(now, w)})
+		now.Status, now.Asked = runtime.Stopped, runtime.Stopped
 	}
 	to := w
-	to.Status = now.Status
+	to.Status, to.Asked, to.Asleep = now.Status, now.Asked, now.Asleep
+	if w.Status == now.Status { // else a step that follows writes it
+		to.Asked = w.Asked
+	}
 	if !now.Same(to) {
 		update := runtime.UpdateContainer{From: now, To: to}
 		if update.Restarts() {
-			update.To.Status = runtime.Running
+			update.To.Status, update.To.Asked, update.To.Asleep = runtime.Running, w.Asked, false
 		}
-		d.do(update)
+		steps = append(steps, update)
 		now = update.To
 	}
-	if w.Status == runtime.Running && now.Status != runtime.Running {
-		d.do(runtime.StartContainer{Target: now})
+	rests := h.Asleep && !w.Autostart && h.Asked == w.Asked && len(steps) == 0
+	if w.Status != runtime.Stopped && w.Status != now.Status && !rests {
+		if now.Status != runtime.Running {
+			if now.Status == runtime.Paused {
+				steps = append(steps, runtime.ResumeContainer{Target: carry(now, w)})
+			} else {
+				steps = append(steps, runtime.StartContainer{Target: carry(now, w)})
+			}
+			now.Status = runtime.Running
+		}
+		if w.Status == runtime.Paused {
+			steps = append(steps, runtime.PauseContainer{Target: carry(now, w)})
+		}
+	}
+	if len(steps) > 0 && h.Applied != "" && h.Applied == w.Applied {
+		d.plan.Drift = append(d.plan.Drift, Drift{h.ID, h.Ref(), drifted(h, w)})
+		if d.terms.ReportDrift {
+			return
+		}
+	}
+	for i, s := range steps {
+		if i < len(steps)-1 { // what was applied is known only at the end
+			s = withApplied(s, h.Applied)
+		}
+		d.do(s)
+	}
+}
+
+// carry is the container as it is, with what a step on it notes.
+func carry(now, w runtime.Container) runtime.Container {
+	now.Commit, now.Applied = w.Commit, w.Applied
+	return now
+}
+
+func withApplied(s runtime.Step, digest string) runtime.Step {
+	switch s := s.(type) {
+	case runtime.MoveContainer:
+		s.To.Applied = digest
+		return s
+	case runtime.UpdateContainer:
+		s.To.Applied = digest
+		return s
+	case runtime.StartContainer:
+		s.Target.Applied = digest
+		return s
+	case runtime.StopContainer:
+		s.Target.Applied = digest
+		return s
+	case runtime.ResumeContainer:
+		s.Target.Applied = digest
+		return s
+	}
+	return s
+}
+
+// drifted names what is no longer as it was applied.
+func drifted(h, w runtime.Container) []string {
+	w.Asked = h.Asked
+	out := runtime.Changes(w, h)
+	if h.Status != w.Status {
+		out = append(out, fmt.Sprintf("state %s", h.Status))
+	}
+	return out
+}
+
+// snapshots removes the oldest above what a container keeps, and archives
+// whose last snapshot has expired.
+func (d *differ) snapshots() {
+	for i, w := range d.want.Containers {
+		j, ok := d.match[i]
+		if _, refused := d.refused[i]; !ok || refused || w.Snapshots.Keep == 0 {
+			continue
+		}
+		h := d.have.Containers[j]
+		list := d.have.Snapshots[h.ID]
+		for _, s := range list[:max(0, len(list)-w.Snapshots.Keep)] {
+			d.do(runtime.DeleteSnapshot{Of: h.ID, Ref: w.Ref(), Snapshot: s.Name})
+		}
+	}
+	for _, a := range d.have.Archives {
+		if len(d.have.Snapshots[a.ID]) == 0 {
+			d.do(runtime.DeleteArchive{Archive: a})
+		}
 	}
 }
 
 // deletions come last; a project goes when nobody asks for it and the plan
-// leaves no container in it.
+// leaves nothing in it.
 func (d *differ) deletions() {
 	leaves := map[runtime.ID]bool{}
 	for _, s := range d.plan.Steps {
-		if m, ok := s.(runtime.MoveContainer); ok {
-			leaves[m.From.ID] = true
+		switch s := s.(type) {
+		case runtime.MoveContainer:
+			leaves[s.From.ID] = true
+		case runtime.DeleteArchive:
+			leaves[s.Archive.ID] = true
 		}
-	}
-	for _, h := range d.gone() {
-		s := runtime.DeleteContainer{Target: h}
-		if why := d.kept[h.ID]; why != "" {
-			d.plan.Held = append(d.plan.Held, Held{s.String(), why})
-			continue
-		}
-		leaves[h.ID] = true
-		d.do(s)
 	}
 	used := map[string]bool{}
 	for _, w := range d.want.Projects {
 		used[w.Name] = true
+	}
+	for _, h := range d.gone() {
+		s := runtime.DeleteContainer{Target: h, Archives: len(d.have.Snapshots[h.ID]) > 0}
+		if why, ok := d.kept[h.ID]; ok {
+			why.What, why.Container, why.Ref = s.String(), h.ID, h.Ref()
+			d.plan.Held = append(d.plan.Held, why)
+			continue
+		}
+		if d.terms.SnapshotDeleted {
+			s.Snapshot, s.Archives = finalSnapshot, true
+		}
+		if s.Archives {
+			used[h.Project] = true
+		}
+		leaves[h.ID] = true
+		d.do(s)
 	}
 	for _, h := range d.have.Containers {
 		if !leaves[h.ID] {
 			used[h.Project] = true
 		}
 	}
-	for _, h := range d.have.Projects {
-		if !used[h.Name] {
-			d.do(runtime.DeleteProject{Project: h})
+	for _, a := range d.have.Archives {
+		if !leaves[a.ID] {
+			used[a.Project] = true
 		}
 	}
+	for _, h := range d.have.Projects {
+		if used[h.Name] {
+			continue
+		}
+		for _, s := range d.have.Spares {
+			if s.Project == h.Name {
+				d.do(runtime.DeleteSpare{Spare: s})
+			}
+		}
+		d.do(runtime.DeleteProject{Project: h})
+	}
 }
+
+// finalSnapshot is the name of the one that prune.snapshot takes.
+const finalSnapshot = "deleted"
 
 func (d *differ) do(s runtime.Step) { d.plan.Steps = append(d.plan.Steps, s) }
 
 func (d *differ) keep(h runtime.Container, why string, args ...any) {
-	d.kept[h.ID] = fmt.Sprintf(why, args...)
+	d.kept[h.ID] = Held{Why: fmt.Sprintf(why, args...)}
 }
 
-func held(what, why string, args ...any) Held { return Held{what, fmt.Sprintf(why, args...)} }
+func held(what, why string, args ...any) Held {
+	return Held{What: what, Why: fmt.Sprintf(why, args...)}
+}

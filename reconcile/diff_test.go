@@ -14,7 +14,7 @@ func TestAFrozenContainerRestartsForItsEnvironment(t *testing.T) {
 	want.Status, want.Env = runtime.Running, map[string]string{"A": "1"}
 	projects := []runtime.Project{{Name: "web"}}
 	plan := Diff(runtime.State{Projects: projects, Containers: []runtime.Container{have}},
-		runtime.State{Projects: projects, Containers: []runtime.Container{want}}, Limits{})
+		runtime.State{Projects: projects, Containers: []runtime.Container{want}}, Terms{})
 	if len(plan.Steps) != 1 || plan.Steps[0].Effect() != runtime.Restart {
 		t.Errorf("plan:\n%s", plan)
 	}

@@ -1,314 +1,403 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"time"
 
 	"swage/runtime"
 )
 
-// execute does the steps of a plan. Steps of one container follow each other,
-// containers do not wait for each other, and deletions come only after all
-// else went well. A failure ends its own chain.
+// execute does the steps of a plan: each once those it waits for went well,
+// some at a time. A failure ends what waits for it and nothing else, but what
+// destroys comes only after all else went well.
 func (a *Agent) execute(ctx context.Context, plan Plan, r *Report) error {
-	x := execution{
-		agent: a, plan: plan, report: r, events: make(chan *event), broken: map[string]bool{},
-		attempts: make([]*attempt, len(plan.Steps)),
-	}
+	x := &execution{agent: a, plan: plan, report: r, events: make(chan event), quit: make(chan struct{}), tries: map[string]*attempt{}}
+	defer close(x.quit)
 	if len(plan.Steps) > 0 {
 		r.Steps = nil
 	}
 	for _, s := range plan.Steps {
-		r.Steps = append(r.Steps, StepReport{Step: s.String(), Effect: s.Effect(), State: Waiting})
+		line := StepReport{Step: s.String(), Effect: s.Effect(), State: Waiting, Container: s.Container().Ref()}
+		if s.Container().Name == "" {
+			line.Container = ""
+		}
+		r.Steps = append(r.Steps, line)
 	}
 	maps.DeleteFunc(a.attempts, func(_ string, t *attempt) bool { return t.over(r.Commit) })
+	x.build()
 	a.tell(r)
-	for _, phase := range phases(plan.Steps) {
-		if len(x.failed) > 0 && phase.destroys {
-			x.skip(phase, "waits until everything else is well")
-			continue
-		}
-		phase.chains = slices.DeleteFunc(phase.chains, x.postpone)
-		x.run(ctx, phase)
-		if r.State == Superseded {
-			return nil
-		}
-	}
+	x.run(ctx)
 	return errors.Join(x.failed...)
 }
 
-// phase is a set of chains that may run side by side.
-type phase struct {
-	chains   [][]int // indexes into the plan
-	destroys bool
+// node is a step, or the wait for the health of a container.
+type node struct {
+	step  int    // index into the plan; -1 for a check
+	ref   string // of a check
+	late  int    // see lateness
+	waits int    // for so many nodes
+	next  []int  // nodes that wait for this one
+	state nodeState
+	try   *attempt // that it is part of; nil outside Run
 }
 
-// phases cuts a plan, which is in order, into what may run side by side.
-func phases(steps []runtime.Step) []phase {
-	var projects, containers, deletions, empty phase
-	deletions.destroys, empty.destroys = true, true
-	chain := map[runtime.ID]int{}
-	for i, s := range steps {
-		switch s.(type) {
-		case runtime.CreateProject:
-			projects.chains = append(projects.chains, []int{i})
-		case runtime.DeleteContainer:
-			deletions.chains = append(deletions.chains, []int{i})
-		case runtime.DeleteProject:
-			empty.chains = append(empty.chains, []int{i})
-		default:
-			id := s.Container().ID
-			if n, ok := chain[id]; ok && id != "" {
-				containers.chains[n] = append(containers.chains[n], i)
-				continue
-			}
-			chain[id] = len(containers.chains)
-			containers.chains = append(containers.chains, []int{i})
-		}
-	}
-	all := []phase{projects, containers, deletions, empty}
-	return slices.DeleteFunc(all, func(p phase) bool { return len(p.chains) == 0 })
-}
+type nodeState int
+
+const (
+	pending nodeState = iota
+	running
+	passed
+	failed
+)
 
 type execution struct {
 	agent  *Agent
 	plan   Plan
 	report *Report
-	events chan *event
+	nodes  []node
+	events chan event
+	quit   chan struct{} // closed when nobody reads events any more
 	failed []error
-	broken map[string]bool // projects that could not be made
-	// attempts that the steps are part of; nil outside Run.
-	attempts []*attempt
+
+	// tries are the attempts at objects that were begun; nil ones outside Run.
+	tries map[string]*attempt
+
+	steps, checks int    // that run now
+	open          [4]int // nodes by lateness that have not ended
+	broken        int    // lateness of the earliest failure, plus one
 }
 
-// attempt is how often a chain was begun for one commit. What fails, or does
-// not last, such as a container whose init ends at once, is tried more and
-// more seldom, whatever hints come: its own steps cause some.
-type attempt struct {
-	commit string
-	times  int
-	next   time.Time // not before
-	err    error     // of the last time
-}
-
-// over reports whether an attempt no longer counts: it lasted, or is for
-// another commit.
-func (t *attempt) over(commit string) bool {
-	return t.commit != commit || time.Since(t.next) > lastRetry
-}
-
-func (t *attempt) delay() {
-	d := min(firstRetry<<min(t.times-1, 10), lastRetry)
-	t.next = time.Now().Add(d/2 + rand.N(d))
-}
-
-func (t *attempt) begin() {
-	t.times, t.next, t.err = t.times+1, time.Now(), nil
-	if t.times > 1 { // once it may be drift, which is put back at once
-		t.delay()
-	}
-}
-
-func (t *attempt) fail(err error) {
-	t.err = err
-	t.delay()
-}
-
-// due is when the first of the chains that failed or were put off may be begun.
-func (a *Agent) due() time.Time {
-	var due time.Time
-	for _, t := range a.attempts {
-		if (t.err != nil || t.times > 1) && time.Now().Before(t.next) && (due.IsZero() || t.next.Before(due)) {
-			due = t.next
-		}
-	}
-	return due
-}
-
-// key is the same for the chain of one object in every pass for a commit.
-func key(s runtime.Step) string {
-	switch s := s.(type) {
-	case runtime.CreateProject:
-		return s.Project.Name
-	case runtime.DeleteProject:
-		return s.Project.Name
-	}
-	return s.Container().Ref()
-}
-
-// postpone reports whether it is too early for a chain.
-func (x *execution) postpone(chain []int) bool {
-	first := x.plan.Steps[chain[0]]
-	t := x.agent.attempts[key(first)]
-	if t == nil || !time.Now().Before(t.next) {
-		return false
-	}
-	err := t.err
-	if err == nil {
-		err = fmt.Errorf("%s: was done %d times and did not last", first, t.times)
-	}
-	err = fmt.Errorf("%w; tried again at %s", err, t.next.Format(time.TimeOnly))
-	for _, i := range chain {
-		x.report.Steps[i].State, x.report.Steps[i].Error = Skipped, err.Error()
-	}
-	if s, ok := first.(runtime.CreateProject); ok {
-		x.broken[s.Project.Name] = true
-	}
-	x.failed = append(x.failed, err)
-	x.agent.tell(x.report)
-	return true
-}
-
-// begin counts a chain that a worker took.
-func (x *execution) begin(chain []int) {
-	if x.agent.attempts == nil {
-		return
-	}
-	k := key(x.plan.Steps[chain[0]])
-	t := x.agent.attempts[k]
-	if t == nil {
-		t = &attempt{commit: x.report.Commit}
-		x.agent.attempts[k] = t
-	}
-	t.begin()
-	for _, i := range chain {
-		x.attempts[i] = t
-	}
-}
-
-// event is what a worker tells the goroutine that owns the state. The worker
-// goes on when ack is closed; skip is then why the step must not begin.
+// event is what a worker tells the goroutine that owns the state.
 type event struct {
-	step  int
-	begin bool
+	node  int
+	phase string // of a step that goes on; else it has ended
 	done  runtime.Done
 	took  time.Duration
 	err   error
-	skip  string
-	ack   chan struct{}
 }
 
-// run does one phase and returns when no worker is left.
-func (x *execution) run(ctx context.Context, p phase) {
+// build makes the graph: the steps with what they wait for, and a check behind
+// the steps of each container whose health is not known, which those that
+// depend on it wait for.
+func (x *execution) build() {
+	ends := map[string]int{} // node that is the last of a container, by chain
+	for i, s := range x.plan.Steps {
+		x.nodes = append(x.nodes, node{step: i, late: lateness(s)})
+		if c := s.Container(); c.Name != "" && lateness(s) == 0 {
+			ends[chain(s)] = i
+		}
+	}
+	last := map[string]int{} // by ref
+	for _, i := range ends {
+		last[x.plan.Steps[i].Container().Ref()] = i
+	}
+	link := func(from, to int) {
+		x.nodes[from].next = append(x.nodes[from].next, to)
+		x.nodes[to].waits++
+	}
+	for i, after := range x.plan.After {
+		for _, on := range after {
+			link(on, i)
+		}
+	}
+	check := map[string]int{}
+	for _, ref := range x.agent.unexamined(x.plan) {
+		n := len(x.nodes)
+		x.nodes = append(x.nodes, node{step: -1, ref: ref})
+		check[ref] = n
+		if on, ok := last[ref]; ok {
+			link(on, n)
+		}
+	}
+	begun := map[string]bool{}
+	for i, s := range x.plan.Steps {
+		if _, stops := s.(runtime.StopContainer); stops || s.Container().Name == "" || lateness(s) > 0 || begun[chain(s)] {
+			continue
+		}
+		begun[chain(s)] = true
+		end := x.plan.Steps[ends[chain(s)]]
+		if !runs(end) {
+			continue
+		}
+		c := end.Container()
+		for _, name := range c.DependsOn {
+			if on, ok := check[c.Project+"/"+name]; ok {
+				link(on, i)
+			}
+		}
+	}
+	for _, n := range x.nodes {
+		x.open[n.late]++
+	}
+}
+
+// run returns when nothing runs any more and nothing more can be begun.
+func (x *execution) run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	queue := make(chan []int)
-	finished := make(chan struct{})
-	workers := min(inParallel, len(p.chains))
-	for range workers {
-		go func() {
-			for chain := range queue {
-				x.chain(ctx, chain)
-			}
-			finished <- struct{}{}
-		}()
-	}
-	next, feed := 0, queue
-	for workers > 0 {
-		var chain []int
-		if next < len(p.chains) {
-			chain = p.chains[next]
-		} else if feed != nil {
-			close(queue)
-			feed = nil
+	var abandon <-chan time.Time
+	for {
+		if ctx.Err() == nil && x.agent.lost() == nil {
+			x.start(ctx)
+		}
+		if x.steps+x.checks == 0 {
+			break
 		}
 		select {
-		case feed <- chain:
-			next++
-			x.begin(chain)
 		case e := <-x.events:
 			x.handle(e)
-		case <-finished:
-			workers--
+			continue
+		case ask := <-x.agent.asks:
+			ask(ctx)
+			continue
 		case <-x.agent.wake:
 			if x.agent.newerCommit(ctx) {
 				x.report.State = Superseded
-				cancel()
-				next = len(p.chains)
-			} else {
-				x.agent.again = true
+				break
 			}
+			x.agent.again = true
+			if x.steps > 0 {
+				continue
+			}
+			x.report.State = Interrupted // a health that is waited for must not hide drift
+		case <-ctx.Done():
 		}
+		cancel()
+		if abandon == nil {
+			abandon = time.After(grace)
+		}
+		// A worker that does not heed its end is left behind; what it did shows
+		// in the next observation.
+		for x.steps+x.checks > 0 {
+			select {
+			case e := <-x.events:
+				x.handle(e)
+				continue
+			case <-abandon:
+			}
+			break
+		}
+		break
 	}
-	if err := ctx.Err(); err != nil && x.report.State != Superseded {
+	if err := errors.Join(x.agent.lost(), ctx.Err()); err != nil && x.report.State != Superseded && x.report.State != Interrupted {
 		x.failed = append(x.failed, err)
 	}
+	why := "was not begun"
+	if ctx.Err() == nil && x.agent.lost() == nil && len(x.failed) == 0 && x.open != [4]int{} {
+		why = "waits for itself: depends_on and copy_from form a circle"
+		x.failed = append(x.failed, errors.New(why))
+	}
+	for i := range x.nodes {
+		if x.nodes[i].state == pending {
+			x.skip(i, why)
+		}
+	}
+	x.agent.tell(x.report)
 }
 
-// chain does steps one after the other, in a worker.
-func (x *execution) chain(ctx context.Context, chain []int) {
-	skip := ""
-	for _, i := range chain {
-		if skip == "" && ctx.Err() != nil {
-			skip = "was not begun" // nothing is withdrawn for it either
-		}
-		begin := &event{step: i, begin: true, skip: skip}
-		x.send(begin)
-		if skip = begin.skip; skip != "" {
+// start begins what may begin, the earliest first.
+func (x *execution) start(ctx context.Context) {
+	most := cmp.Or(x.agent.fleet.Parallel, inParallel)
+	for i := range x.nodes {
+		n := &x.nodes[i]
+		if n.state != pending || n.waits > 0 || !x.turn(i) {
 			continue
 		}
-		start := time.Now()
-		limited, cancel := context.WithTimeout(ctx, stepDeadline)
-		done, err := x.agent.rt.Do(limited, x.plan.Steps[i])
-		cancel()
-		x.send(&event{step: i, done: done, took: time.Since(start), err: err})
-		if err != nil {
-			skip = "waits for the step before it"
+		if n.step < 0 {
+			x.check(ctx, i)
+			continue
 		}
+		if x.steps >= most {
+			continue
+		}
+		if x.postpone(i) {
+			x.start(ctx) // what waited for it has ended, too
+			return
+		}
+		x.begin(ctx, i)
 	}
 }
 
-// send returns when the owner has dealt with e.
-func (x *execution) send(e *event) {
-	e.ack = make(chan struct{})
-	x.events <- e
-	<-e.ack
+// turn reports whether the time of a kind of step has come. What may not come
+// any more is skipped.
+func (x *execution) turn(i int) bool {
+	late := x.nodes[i].late
+	for earlier := range late {
+		if x.open[earlier] > 0 {
+			return false
+		}
+	}
+	if late < 3 && x.broken > 0 && x.broken <= late {
+		x.skip(i, "waits until everything else is well")
+		return false
+	}
+	return true
+}
+
+func (x *execution) begin(ctx context.Context, i int) {
+	n := &x.nodes[i]
+	step := x.plan.Steps[n.step]
+	n.state = running
+	x.steps++
+	k := key(step)
+	if _, ok := x.tries[k]; !ok {
+		x.tries[k] = x.agent.begin(k, x.report.Commit)
+	}
+	n.try = x.tries[k]
+	x.report.Steps[n.step].State, x.report.Steps[n.step].Started = Doing, time.Now()
+	if step.Effect() != runtime.Live {
+		x.withdraw(step.Container().ID) // before it stops answering
+	}
+	if s, ok := step.(runtime.CopyContainer); ok && s.From == "" { // made a moment ago
+		for _, h := range x.agent.seen.Containers {
+			if h.Ref() == s.Of {
+				s.From = h.ID
+			}
+		}
+		step = s
+	}
+	x.agent.tell(x.report)
+	go func() {
+		start := time.Now()
+		limited, cancel := context.WithTimeout(ctx, stepDeadline)
+		defer cancel()
+		limited = runtime.WithPhase(limited, func(phase string) { x.send(event{node: i, phase: phase}) })
+		done, err := x.agent.rt.Do(limited, step)
+		x.send(event{node: i, done: done, took: time.Since(start), err: err})
+	}()
+}
+
+// check waits for the health of a container.
+func (x *execution) check(ctx context.Context, i int) {
+	n := &x.nodes[i]
+	v := x.agent.examine(n.ref)
+	if v == nil { // it does not run, which is another's failure
+		x.end(i, nil)
+		return
+	}
+	n.state = running
+	x.checks++
+	x.agent.tell(x.report)
+	go func() { x.send(event{node: i, err: v.wait(ctx)}) }()
+}
+
+func (x *execution) send(e event) {
+	select {
+	case x.events <- e:
+	case <-x.quit:
+	}
 }
 
 // handle runs in the owner: it alone changes what is known, the table and the
 // report.
-func (x *execution) handle(e *event) {
-	defer close(e.ack)
-	step, line := x.plan.Steps[e.step], &x.report.Steps[e.step]
-	switch {
-	case e.begin:
-		if e.skip == "" && x.broken[step.Container().Project] {
-			e.skip = "waits for its project"
+func (x *execution) handle(e event) {
+	n := &x.nodes[e.node]
+	if n.step < 0 {
+		x.checks--
+		if e.err == nil {
+			x.publish() // aliases may follow now
 		}
-		if e.skip != "" {
-			line.State, line.Error = Skipped, e.skip
-			break
-		}
-		line.State = Doing
-		if step.Effect() != runtime.Live {
-			x.withdraw(step.Container().ID) // before it stops answering
-		}
-	case e.err != nil:
-		line.State, line.Error, line.Millis = Broken, e.err.Error(), e.took.Milliseconds()
-		x.failed = append(x.failed, e.err)
-		if t := x.attempts[e.step]; t != nil {
-			t.fail(e.err)
-		}
-		if s, ok := step.(runtime.CreateProject); ok {
-			x.broken[s.Project.Name] = true
-		}
-	default:
-		line.State, line.Millis = Done, e.took.Milliseconds()
+		x.end(e.node, e.err)
+		x.agent.tell(x.report)
+		return
+	}
+	step, line := x.plan.Steps[n.step], &x.report.Steps[n.step]
+	if e.phase != "" {
+		line.Phase = e.phase
+		x.agent.tell(x.report)
+		return
+	}
+	x.steps--
+	line.Phase, line.Millis = "", e.took.Milliseconds()
+	if e.err != nil {
+		line.State, line.Error = Broken, e.err.Error()
+	} else {
+		line.State = Done
 		x.learn(step, e.done)
 	}
-	if !e.begin && x.agent.OnStep != nil {
-		x.agent.OnStep(*line)
-	}
+	x.end(e.node, e.err)
+	x.agent.stepped(*line, x.report.Commit)
 	x.agent.tell(x.report)
+}
+
+// end settles a node and what waits for it.
+func (x *execution) end(i int, err error) {
+	n := &x.nodes[i]
+	x.open[n.late]--
+	if err == nil {
+		n.state = passed
+		for _, next := range n.next {
+			x.nodes[next].waits--
+		}
+		return
+	}
+	n.state = failed
+	x.failed = append(x.failed, err)
+	if x.broken == 0 || n.late < x.broken-1 {
+		x.broken = n.late + 1
+	}
+	if n.try != nil {
+		n.try.fail(err)
+	}
+	x.skipNext(i)
+}
+
+// skip ends a node that is not begun, and what waits for it.
+func (x *execution) skip(i int, why string) {
+	n := &x.nodes[i]
+	if n.state != pending {
+		return
+	}
+	n.state = failed
+	x.open[n.late]--
+	if n.step >= 0 {
+		x.report.Steps[n.step].State, x.report.Steps[n.step].Error = Skipped, why
+	}
+	x.skipNext(i)
+}
+
+func (x *execution) skipNext(i int) {
+	for _, next := range x.nodes[i].next {
+		x.skip(next, "waits for "+x.name(i))
+	}
+}
+
+// name is what a person waits for.
+func (x *execution) name(i int) string {
+	n := x.nodes[i]
+	if n.step < 0 {
+		return n.ref + " to be healthy"
+	}
+	return "the step: " + x.plan.Steps[n.step].String()
+}
+
+// postpone reports whether it is too early for a step, and ends it then.
+func (x *execution) postpone(i int) bool {
+	step := x.plan.Steps[x.nodes[i].step]
+	t := x.agent.attempts[key(step)]
+	if _, begun := x.tries[key(step)]; begun || t == nil || !time.Now().Before(t.next) {
+		return false
+	}
+	err := t.err
+	if err == nil {
+		err = fmt.Errorf("%s: was done %d times and did not last", step, t.times)
+	}
+	err = fmt.Errorf("%w; tried again at %s", err, t.next.Format(time.TimeOnly))
+	line := &x.report.Steps[x.nodes[i].step]
+	line.State, line.Error = Skipped, err.Error()
+	x.end(i, err)
+	return true
 }
 
 func (x *execution) withdraw(id runtime.ID) {
 	delete(x.agent.seen.Addr, id)
+	delete(x.agent.seen.Addr6, id)
+	x.agent.unwell(id)
 	x.publish()
 }
 
@@ -321,22 +410,41 @@ func (x *execution) learn(s runtime.Step, d runtime.Done) {
 	case runtime.DeleteProject:
 		seen.Projects = slices.DeleteFunc(seen.Projects, func(p runtime.Project) bool { return p.Name == s.Project.Name })
 	case runtime.DeleteContainer:
-		seen.Containers = slices.DeleteFunc(seen.Containers, func(c runtime.Container) bool { return c.ID == s.Target.ID })
-		delete(seen.Addr, s.Target.ID)
-	default:
-		c := d.Container
-		if i := slices.IndexFunc(seen.Containers, func(h runtime.Container) bool { return h.ID == c.ID }); i >= 0 {
-			seen.Containers[i] = c
-		} else {
-			seen.Containers = append(seen.Containers, c)
+		x.forget(s.Target.ID)
+		if s.Archives {
+			t := s.Target
+			seen.Archives = append(seen.Archives, runtime.Archive{ID: t.ID, Project: t.Project, Name: t.Name, Image: t.Image, Kit: t.Kit})
 		}
-		delete(seen.Addr, c.ID)
+	case runtime.DeleteArchive:
+		seen.Archives = slices.DeleteFunc(seen.Archives, func(a runtime.Archive) bool { return a.ID == s.Archive.ID })
+	case runtime.DeleteSnapshot:
+		seen.Snapshots[s.Of] = slices.DeleteFunc(slices.Clone(seen.Snapshots[s.Of]), func(x runtime.Snapshot) bool { return x.Name == s.Snapshot })
+	case runtime.CreateSpare:
+		seen.Spares = append(seen.Spares, d.Spare)
+	case runtime.DeleteSpare:
+		seen.Spares = slices.DeleteFunc(seen.Spares, func(x runtime.Spare) bool { return x.ID == s.Spare.ID })
+	default:
+		if s, ok := s.(runtime.ClaimContainer); ok {
+			seen.Spares = slices.DeleteFunc(seen.Spares, func(x runtime.Spare) bool { return x.ID == s.Spare.ID })
+		}
+		x.forget(d.Container.ID)
+		seen.Containers = append(seen.Containers, d.Container)
 		if d.Addr.IsValid() {
-			seen.Addr[c.ID] = d.Addr
+			seen.Addr[d.Container.ID] = d.Addr
+		}
+		if d.Addr6.IsValid() {
+			seen.Addr6[d.Container.ID] = d.Addr6
 		}
 	}
 	seen.Sort()
 	x.publish()
+}
+
+func (x *execution) forget(id runtime.ID) {
+	seen := x.agent.seen
+	seen.Containers = slices.DeleteFunc(seen.Containers, func(c runtime.Container) bool { return c.ID == id })
+	delete(seen.Addr, id)
+	delete(seen.Addr6, id)
 }
 
 // publish cannot fail for a fleet that was accepted; if it does, the last
@@ -345,15 +453,6 @@ func (x *execution) publish() {
 	if err := x.agent.publish(); err != nil {
 		x.failed = append(x.failed, err)
 	}
-}
-
-func (x *execution) skip(p phase, why string) {
-	for _, chain := range p.chains {
-		for _, i := range chain {
-			x.report.Steps[i].State, x.report.Steps[i].Error = Skipped, why
-		}
-	}
-	x.agent.tell(x.report)
 }
 
 // newerCommit reports whether the source has moved past what is applied.

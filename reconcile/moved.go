@@ -3,12 +3,11 @@ package reconcile
 import "context"
 
 // A container whose server was changed is kept where it is (see
-// Limits.Elsewhere). Here, on the server that it was changed to, nothing shows
+// Terms.Elsewhere). Here, on the server that it was changed to, nothing shows
 // that there is one already: only the last applied commit tells.
 
 // holdMoved holds what the last applied commit has on another server.
-func (a *Agent) holdMoved(ctx context.Context, limits Limits) {
-	a.recallDone(ctx)
+func (a *Agent) holdMoved(terms Terms) {
 	if a.done == nil || a.done == a.fleet {
 		return
 	}
@@ -29,45 +28,23 @@ func (a *Agent) holdMoved(ctx context.Context, limits Limits) {
 				key = c.ID
 			}
 			if old := was[key]; c.Server == a.Server && old != "" && old != a.Server {
-				limits.Unready[ref] = "its server cannot change from " + old + "; put the server back, or give the new container another name and id"
+				terms.Unready[ref] = "its server cannot change from " + old + "; put the server back, or give the new container another name and id"
 			}
 		}
 	}
 }
 
 // finished notes that nothing is left to do of the accepted commit.
-func (a *Agent) finished() {
-	if a.done == a.fleet {
-		return
-	}
+func (a *Agent) finished(ctx context.Context) {
 	a.done = a.fleet
-	if a.Applied == nil {
-		return
-	}
-	if err := a.Applied.Save(a.fleet.Commit); err != nil {
-		a.Log.Error("the applied commit cannot be remembered", "err", err)
+	if err := a.note(ctx, noteApplied, a.fleet.Commit); err != nil {
+		a.Log.Error("the applied commit cannot be noted", "err", err)
 	}
 }
 
 // recallDone takes up the commit that an earlier process finished.
 func (a *Agent) recallDone(ctx context.Context) {
-	if a.done != nil || a.Applied == nil {
-		return
-	}
-	commit, err := a.Applied.Load()
-	if err != nil || commit == "" {
-		return
-	}
-	if commit == a.fleet.Commit {
-		a.done = a.fleet
-		return
-	}
-	s, err := a.Source.At(ctx, commit)
-	if err == nil {
-		a.done, err = a.load(ctx, &a.Loader, s)
-	}
-	if err != nil {
-		a.done = nil
-		a.Log.Error("the last applied commit cannot be read", "commit", commit, "err", err)
+	if commit := a.seen.Notes[noteApplied]; a.done == nil && commit != "" {
+		a.done = a.at(ctx, commit)
 	}
 }

@@ -40,8 +40,12 @@ func origins(f *schema.Fleet, server string, s runtime.Step) []Origin {
 			out = append(out, Origin{field, c.At(strings.Split(field, ".")...).String()})
 		}
 		return out
-	case runtime.StartContainer, runtime.StopContainer:
+	case runtime.StartContainer, runtime.StopContainer, runtime.PauseContainer, runtime.ResumeContainer:
 		return []Origin{{"state", c.At("state").String()}}
+	case runtime.CopyContainer:
+		return []Origin{{"copy_from", c.At("copy_from").String()}}
+	case runtime.AdoptContainer:
+		return []Origin{{"adopt", c.At("adopt").String()}}
 	}
 	return []Origin{{At: c.Pos.String()}}
 }

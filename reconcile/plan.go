@@ -6,13 +6,31 @@ import "swage/runtime"
 // for. The zero Plan does nothing.
 type Plan struct {
 	Steps []runtime.Step
+	// After holds for each step those that must have gone well before it. What
+	// destroys waits for all that does not, besides.
+	After [][]int
 	Held  []Held
+	// Drift is what was changed behind swage's back: put back by Steps, or left
+	// alone if the fleet says so.
+	Drift []Drift
 }
 
 // Held is a change that swage does not make by itself.
 type Held struct {
 	What string `json:"step"` // "delete container web/db"
 	Why  string `json:"why"`  // what its author can do about it
+	// Plan is what swage approve takes, where a person's word is enough.
+	Plan string `json:"plan,omitempty"`
+
+	Ref       string     `json:"container,omitempty"` // project/container
+	Container runtime.ID `json:"id,omitempty"`        // of what is there and left as it is
+}
+
+// Drift is a container that was changed behind swage's back.
+type Drift struct {
+	Container runtime.ID `json:"id"`
+	Ref       string     `json:"container"`
+	Changed   []string   `json:"changed"`
 }
 
 // Empty reports whether nothing differs.
@@ -21,6 +39,6 @@ func (p Plan) Empty() bool { return len(p.Steps) == 0 && len(p.Held) == 0 }
 // String is the plan as people read it.
 func (p Plan) String() string {
 	var all Proposal
-	all.Add("", p, nil)
+	all.Add("", p, nil, nil)
 	return all.Text(false)
 }

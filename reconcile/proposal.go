@@ -21,6 +21,11 @@ type ServerProposal struct {
 	Server string         `json:"server"`
 	Steps  []ProposedStep `json:"steps"`
 	Held   []Held         `json:"held"`
+	// Opens is what everyone may reach afterwards and could not before.
+	Opens []Opening `json:"opens,omitempty"`
+	// Drift is what was changed behind swage's back. Steps put it back, unless
+	// the fleet says drift: "report".
+	Drift []Drift `json:"drift,omitempty"`
 }
 
 // ProposedStep is one step.
@@ -30,14 +35,21 @@ type ProposedStep struct {
 	Effect    runtime.Effect `json:"effect"`
 	Container string         `json:"container,omitempty"` // project/name
 	AskedBy   []Origin       `json:"asked_by,omitempty"`
+	// After are the steps, by index from 0, that must have gone well before.
+	// What destroys waits for all that does not, besides.
+	After []int `json:"after,omitempty"`
 }
 
 // Add puts the plan of one more server into the proposal. The fleet that it
-// was made for tells what asks for each step; nil tells nothing.
-func (p *Proposal) Add(server string, plan Plan, fleet *schema.Fleet) {
-	s := ServerProposal{server, []ProposedStep{}, append([]Held{}, plan.Held...)}
-	for _, x := range plan.Steps {
-		step := ProposedStep{Sign: sign(x), Step: x.String(), Effect: x.Effect()}
+// was made for tells what asks for each step, and the one before it what the
+// plan opens; nil tells nothing.
+func (p *Proposal) Add(server string, plan Plan, before, fleet *schema.Fleet) {
+	s := ServerProposal{
+		Server: server, Steps: []ProposedStep{}, Held: append([]Held{}, plan.Held...),
+		Opens: openings(before, fleet, server), Drift: plan.Drift,
+	}
+	for i, x := range plan.Steps {
+		step := ProposedStep{Sign: sign(x), Step: x.String(), Effect: x.Effect(), After: plan.After[i]}
 		if c := x.Container(); c.Name != "" {
 			step.Container = c.Ref()
 		}
@@ -52,9 +64,11 @@ func (p *Proposal) Add(server string, plan Plan, fleet *schema.Fleet) {
 
 func sign(s runtime.Step) string {
 	switch s.(type) {
-	case runtime.CreateProject, runtime.CreateContainer:
+	case runtime.CreateProject, runtime.CreateContainer, runtime.CopyContainer,
+		runtime.ClaimContainer, runtime.AdoptContainer, runtime.CreateSpare:
 		return "+"
-	case runtime.DeleteProject, runtime.DeleteContainer:
+	case runtime.DeleteProject, runtime.DeleteContainer, runtime.DeleteArchive,
+		runtime.DeleteSnapshot, runtime.DeleteSpare:
 		return "-"
 	}
 	return "~"
@@ -70,7 +84,7 @@ func (p Proposal) Empty() bool {
 	return true
 }
 
-func (s ServerProposal) empty() bool { return len(s.Steps)+len(s.Held) == 0 }
+func (s ServerProposal) empty() bool { return len(s.Steps)+len(s.Held)+len(s.Opens)+len(s.Drift) == 0 }
 
 // Holds reports whether some server holds something.
 func (p Proposal) Holds() bool {
@@ -120,6 +134,12 @@ func (p Proposal) Text(colour bool) string {
 		for _, h := range s.Held {
 			line("!", fmt.Sprintf("! held: %s: %s", h.What, h.Why))
 		}
+		for _, o := range s.Opens {
+			line("!", fmt.Sprintf("! OPENS %s: %s %s", o.Container, o.Why, o.At))
+		}
+		for _, d := range s.Drift {
+			line("~", fmt.Sprintf("~ drift: %s was changed behind swage's back: %s", d.Ref, strings.Join(d.Changed, ", ")))
+		}
 		fmt.Fprintln(&b, s.summary())
 	}
 	return b.String()
@@ -149,6 +169,12 @@ func (p Proposal) Markdown() string {
 		}
 		for _, h := range s.Held {
 			fmt.Fprintf(&b, "| `!` | %s | **held**: %s | |\n", h.What, h.Why)
+		}
+		for _, o := range s.Opens {
+			fmt.Fprintf(&b, "| `!` | **OPENS** %s | %s | `%s` |\n", o.Container, o.Why, o.At)
+		}
+		for _, d := range s.Drift {
+			fmt.Fprintf(&b, "| `~` | drift of %s | changed behind swage's back: %s | |\n", d.Ref, strings.Join(d.Changed, ", "))
 		}
 		b.WriteString("\n")
 	}

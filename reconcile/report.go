@@ -1,11 +1,16 @@
 package reconcile
 
 import (
+	"cmp"
+	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"time"
 
+	"swage/edge"
 	"swage/runtime"
+	"swage/schema"
 )
 
 // Report is what the agent knows and does, for status and the API. A
@@ -24,7 +29,11 @@ type Report struct {
 
 	Steps      []StepReport      `json:"steps"`
 	Held       []Held            `json:"held"`
+	Drift      []Drift           `json:"drift,omitempty"`
 	Containers []ContainerReport `json:"containers"`
+	Projects   []ProjectReport   `json:"projects"`
+	Aliases    []AliasReport     `json:"aliases"`
+	Snapshots  []SnapshotReport  `json:"snapshots,omitempty"`
 
 	Started  time.Time `json:"started"`
 	Finished time.Time `json:"finished,omitzero"`
@@ -41,6 +50,9 @@ const (
 	Incomplete CommitState = "held"       // all is done but what is held
 	Failed     CommitState = "failed"     // a step or a read failed; it is tried again
 	Superseded CommitState = "superseded" // a newer commit came before the end
+	// Interrupted is a pass that begins anew: something changed while it waited
+	// for the health of a container.
+	Interrupted CommitState = "interrupted"
 )
 
 // Rejected is a commit that leaves everything as it is.
@@ -51,11 +63,14 @@ type Rejected struct {
 
 // StepReport is one step of the last plan that had any.
 type StepReport struct {
-	Step   string         `json:"step"`
-	Effect runtime.Effect `json:"effect"`
-	State  StepState      `json:"state"`
-	Error  string         `json:"error,omitempty"`
-	Millis int64          `json:"ms,omitempty"`
+	Step      string         `json:"step"`
+	Container string         `json:"container,omitempty"` // project/container
+	Effect    runtime.Effect `json:"effect"`
+	State     StepState      `json:"state"`
+	Phase     string         `json:"phase,omitempty"` // what it waits for now
+	Error     string         `json:"error,omitempty"`
+	Started   time.Time      `json:"started,omitzero"`
+	Millis    int64          `json:"ms,omitempty"`
 }
 
 // StepState is how far a step is.
@@ -70,31 +85,137 @@ const (
 	Skipped StepState = "skipped"
 )
 
-// ContainerReport is one container that swage owns.
+// ProjectReport is one project with something on this server.
+type ProjectReport struct {
+	Name       string     `json:"name"`
+	ID         runtime.ID `json:"id,omitempty"`
+	Color      string     `json:"color,omitempty"`
+	Comment    string     `json:"comment,omitempty"`
+	Containers int        `json:"containers"`
+	Spares     int        `json:"spares"`   // of the warm pool, ready
+	Archives   int        `json:"archives"` // of deleted containers
+}
+
+// AliasReport is one alias of this server.
+type AliasReport struct {
+	Name      string `json:"name"`
+	Container string `json:"container"` // project/container that it leads to now
+	Program   string `json:"program"`
+	Port      uint16 `json:"port,omitempty"`
+	URL       string `json:"url"`
+}
+
+// SnapshotReport is one snapshot.
+type SnapshotReport struct {
+	ID        runtime.ID `json:"id"`
+	Container string     `json:"container"` // project/container
+	Archive   bool       `json:"archive"`   // the container was deleted
+	Name      string     `json:"name"`
+	Taken     time.Time  `json:"taken"`
+	Expires   time.Time  `json:"expires,omitzero"`
+}
+
+// ContainerReport is one container that the fleet declares or swage owns.
 type ContainerReport struct {
 	Project string         `json:"project"`
 	Name    string         `json:"name"`
-	ID      runtime.ID     `json:"id"`
-	Status  runtime.Status `json:"status"`
+	ID      runtime.ID     `json:"id,omitempty"`
+	State   ContainerState `json:"state"`
+	Reason  string         `json:"reason,omitempty"` // of a state that is not what was asked for
+	Status  runtime.Status `json:"status,omitempty"` // what the runtime says
 	Image   string         `json:"image"`
+	Color   string         `json:"color,omitempty"`
 	Address string         `json:"address,omitempty"`
-	URLs    []string       `json:"urls,omitempty"` // aliases first
+	IPv6    string         `json:"ipv6,omitempty"`
+	Commit  string         `json:"commit,omitempty"` // that last changed it
+	URLs    []string       `json:"urls,omitempty"`   // aliases first
 }
+
+// ContainerState is a container as a person sees it.
+type ContainerState string
+
+// The states of a container. Running, paused and stopped are as asked for.
+const (
+	StateWaiting  ContainerState = "waiting" // for its turn, or for what it depends on
+	StateCreating ContainerState = "creating"
+	StateCopying  ContainerState = "copying"
+	StateRunning  ContainerState = "running"
+	StatePaused   ContainerState = "paused"
+	StateStopped  ContainerState = "stopped"
+	StateDeleting ContainerState = "deleting"
+	StateFailed   ContainerState = "failed"
+	StateHeld     ContainerState = "held" // it would be deleted, and is not
+	StateDrifted  ContainerState = "drifted"
+)
 
 // tell publishes a copy of r, with the containers as they are known now.
 func (a *Agent) tell(r *Report) {
 	out := *r
 	out.Steps = slices.Clone(r.Steps)
 	if a.seen != nil {
-		out.Containers = a.containers()
+		routes := Routes(a.fleet, a.Server, a.view())
+		out.Containers = a.containers(r, routes)
+		out.Projects, out.Aliases, out.Snapshots = a.projects(), a.aliases(routes), a.snapshots()
 		state := a.seen.Clone().State // steps change it in place
 		a.state.Store(&state)
 	}
 	a.report.Store(&out)
 }
 
-func (a *Agent) containers() []ContainerReport {
-	routes := Routes(a.fleet, a.Server, *a.seen)
+func (a *Agent) projects() []ProjectReport {
+	out := []ProjectReport{}
+	for _, p := range a.seen.Projects {
+		line := ProjectReport{Name: p.Name, ID: p.ID}
+		for _, q := range a.fleet.Projects {
+			if q.Name == p.Name {
+				line.Color, line.Comment = q.Color, q.Comment
+			}
+		}
+		for _, c := range a.seen.Containers {
+			if c.Project == p.Name {
+				line.Containers++
+			}
+		}
+		for _, s := range a.seen.Spares {
+			if s.Project == p.Name {
+				line.Spares++
+			}
+		}
+		for _, x := range a.seen.Archives {
+			if x.Project == p.Name {
+				line.Archives++
+			}
+		}
+		out = append(out, line)
+	}
+	return out
+}
+
+func (a *Agent) aliases(routes edge.Config) []AliasReport {
+	out := []AliasReport{}
+	for _, x := range routes.Aliases {
+		out = append(out, AliasReport{x.Name, x.Container, x.Program, x.Port, "https://" + x.Name + "." + routes.Zone + a.port() + "/"})
+	}
+	return out
+}
+
+func (a *Agent) snapshots() []SnapshotReport {
+	var out []SnapshotReport
+	add := func(id runtime.ID, ref string, archive bool) {
+		for _, s := range a.seen.Snapshots[id] {
+			out = append(out, SnapshotReport{id, ref, archive, s.Name, s.Taken, s.Expires})
+		}
+	}
+	for _, c := range a.seen.Containers {
+		add(c.ID, c.Ref(), false)
+	}
+	for _, x := range a.seen.Archives {
+		add(x.ID, x.Project+"/"+x.Name, true)
+	}
+	return out
+}
+
+func (a *Agent) containers(r *Report, routes edge.Config) []ContainerReport {
 	urls := map[string][]string{} // by ref
 	add := func(ref, label string) {
 		urls[ref] = append(urls[ref], "https://"+label+"."+routes.Zone+a.port()+"/")
@@ -107,18 +228,148 @@ func (a *Agent) containers() []ContainerReport {
 			add(c.Name, c.ProjectID+"-"+c.ID+"-http")
 		}
 	}
+	states := a.states(r)
 	out := []ContainerReport{}
+	there := map[string]bool{}
 	for _, c := range a.seen.Containers {
+		there[c.Ref()] = true
 		line := ContainerReport{
-			Project: c.Project, Name: c.Name, ID: c.ID,
-			Status: c.Status, Image: c.Image, URLs: urls[c.Ref()],
+			Project: c.Project, Name: c.Name, ID: c.ID, State: ContainerState(c.Status), Color: c.Color,
+			Status: c.Status, Image: c.Image, Commit: c.Commit, URLs: urls[c.Ref()],
+		}
+		if c.Status == runtime.Other {
+			line.State, line.Reason = StateFailed, "Incus reports neither running, paused nor stopped; see incus info"
+		}
+		if s, ok := states[c.Ref()]; ok {
+			line.State, line.Reason = cmp.Or(s.state, line.State), s.reason
 		}
 		if addr := a.seen.Addr[c.ID]; addr.IsValid() {
 			line.Address = addr.String()
 		}
+		if addr := a.seen.Addr6[c.ID]; addr.IsValid() {
+			line.IPv6 = addr.String()
+		}
 		out = append(out, line)
 	}
+	for _, w := range Desired(a.fleet, a.Server).Containers {
+		if there[w.Ref()] {
+			continue
+		}
+		line := ContainerReport{Project: w.Project, Name: w.Name, ID: w.ID, Image: w.Image, Color: w.Color, State: StateWaiting}
+		if s, ok := states[w.Ref()]; ok {
+			line.State, line.Reason = s.state, s.reason
+		}
+		out = append(out, line)
+	}
+	slices.SortStableFunc(out, func(x, y ContainerReport) int {
+		return strings.Compare(x.Project+"/"+x.Name, y.Project+"/"+y.Name)
+	})
 	return out
+}
+
+type stateReason struct {
+	state  ContainerState
+	reason string
+}
+
+// states are those that differ from what the runtime says, by ref: the later
+// ones here count more.
+func (a *Agent) states(r *Report) map[string]stateReason {
+	out := map[string]stateReason{}
+	for _, d := range r.Drift {
+		if a.fleet.ReportDrift {
+			out[d.Ref] = stateReason{StateDrifted, strings.Join(d.Changed, ", ")}
+		}
+	}
+	for ref, v := range a.vitals {
+		select {
+		case <-v.healthy:
+		case <-v.late:
+			out[ref] = stateReason{StateFailed, v.why().Error()}
+		default:
+			out[ref] = stateReason{StateCreating, "waits for its health check"}
+		}
+	}
+	for _, h := range r.Held {
+		state := StateHeld
+		if !strings.HasPrefix(h.What, "delete ") {
+			state = StateFailed
+		}
+		out[h.Ref] = stateReason{state, h.Why}
+	}
+	for _, s := range r.Steps {
+		if s.Container == "" {
+			continue
+		}
+		switch s.State {
+		case Doing:
+			reason := cmp.Or(s.Phase, s.Step)
+			if since := time.Since(s.Started); since > slow {
+				reason += fmt.Sprintf(", for %s now; it fails after %s", since.Round(time.Second), stepDeadline)
+			}
+			out[s.Container] = stateReason{doing(s), reason}
+		case Broken:
+			out[s.Container] = stateReason{StateFailed, s.Error}
+		case Skipped:
+			if old := out[s.Container]; old.state != StateFailed {
+				out[s.Container] = stateReason{StateWaiting, s.Error}
+			}
+		}
+	}
+	return out
+}
+
+// slow is when a step takes longer than it should.
+const slow = 2 * time.Minute
+
+// doing is the state of a container that a step works on.
+func doing(s StepReport) ContainerState {
+	switch {
+	case s.Effect == runtime.Destroy:
+		return StateDeleting
+	case strings.Contains(s.Step, "(copy of "):
+		return StateCopying
+	case strings.HasPrefix(s.Step, "create "), strings.HasPrefix(s.Step, "adopt "):
+		return StateCreating
+	}
+	return ""
+}
+
+// stepped tells who looks on of a step that ended.
+func (a *Agent) stepped(s StepReport, commit string) {
+	e := Event{Type: StepDone, Commit: commit, Container: s.Container, Text: s.Step, Error: s.Error}
+	if s.State == Broken {
+		e.Type = StepFailed
+	}
+	a.journal.add(e)
+	if a.OnStep != nil {
+		a.OnStep(s)
+	}
+}
+
+// accepted tells of a new commit.
+func (a *Agent) accepted(f *schema.Fleet) {
+	a.journal.add(Event{Type: CommitAccepted, Commit: f.Commit, Text: "accepted"})
+}
+
+// ended tells of the end of a pass that changed something, or changes what was
+// said last.
+func (a *Agent) ended(r *Report) {
+	old := a.said
+	a.said = *r
+	if r.State != Interrupted && (r.State != old.State || r.Commit != old.Commit || r.Error != old.Error) {
+		a.journal.add(Event{Type: CommitEnded, Commit: r.Commit, Text: string(r.State), Error: r.Error})
+	}
+	for _, h := range r.Held {
+		if !slices.Contains(old.Held, h) {
+			a.journal.add(Event{Type: DeletionHeld, Commit: r.Commit, Container: h.Ref, Text: h.What, Error: h.Why})
+		}
+	}
+	for _, d := range r.Drift {
+		if !slices.ContainsFunc(old.Drift, func(o Drift) bool { return o.Container == d.Container && slices.Equal(o.Changed, d.Changed) }) {
+			a.journal.add(Event{Type: DriftSeen, Container: d.Ref, Text: strings.Join(d.Changed, ", ")})
+		}
+	}
 }
 
 // port is what a URL needs to reach the edge: nothing when it is HTTPS's own.

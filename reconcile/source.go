@@ -17,6 +17,9 @@ type Source interface {
 	Latest(ctx context.Context) (Snapshot, error)
 	// At is an earlier commit, by its full hash.
 	At(ctx context.Context, commit string) (Snapshot, error)
+	// Allowed is the greatest number that a trailer Swage-Allow-Delete names
+	// in the commits that lead from one to another, without the first.
+	Allowed(ctx context.Context, from, to string) (int, error)
 	// Watch sends to changed, without blocking, when there may be a newer
 	// commit, until ctx ends.
 	Watch(ctx context.Context, changed chan<- struct{}) error
@@ -30,6 +33,9 @@ func (l Local) Latest(context.Context) (Snapshot, error) { return Snapshot{"loca
 
 // At is the folder as it is: a folder has no history.
 func (l Local) At(context.Context, string) (Snapshot, error) { return Snapshot{"local", l.Tree}, nil }
+
+// Allowed is nothing: a folder has no commits.
+func (l Local) Allowed(context.Context, string, string) (int, error) { return 0, nil }
 
 // Watch never tells of a change.
 func (l Local) Watch(ctx context.Context, _ chan<- struct{}) error {

@@ -118,7 +118,7 @@ func tell(t *testing.T, story *txtar.Archive) *txtar.Archive {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := reconcile.Routes(fleet, "lab", seen)
+	config := reconcile.Routes(fleet, "lab", reconcile.View{Actual: seen})
 	table, err := edge.Compile(config)
 	if err != nil {
 		t.Fatal(err)

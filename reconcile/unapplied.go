@@ -26,21 +26,9 @@ func NotApplied(f *schema.Fleet) schema.Problems {
 		}
 	}
 	for _, p := range f.Projects {
-		say(len(p.Prespawn) > 0, p.Pos, "project.prespawn")
 		for _, c := range p.Containers {
 			at := func(asked bool, field string) { say(asked, c.Pos, "containers."+c.Name+"."+field) }
-			at(c.State == "paused", "state")
-			at(c.PublicKey != "", "ssh_public_key")
-			at(len(c.AuthorizedKeys) > 0, "ssh_authorized_keys")
-			at(!c.Autostart, "autostart")
-			at(c.CPU != 0 || c.Memory != 0 || c.Disk != 0, "resources")
-			at(len(c.Firewall) > 0, "firewall")
-			at(len(c.Publish) > 0, "publish")
-			at(c.Snapshots.Schedule != "", "snapshots")
-			at(c.CopyFrom != nil, "copy_from")
-			at(len(c.DependsOn) > 0, "depends_on")
-			at(c.Health != nil, "health")
-			at(c.Adopt != "", "adopt")
+			at(c.CopyFrom != nil && c.CopyFrom.Server != "" && c.CopyFrom.Server != c.Server, "copy_from.server")
 			if c.Permissions != nil {
 				for _, name := range slices.Sorted(maps.Keys(c.Permissions.Groups)) {
 					at(c.Permissions.Groups[name].Ranges == nil, "permissions.groups."+name)

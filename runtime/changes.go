@@ -45,6 +45,15 @@ func Changes(from, to Container) []string {
 	return out
 }
 
+// differ reports whether there are Changes, without naming them.
+func differ(a, b Container) bool {
+	return a.Name != b.Name || !maps.Equal(a.Env, b.Env) || !slices.Equal(a.Keys, b.Keys) ||
+		a.Ramdisk != b.Ramdisk || a.Autostart != b.Autostart || a.Resources != b.Resources ||
+		!equal(a.Firewall, b.Firewall) || !equal(a.Publish, b.Publish) || a.Snapshots != b.Snapshots ||
+		!slices.Equal(a.DependsOn, b.DependsOn) || a.Color != b.Color || a.Comment != b.Comment ||
+		!slices.Equal(a.Realms, b.Realms) || a.Protected != b.Protected || a.Asked != b.Asked
+}
+
 // interrupts reports whether a change of fields needs a restart.
 func interrupts(from, to Container) bool {
 	return !maps.Equal(from.Env, to.Env) || from.Ramdisk != to.Ramdisk

@@ -264,7 +264,8 @@ func (v *fakeView) Observe(ctx context.Context) (Actual, error) {
 
 // turn makes c do something else, as target was asked to.
 func (c *fakeContainer) turn(target Container, status Status) {
-	c.Status, c.Asked, c.Asleep, c.Commit = status, status, false, target.Commit
+	c.Status, c.Asked, c.Asleep = status, status, false
+	c.Commit, c.Applied = target.Commit, target.Applied
 }
 
 // done is what a step on c left behind.
@@ -333,7 +334,7 @@ func (v *fakeView) apply(s Step) (Done, error) {
 			return Done{}, fmt.Errorf("project %s does not exist", s.To.Project)
 		}
 		return v.change(s.From.ID, func(c *fakeContainer) {
-			c.Project, c.Name, c.Commit = s.To.Project, s.To.Name, s.To.Commit
+			c.Project, c.Name, c.Commit, c.Applied = s.To.Project, s.To.Name, s.To.Commit, s.To.Applied
 			c.Status = s.From.Status
 		})
 	case StartContainer:

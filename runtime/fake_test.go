@@ -52,3 +52,20 @@ func TestAHostThatWasRestartedFindsItsContainersAsleep(t *testing.T) {
 		t.Errorf("observed %+v", a.Containers[0])
 	}
 }
+
+// Every field that is compared shows in Changes, in Same and in the Digest; what
+// is carried in none of them.
+func TestNoFieldIsForgotten(t *testing.T) {
+	for _, f := range runtimetest.Fields {
+		var a, b runtime.Container
+		f.Values[0](&a)
+		f.Values[1](&b)
+		carried := f.Name == "Commit" || f.Name == "Declared" || f.Name == "Applied"
+		if a.Same(b) != carried || (len(runtime.Changes(a, b)) == 0) != carried || (a.Digest() == b.Digest()) != carried {
+			t.Errorf("%s: same %t, changes %q, digests %s and %s", f.Name, a.Same(b), runtime.Changes(a, b), a.Digest(), b.Digest())
+		}
+		if !a.Same(a) || len(runtime.Changes(b, b)) != 0 {
+			t.Errorf("%s: it differs from itself", f.Name)
+		}
+	}
+}

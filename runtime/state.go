@@ -6,9 +6,15 @@
 package runtime
 
 import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -72,6 +78,10 @@ type Container struct {
 	// Declared is the last commit that declared the container, written once
 	// none does any more. Carried, never compared.
 	Declared string
+	// Applied is the Digest of what was asked when all of it was last done,
+	// and is written last of all. Carried, never compared: it tells what
+	// changed behind swage's back from what a commit changes.
+	Applied string
 	// Asleep: stopped since the host's last start. Observed, never asked for.
 	Asleep bool
 }
@@ -148,8 +158,34 @@ func (c Container) Ref() string { return c.Project + "/" + c.Name }
 
 // Same reports whether two containers are equal in all that swage compares.
 func (c Container) Same(d Container) bool {
-	return c.Project == d.Project && c.Image == d.Image && c.Kit == d.Kit &&
-		c.Status == d.Status && len(Changes(c, d)) == 0
+	return c.Project == d.Project && c.Image == d.Image && c.Kit == d.Kit && c.Status == d.Status && !differ(c, d)
+}
+
+// Digest is a short name for all of a container that is compared.
+func (c Container) Digest() string {
+	b := make([]byte, 0, 512)
+	text := func(list ...string) { // each with its length, so that none runs into the next
+		b = binary.AppendUvarint(b, uint64(len(list)))
+		for _, s := range list {
+			b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
+		}
+	}
+	text(c.Project, c.Name, c.Image, string(c.Status), string(c.Asked), c.Color, c.Comment, c.Snapshots.Cron)
+	for _, yes := range []bool{c.Kit, c.Ramdisk, c.Autostart, c.Protected} {
+		b = strconv.AppendBool(b, yes)
+	}
+	b = fmt.Append(b, c.Resources.CPU, c.Resources.Memory, c.Resources.Disk, c.Snapshots.Days, c.Snapshots.Keep)
+	for _, k := range slices.Sorted(maps.Keys(c.Env)) {
+		text(k, c.Env[k])
+	}
+	text(c.Keys...)
+	text(c.DependsOn...)
+	text(c.Realms...)
+	if len(c.Firewall) > 0 || len(c.Publish) > 0 {
+		b = fmt.Append(b, c.Firewall, c.Publish)
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:8])
 }
 
 // State is what swage owns on one server. The zero State owns nothing.
@@ -165,18 +201,14 @@ type State struct {
 // Sort puts s into its normal order.
 func (s *State) Sort() {
 	slices.SortFunc(s.Projects, func(a, b Project) int { return strings.Compare(a.Name, b.Name) })
-	by := func(a, b string, x, y ID) int {
-		if c := strings.Compare(a, b); c != 0 {
-			return c
-		}
-		return strings.Compare(string(x), string(y))
-	}
-	slices.SortFunc(s.Containers, func(a, b Container) int { return by(a.Ref(), b.Ref(), a.ID, b.ID) })
+	slices.SortFunc(s.Containers, func(a, b Container) int {
+		return cmp.Or(strings.Compare(a.Project, b.Project), strings.Compare(a.Name, b.Name), strings.Compare(string(a.ID), string(b.ID)))
+	})
 	slices.SortFunc(s.Spares, func(a, b Spare) int {
-		return by(a.Project+"/"+a.Image, b.Project+"/"+b.Image, a.ID, b.ID)
+		return cmp.Or(strings.Compare(a.Project, b.Project), strings.Compare(a.Image, b.Image), strings.Compare(string(a.ID), string(b.ID)))
 	})
 	slices.SortFunc(s.Archives, func(a, b Archive) int {
-		return by(a.Project+"/"+a.Name, b.Project+"/"+b.Name, a.ID, b.ID)
+		return cmp.Or(strings.Compare(a.Project, b.Project), strings.Compare(a.Name, b.Name), strings.Compare(string(a.ID), string(b.ID)))
 	})
 	for _, list := range s.Snapshots {
 		slices.SortStableFunc(list, func(a, b Snapshot) int { return a.Taken.Compare(b.Taken) })

@@ -40,6 +40,7 @@ type (
 	CopyContainer struct {
 		New      Container
 		From     ID
+		Of       string // project/container of From, for people
 		Snapshot string // empty: as it is; of an archive, the newest
 	}
 	// ClaimContainer makes a spare into the container without a restart:
@@ -64,7 +65,7 @@ type (
 	MoveContainer struct{ From, To Container }
 
 	// StartContainer starts a stopped container. Of its Target these four
-	// write Asked and Commit, nothing else.
+	// write Asked, Commit and Applied, nothing else.
 	StartContainer struct{ Target Container }
 	// StopContainer stops a container; a paused one is stopped by force.
 	StopContainer struct{ Target Container }
@@ -162,7 +163,7 @@ func (s CopyContainer) String() string {
 	if s.Snapshot != "" {
 		at = " at " + s.Snapshot
 	}
-	return fmt.Sprintf("create container %s (copy of %s%s, %s)", s.New.Ref(), s.From, at, s.New.Status)
+	return fmt.Sprintf("create container %s (copy of %s%s, %s)", s.New.Ref(), s.Of, at, s.New.Status)
 }
 
 func (s ClaimContainer) String() string {

@@ -324,6 +324,10 @@ func kindOf(v *value) string {
 			return "an empty text"
 		case strings.Contains(v.Text, "\n"):
 			return "a text of several lines"
+		case strings.Contains(v.Text, "\r"):
+			return `a text with a carriage return (\r)`
+		case strings.HasSuffix(v.Text, " "), strings.HasSuffix(v.Text, "\t"):
+			return "a text that ends with a blank or a tab"
 		}
 		return "a text"
 	case isInt, isFloat:

@@ -52,7 +52,7 @@ func evaluateUnits(ctx context.Context, units []*unit, limits Limits) error {
 		}
 		fmt.Fprintf(sum, "%s %s\n", u.name, u.hash)
 		broken = broken || len(u.problems) > 0
-		if u.name == "cue.mod/module.cue" {
+		if u.name == moduleName {
 			v, _, _ := parse(u.name, u.src)
 			if m := v.get("module"); m != nil {
 				req.Module, _, _ = strings.Cut(m.Text, "@")

@@ -8,6 +8,7 @@ import (
 // Fleet is a whole repository that was found to be right: every reference
 // resolves, every default is filled in. It is never written after Load.
 type Fleet struct {
+	own    spot // swage.cue
 	ID     string
 	Domain string
 	// Commit that the fleet was read from; filled in by who knows it.

@@ -47,13 +47,18 @@ func TestHostile(t *testing.T) {
 		{"comprehension that explodes", "app.cue", double(40), "evaluate"},
 		{"text that doubles", "app.cue", textDoubling(40), "evaluate"},
 		{"evaluation without end", "app.cue", counting(9), "is not evaluated within 1s"},
+		{"more values than one file may come to", "app.cue", "import \"list\"\nlet row = list.Repeat([\"abc\"], 450)\ncontainers: app: depends_on: [for _ in row {row}]\n", "comes to more than 200000 values"},
+		{"nesting that only shows when evaluated", "app.cue", nested(120), "nests deeper than 100 levels once it is evaluated"},
 		{"number without end", "app.cue", "containers: app: resources: cpu: 1e999999999", "out of all bounds"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			l := schema.Loader{Limits: schema.Limits{EvaluationMemory: 128 << 20}}
-			if strings.Contains(c.want, "within") {
+			switch {
+			case strings.Contains(c.want, "within"):
 				l.Limits = schema.Limits{EvaluationTime: time.Second}
+			case strings.Contains(c.want, "values"): // which take some memory
+				l.Limits = schema.Limits{EvaluationTime: time.Minute}
 			}
 			start := time.Now()
 			f, err := l.Load(t.Context(), fleetOf("projects/web/"+c.file, c.src))
@@ -65,6 +70,17 @@ func TestHostile(t *testing.T) {
 			}
 		})
 	}
+}
+
+// nested is n structs in each other, written one beside the other.
+func nested(n int) string {
+	var b strings.Builder
+	b.WriteString("let x0 = \"x\"\n")
+	for i := range n {
+		fmt.Fprintf(&b, "let x%d = {a: x%d}\n", i+1, i)
+	}
+	fmt.Fprintf(&b, "containers: app: x%d\n", n)
+	return b.String()
 }
 
 func textDoubling(n int) string {

@@ -69,7 +69,7 @@ func Immutable(before, after *Fleet) Problems {
 		}
 	}
 	if before.ID != after.ID {
-		add(spot{pos: Pos{File: "swage.cue"}, path: "id"}, "cannot change from %s to %s: it marks all that the fleet owns; put it back", before.ID, after.ID)
+		add(after.own.in("id"), "cannot change from %s to %s: it marks all that the fleet owns; put it back", before.ID, after.ID)
 	}
 	return out.sorted()
 }

@@ -2,6 +2,9 @@ package schema
 
 import "time"
 
+// DefaultStateDir is the state_dir of a node file that names none.
+const DefaultStateDir = "/var/lib/swage"
+
 // Node is what an agent must know before it has a repository.
 type Node struct {
 	Server        string

@@ -152,7 +152,8 @@ func changed(p Program, raw rawProgram) Program {
 const labelRoom = 63 - len("0123456789abcdef01234567-0123456789abcdef01234567-")
 
 // checkPrograms finds names, ports and host names that do not go together.
-// What is wrong is said at the changes, since the built-in catalogue is right.
+// What is wrong is said at the changes: the built-in catalogue is right, and
+// what is wrong with the fleet's is told there, not again at each container.
 func (r *resolver) checkPrograms(at spot, p *programs, changes map[string]rawProgram) {
 	type span struct {
 		from, to int
@@ -160,11 +161,13 @@ func (r *resolver) checkPrograms(at spot, p *programs, changes map[string]rawPro
 	}
 	var spans []span
 	names := map[string]string{}
-	place := func(name, other string) spot {
-		if _, ok := changes[name]; ok || other == "" {
-			return at.label(name)
+	blame := func(name, other, format string, args ...any) {
+		if _, ok := changes[name]; !ok {
+			name = other
 		}
-		return at.label(other)
+		if _, ok := changes[name]; ok {
+			r.add(at.label(name), format, args...)
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.entries)) {
 		e := p.entries[name]
@@ -172,11 +175,11 @@ func (r *resolver) checkPrograms(at spot, p *programs, changes map[string]rawPro
 			continue // http and https of a container
 		}
 		if label := e.Slug + "-" + strconv.Itoa(e.Instances); len(label) > labelRoom {
-			r.add(place(name, ""), "the host name part %q has %d characters and only %d fit; allow fewer instances or give it a shorter slug", label, len(label), labelRoom)
+			blame(name, "", "the host name part %q has %d characters and only %d fit; allow fewer instances or give it a shorter slug", label, len(label), labelRoom)
 		}
 		for _, n := range append([]string{name, e.Slug}, e.Names...) {
 			if other, ok := names[n]; ok && other != name || slices.Contains(notInCatalogue, n) {
-				r.add(place(name, other), "the name %q is taken by another program", n)
+				blame(name, other, "the name %q is taken by another program", n)
 			}
 			names[n] = name
 		}
@@ -184,7 +187,7 @@ func (r *resolver) checkPrograms(at spot, p *programs, changes map[string]rawPro
 		if base := int(e.InstanceBase); base > 0 {
 			last := base + e.Instances - 1
 			if last > 65535 {
-				r.add(place(name, ""), "the last of %d instances from port %d would have port %d; 65535 is the highest", e.Instances, base, last)
+				blame(name, "", "the last of %d instances from port %d would have port %d; 65535 is the highest", e.Instances, base, last)
 			}
 			spans = append(spans, span{base, last, name})
 		}
@@ -196,7 +199,7 @@ func (r *resolver) checkPrograms(at spot, p *programs, changes map[string]rawPro
 	slices.SortFunc(spans, func(a, b span) int { return cmp.Or(a.from-b.from, strings.Compare(a.program, b.program)) })
 	for i := 1; i < len(spans); i++ {
 		if a, b := spans[i-1], spans[i]; b.from <= a.to {
-			r.add(place(b.program, a.program), "the ports of %s and %s overlap at %d", a.program, b.program, b.from)
+			blame(b.program, a.program, "the ports of %s and %s overlap at %d", a.program, b.program, b.from)
 		}
 		if spans[i-1].to > spans[i].to {
 			spans[i] = spans[i-1]

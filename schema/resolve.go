@@ -162,6 +162,7 @@ func (r *resolver) fleet() *Fleet {
 	case !r.unread:
 		r.add(at, "is missing; every fleet repository has one at its root, with id and domain")
 	}
+	f.own = at
 	f.ID, f.Domain, f.MaxDeletes, f.SnapshotDeleted = raw.ID, raw.Domain, raw.Prune.Max, raw.Prune.Snapshot
 	f.Signers, f.Events = Signers(raw.Signers), Events(raw.Events)
 	f.ReportDrift, f.AutoRollback, f.Parallel = raw.Drift == "report", raw.Rollback == "auto", raw.Parallel

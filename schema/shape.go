@@ -68,7 +68,7 @@ func (s *shape) wanted() string {
 	switch {
 	case s.want != "":
 		return s.want
-	case s.kind == isStruct:
+	case s.kind == isStruct, len(s.options) > 0 && !slices.ContainsFunc(s.options, func(o *shape) bool { return o.kind != isStruct }):
 		return "a struct { … }"
 	case s.kind == isList && s.elem.want != "":
 		return "a list of: " + s.elem.want

@@ -21,11 +21,8 @@ func Install(dir string) error {
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return err
 	}
-	module := filepath.Join(dir, "cue.mod", "module.cue")
-	if _, err := os.Stat(module); os.IsNotExist(err) {
-		if err := os.WriteFile(module, []byte(moduleFile), 0o644); err != nil {
-			return err
-		}
+	if _, err := InstallModule(dir); err != nil {
+		return err
 	}
 	names, err := fs.Glob(definitions, "*.cue")
 	if err != nil {
@@ -42,8 +39,3 @@ func Install(dir string) error {
 	}
 	return nil
 }
-
-// moduleFile names a repository that has no name yet.
-const moduleFile = `module: "fleet.example"
-language: version: "v0.17.0"
-`

@@ -57,6 +57,8 @@ func (u *unit) parse(src []byte) {
 			u.problems = Problems{{pos, "", fmt.Sprintf("nests deeper than %d levels", maxDepth)}}
 		} else if _, err := parser.ParseFile(u.name, src); err != nil {
 			u.problems = Problems{syntaxProblem(u.name, err)}
+		} else if u.name == moduleName {
+			u.problems = checkModule(src)
 		}
 		u.checked = true
 		return

@@ -144,6 +144,6 @@ func (y *yamlReader) scalar(path string, n *yaml.Node, v *value) {
 	case "!!str", "!!timestamp":
 		v.Kind, v.Text = isText, n.Value
 	default:
-		y.problem(v.Pos, path, "the tag %s is not read", n.Tag)
+		y.problem(v.Pos, path, "the tag %s is not read; write the value without it", n.Tag)
 	}
 }

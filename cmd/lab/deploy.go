@@ -186,7 +186,7 @@ func (d *deployment) answer(ctx context.Context) error {
 	d.say("waiting for the containers")
 	var report *reconcile.Report
 	err := await(ctx, time.Minute, "the agent does not finish; see "+filepath.Join(d.Dir, "agent.log"), func() bool {
-		r, err := api.Status(ctx, d.socket())
+		r, err := api.Socket(d.socket()).Status(ctx)
 		report = r
 		return err == nil && !r.Finished.IsZero() && (r.State == reconcile.Applied || r.State == reconcile.Incomplete)
 	})

@@ -28,7 +28,7 @@ var needed = []need{
 	{"incus-base", []string{"incusd"}}, // containers without the virtual machines of package incus
 	{"incus-client", []string{"incus"}},
 	{"dnsmasq-base", []string{"dnsmasq"}},
-	{"nftables", []string{"nft", "iptables"}},
+	{"nftables", []string{"nft"}},
 	{"iproute2", []string{"ip"}},
 	{"btrfs-progs", []string{"mkfs.btrfs"}},
 	{"uidmap", []string{"newuidmap"}},

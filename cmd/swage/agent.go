@@ -78,13 +78,15 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 		return err
 	}
 	agent := &reconcile.Agent{
-		Server:   node.Server,
-		Source:   git.Follow(node.Source.Path, node.Source.Branch),
-		Open:     func(s runtime.Scope) (runtime.Runtime, error) { return open(node.Incus.Socket, s) },
+		Server: node.Server,
+		Source: git.Follow(node.Source.Path, node.Source.Branch),
+		Open: func(s runtime.Scope) (runtime.Runtime, error) {
+			return open(node.Incus.Socket, ramdisks(s, node.StateDir))
+		},
 		Loader:   schema.Loader{Limits: node.Limits},
 		Keys:     keys,
 		Accepted: memory(filepath.Join(node.StateDir, "accepted")),
-		Applied:  memory(filepath.Join(node.StateDir, "applied")),
+		Holder:   runtime.Self("the agent"),
 		Log:      log,
 		OnStep: func(s reconcile.StepReport) {
 			if s.Error != "" {
@@ -98,6 +100,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	answers := api.API{
 		Report: agent.Report,
 		Plan:   agent.PlanFor,
+		Events: agent.Events, Approve: agent.Approve, DeleteSnapshot: agent.DeleteSnapshot,
 		Tokens: known.list,
 	}
 	g, ctx := errgroup.WithContext(ctx)

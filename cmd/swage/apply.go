@@ -2,14 +2,18 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"swage/reconcile"
+	"swage/runtime"
 )
 
 func applyCommand(open opener) *cobra.Command {
 	var t target
+	var approve string
 	cmd := &cobra.Command{
 		Use:   "apply [DIR]",
 		Short: "Make this machine equal to a fleet repository, once",
@@ -22,13 +26,17 @@ done but what is held; 1: an error.`,
 			if err != nil {
 				return err
 			}
+			a.Holder = runtime.Self("swage apply")
+			a.Approved = approve
 			out := cmd.OutOrStdout()
 			a.OnStep = func(s reconcile.StepReport) {
 				if s.State == reconcile.Done {
 					fmt.Fprintf(out, "%s: done in %d ms\n", s.Step, s.Millis)
 				}
 			}
+			stop := showProgress(cmd.ErrOrStderr(), a)
 			r, err := a.Pass(cmd.Context())
+			stop()
 			for _, h := range r.Held {
 				fmt.Fprintf(out, "! held: %s: %s\n", h.What, h.Why)
 			}
@@ -50,5 +58,29 @@ done but what is held; 1: an error.`,
 		},
 	}
 	t.flags(cmd)
+	cmd.Flags().StringVar(&approve, "approve", "", "id of a plan whose held deletions are done")
 	return cmd
+}
+
+// showProgress shows what an agent does, on a terminal, until stopped.
+func showProgress(out io.Writer, a *reconcile.Agent) (stop func()) {
+	if !terminal(out) {
+		return func() {}
+	}
+	line, end, ended := newProgress(out), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-end:
+				line.clear()
+				return
+			case <-tick.C:
+				line.show(doing(a.Report()))
+			}
+		}
+	}()
+	return func() { close(end); <-ended }
 }

@@ -313,7 +313,7 @@ func TestSecretsAndTokens(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
-	if out, err := plan("let me plan"); err != nil || out != "no changes\n" {
+	if out, err := plan("let me plan"); err != nil || out != "asking the agent for the plan of "+s.path("work")+"\nno changes\n" {
 		t.Errorf("the same files: %v\n%s", err, out)
 	}
 	s.write("projects/web/more.cue", "containers: more: id: \"890abcdef12345678901cdef\"\n")

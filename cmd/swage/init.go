@@ -19,8 +19,8 @@ func initCommand() *cobra.Command {
 		Use:   "init [DIR]",
 		Short: "Begin a fleet repository",
 		Long: `Write the first files of a fleet repository to DIR (default: the current
-folder): swage.cue with an id of its own, one server, and a project with one
-container. Nothing that is there is overwritten.`,
+folder): swage.cue with an id of its own, one server, a project with one
+container, and cue.mod/ with the version of CUE's language. Nothing that is there is overwritten.`,
 		Example: "  swage init --domain containers.example.com --server node-us",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -55,7 +55,11 @@ container. Nothing that is there is overwritten.`,
 			for _, f := range files {
 				fmt.Fprintln(cmd.OutOrStdout(), "wrote", filepath.Join(dir, f.file))
 			}
-			return nil
+			written, err := schema.InstallModule(dir)
+			if written && err == nil {
+				fmt.Fprintln(cmd.OutOrStdout(), "wrote", filepath.Join(dir, "cue.mod/module.cue"))
+			}
+			return err
 		},
 	}
 	cmd.Flags().StringVar(&domain, "domain", "containers.localhost", "domain that the servers' zones stand in")

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -31,6 +32,12 @@ type opener func(socket string, scope runtime.Scope) (runtime.Runtime, error)
 
 func openIncus(socket string, scope runtime.Scope) (runtime.Runtime, error) {
 	return incus.Open(socket, scope)
+}
+
+// ramdisks puts the ramdisks of a scope below the agent's folder.
+func ramdisks(s runtime.Scope, stateDir string) runtime.Scope {
+	s.Ramdisks = filepath.Join(stateDir, "ramdisks")
+	return s
 }
 
 // exit is an outcome that is not a failure but has a code of its own. Its
@@ -58,7 +65,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, open open
 	root.SetErr(stderr)
 	root.AddCommand(
 		initCommand(), newCommand(), validateCommand(), planCommand(open), applyCommand(open), agentCommand(open),
-		schemaCommand(), secretCommand(), statusCommand(), versionCommand(),
+		statusCommand(), getCommand(), eventsCommand(), snapshotsCommand(), approveCommand(),
+		schemaCommand(), secretCommand(), versionCommand(),
 	)
 	err := root.ExecuteContext(ctx)
 	var code exit

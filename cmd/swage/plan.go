@@ -21,11 +21,12 @@ import (
 )
 
 // target is what plan and apply work on.
-type target struct{ server, socket, identities string }
+type target struct{ server, socket, identities, state string }
 
 func (t *target) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&t.server, "server", "", "server of the fleet that this machine is (default: the only one)")
 	cmd.Flags().StringVar(&t.socket, "incus-socket", defaultIncusSocket(), "unix socket of the Incus daemon")
+	cmd.Flags().StringVar(&t.state, "state-dir", schema.DefaultStateDir, "state_dir of the agent of this machine, whose ramdisks are below it")
 	cmd.Flags().StringVar(&t.identities, "age-identities", "", "file with the age keys that secrets are encrypted to")
 }
 
@@ -64,7 +65,7 @@ func (t *target) agent(ctx context.Context, args []string, open opener) (*reconc
 		Server: t.server,
 		Keys:   keys,
 		Source: reconcile.Local{Tree: tree},
-		Open:   func(s runtime.Scope) (runtime.Runtime, error) { return open(t.socket, s) },
+		Open:   func(s runtime.Scope) (runtime.Runtime, error) { return open(t.socket, ramdisks(s, t.state)) },
 		Log:    slog.New(slog.DiscardHandler),
 	}, nil
 }
@@ -91,7 +92,7 @@ stands in SWAGE_TOKEN or in --token-file. Nothing is changed. Exit code 0: done;
 			if !slices.Contains([]string{"text", "json", "markdown"}, output) {
 				return fmt.Errorf("--output takes text, json or markdown, not %q", output)
 			}
-			clear := progress(cmd, "reading the fleet…")
+			clear := progress(cmd, undertaking(args, against, n))
 			proposal, err := propose(cmd.Context(), t, args, against, n, open)
 			clear()
 			if err != nil {
@@ -134,7 +135,7 @@ func propose(ctx context.Context, t target, args []string, against string, n nod
 		return out, err
 	}
 	plan, err := a.Plan(ctx)
-	out.Add(a.Server, plan, a.Fleet())
+	out.Add(a.Server, plan, nil, a.Fleet())
 	return out, err
 }
 
@@ -164,7 +165,7 @@ func between(ctx context.Context, out *reconcile.Proposal, server string, args [
 	maps.Copy(servers, after.Servers)
 	for _, name := range slices.Sorted(maps.Keys(servers)) {
 		if server == "" || server == name {
-			out.Add(name, reconcile.Between(before, after, name), after)
+			out.Add(name, reconcile.Between(before, after, name), before, after)
 		}
 	}
 	if len(out.Servers) == 0 {
@@ -199,13 +200,26 @@ func terminal(out io.Writer) bool {
 	return err == nil
 }
 
-// progress shows at once that work has begun, where a person looks on.
+// undertaking is what a plan is about to do.
+func undertaking(args []string, against string, n node) string {
+	switch {
+	case n.url != "":
+		return "asking the agent for the plan of " + dirOf(args)
+	case against != "":
+		return "comparing " + dirOf(args) + " with " + against
+	}
+	return "comparing " + dirOf(args) + " with what runs"
+}
+
+// progress tells at once that work has begun: on a terminal until it is done,
+// elsewhere as a line of the log.
 func progress(cmd *cobra.Command, what string) (clear func()) {
 	out := cmd.ErrOrStderr()
 	if !terminal(out) {
+		fmt.Fprintln(out, what)
 		return func() {}
 	}
-	fmt.Fprint(out, what)
+	fmt.Fprint(out, what+"…")
 	return func() { fmt.Fprint(out, "\r\x1b[K") }
 }
 

@@ -6,10 +6,13 @@ import (
 	"errors"
 	"flag"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -34,14 +37,39 @@ func TestScripts(t *testing.T) {
 		Dir: "../../testdata/script",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("INCUS_FILE", filepath.Join(e.WorkDir, ".incus.json"))
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			_, port, _ := net.SplitHostPort(l.Addr().String())
+			l.Close()
+			e.Setenv("FREE_PORT", port)
 			examples, err := filepath.Abs("../../examples")
 			e.Setenv("EXAMPLES", examples)
 			return err
 		},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"await": awaitCommand},
 		UpdateScripts:       *update,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 	})
+}
+
+// awaitCommand runs a command until it ends well, at most 20 s: for what an
+// agent in the background does.
+func awaitCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: await command [args]")
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		err := ts.Exec(args[0], args[1:]...)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s: %v", strings.Join(args, " "), err)
+		}
+	}
 }
 
 func openFile(socket string, scope runtime.Scope) (runtime.Runtime, error) {
@@ -68,8 +96,16 @@ type saved struct {
 
 func (s *saved) Do(ctx context.Context, step runtime.Step) (runtime.Done, error) {
 	d, err := s.Runtime.Do(ctx, step)
+	return d, errors.Join(err, s.save())
+}
+
+func (s *saved) Note(ctx context.Context, key, value string) error {
+	return errors.Join(s.Runtime.Note(ctx, key, value), s.save())
+}
+
+func (s *saved) save() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b, saveErr := json.Marshal(s.engine)
-	return d, errors.Join(err, saveErr, os.WriteFile(s.file, b, 0o600))
+	b, err := json.Marshal(s.engine)
+	return errors.Join(err, os.WriteFile(s.file, b, 0o600))
 }

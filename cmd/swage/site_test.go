@@ -192,7 +192,7 @@ func (s *site) startProgram(lab, swage string) {
 		s.Fatal(err)
 	}
 	s.eventually("the agent answers", func() bool {
-		_, err := api.Status(s.Context(), s.path("sock"))
+		_, err := api.Socket(s.path("sock")).Status(s.Context())
 		return err == nil
 	})
 }
@@ -262,7 +262,7 @@ func (s *site) eventually(what string, done func() bool) {
 
 func (s *site) status() *reconcile.Report {
 	s.Helper()
-	r, err := api.Status(s.Context(), s.path("sock"))
+	r, err := api.Socket(s.path("sock")).Status(s.Context())
 	if err != nil {
 		s.Fatal(err)
 	}

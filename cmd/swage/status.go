@@ -1,11 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,46 +16,72 @@ import (
 )
 
 func statusCommand() *cobra.Command {
-	var socket, output string
+	var output string
+	var watch bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show what the agent on this machine knows and does",
 		Long: `Ask the agent on this machine for the commit that it applies, the steps of
-the last change, and every container with its state and address. Exit code 0:
-the newest commit is applied or being applied; 3: something is held; 1: it
-failed, was rejected, or no agent answers.`,
+the last change, and every container with its state and address. With --watch
+show it until nothing is being done any more. Exit code 0: the newest commit is
+applied or being applied; 3: something is held; 1: it failed, was rejected, or
+no agent answers.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			r, err := api.Status(cmd.Context(), socket)
-			if err != nil {
+	}
+	socket := socketFlag(cmd)
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "until nothing is being done any more")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		r, err := socket.Status(cmd.Context())
+		if err != nil {
+			return err
+		}
+		if watch {
+			if r, err = follow(cmd, *socket, r); err != nil {
 				return err
 			}
-			switch output {
-			case "text":
-				printStatus(cmd, r)
-			case "json":
-				if err := printJSON(cmd, r); err != nil {
-					return err
-				}
-			default:
-				return fmt.Errorf("--output takes text or json, not %q", output)
+		}
+		switch output {
+		case "text":
+			printStatus(cmd, r)
+		case "json":
+			if err := printJSON(cmd, r); err != nil {
+				return err
 			}
-			switch {
-			case r.Rejected != nil || r.State == reconcile.Failed:
-				return exit(1)
-			case len(r.Held) > 0:
-				return exitHeld
-			}
-			return nil
-		},
+		default:
+			return fmt.Errorf("--output takes text or json, not %q", output)
+		}
+		switch {
+		case r.Rejected != nil || r.State == reconcile.Failed:
+			return exit(1)
+		case len(r.Held) > 0:
+			return exitHeld
+		}
+		return nil
 	}
-	fallback := "/run/swage/agent.sock"
-	if s := os.Getenv("SWAGE_SOCKET"); s != "" {
-		fallback = s
-	}
-	cmd.Flags().StringVar(&socket, "socket", fallback, "unix socket of the agent")
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	return cmd
+}
+
+// follow shows progress until the agent is at rest: on a terminal one line
+// that changes, elsewhere nothing.
+func follow(cmd *cobra.Command, socket api.Socket, r *reconcile.Report) (*reconcile.Report, error) {
+	line := newProgress(cmd.ErrOrStderr())
+	defer line.clear()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for r.State == reconcile.Pending || r.State == reconcile.Applying || r.State == reconcile.Interrupted || r.State == reconcile.Superseded {
+		line.show(doing(r))
+		select {
+		case <-cmd.Context().Done():
+			return nil, cmd.Context().Err()
+		case <-tick.C:
+		}
+		var err error
+		if r, err = socket.Status(cmd.Context()); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
 }
 
 func printStatus(cmd *cobra.Command, r *reconcile.Report) {
@@ -69,21 +96,20 @@ func printStatus(cmd *cobra.Command, r *reconcile.Report) {
 	}
 	for _, s := range r.Steps {
 		line := fmt.Sprintf("  %s: %s", s.Step, s.State)
-		if s.Error != "" {
-			line += ": " + s.Error
+		if why := cmp.Or(s.Error, s.Phase); why != "" {
+			line += ": " + why
 		}
 		fmt.Fprintln(out, line)
 	}
 	for _, h := range r.Held {
 		fmt.Fprintf(out, "  held: %s: %s\n", h.What, h.Why)
 	}
+	for _, d := range r.Drift {
+		fmt.Fprintf(out, "  drift: %s was changed behind swage's back: %s\n", d.Ref, strings.Join(d.Changed, ", "))
+	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	for _, c := range r.Containers {
-		url := ""
-		if len(c.URLs) > 0 {
-			url = c.URLs[0]
-		}
-		fmt.Fprintf(w, "%s/%s\t%s\t%s\t%s\n", c.Project, c.Name, c.Status, c.Address, url)
+	if len(r.Containers) > 0 {
+		printContainers(w, r.Containers)
 	}
 	w.Flush()
 }

@@ -19,25 +19,37 @@ type API struct {
 	Report func() *reconcile.Report
 	// Plan is what a fleet repository would change on this server.
 	Plan func(context.Context, fs.FS) (reconcile.Proposal, error)
+	// Events are those after an ID, and a channel closed when there is more.
+	Events func(after int) ([]reconcile.Event, <-chan struct{})
+	// Approve has the held deletions of a plan id done.
+	Approve func(ctx context.Context, plan string) error
+	// DeleteSnapshot removes a snapshot, or with an empty name an archive.
+	DeleteSnapshot func(ctx context.Context, id, name string) error
 	// Tokens are those that are good now.
 	Tokens func() []Token
 }
 
 // Local is for whoever may open the socket. It answers
 //
-//	GET  /api/v1/status  the newest report
-//	POST /api/v1/plan    the plan for the repository in the body, a zip archive
-//	GET  /healthz        200 while the process runs
-//	GET  /readyz         200 once a pass has ended, else 503
+//	GET  /api/v1/status   the newest report
+//	GET  /api/v1/events   server-sent events: after=ID, follow=false ends them
+//	POST /api/v1/plan     the plan for the repository in the body, a zip archive
+//	POST /api/v1/approve  {"plan": ID}: do the held deletions of that plan
+//	DELETE /api/v1/snapshots/{id}/{name}  a snapshot; an archive without a name
+//	GET  /healthz         200 while the process runs
+//	GET  /readyz          200 once a pass has ended, else 503
 //
 // A repository with mistakes gets 422 and application/problem+json (RFC 9457)
 // whose detail holds them, a line each.
 func (a API) Local() http.Handler {
-	return a.mux(func(_ string, h http.HandlerFunc) http.Handler { return h })
+	mux := a.mux(func(_ string, h http.HandlerFunc) http.Handler { return h })
+	mux.HandleFunc("POST /api/v1/approve", a.approve)
+	mux.HandleFunc("DELETE /api/v1/snapshots/{id}/{name...}", a.deleteSnapshot)
+	return mux
 }
 
-// Remote answers the same to holders of a token that allows it: "read" the
-// status, "plan" the plans. Health is open.
+// Remote answers what changes nothing to holders of a token that allows it:
+// "read" the status and events, "plan" the plans. Health is open.
 func (a API) Remote() http.Handler {
 	return a.mux(func(right string, h http.HandlerFunc) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -51,9 +63,10 @@ func (a API) Remote() http.Handler {
 	})
 }
 
-func (a API) mux(guard func(right string, h http.HandlerFunc) http.Handler) http.Handler {
+func (a API) mux(guard func(right string, h http.HandlerFunc) http.Handler) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.Handle("GET /api/v1/status", guard("read", func(w http.ResponseWriter, _ *http.Request) { answer(w, a.Report()) }))
+	mux.Handle("GET /api/v1/events", guard("read", a.events))
 	mux.Handle("POST /api/v1/plan", guard("plan", a.plan))
 	mux.Handle("GET /healthz", guard("", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }))
 	mux.Handle("GET /readyz", guard("", func(w http.ResponseWriter, _ *http.Request) {

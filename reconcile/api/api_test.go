@@ -60,7 +60,7 @@ func socketIn(t *testing.T) string {
 func TestOneAgentASocket(t *testing.T) {
 	socket, log := socketIn(t), slog.New(slog.DiscardHandler)
 	h := API{Report: func() *reconcile.Report { return &reconcile.Report{Server: "lab"} }}.Local()
-	if _, err := Status(t.Context(), socket); err == nil || !strings.Contains(err.Error(), "swage agent") {
+	if _, err := Socket(socket).Status(t.Context()); err == nil || !strings.Contains(err.Error(), "swage agent") {
 		t.Errorf("without an agent: %v", err)
 	}
 	// What a killed agent left is in nobody's way.
@@ -82,7 +82,7 @@ func TestOneAgentASocket(t *testing.T) {
 	}
 	go func() { ended <- Serve(ctx, l, h, log) }()
 	for deadline := time.Now().Add(10 * time.Second); ; {
-		r, err := Status(t.Context(), socket)
+		r, err := Socket(socket).Status(t.Context())
 		if err == nil && r.Server == "lab" {
 			break
 		}
@@ -96,7 +96,7 @@ func TestOneAgentASocket(t *testing.T) {
 	if _, err := Listen(socket); err == nil || !strings.Contains(err.Error(), "another agent") {
 		t.Errorf("a second agent: %v", err)
 	}
-	if _, err := Status(t.Context(), socket); err != nil {
+	if _, err := Socket(socket).Status(t.Context()); err != nil {
 		t.Errorf("the first one is gone: %v", err)
 	}
 	cancel()
@@ -112,7 +112,7 @@ func TestTokensOpenTheAPI(t *testing.T) {
 		Plan: func(_ context.Context, tree fs.FS) (reconcile.Proposal, error) {
 			var p reconcile.Proposal
 			src, err := fs.ReadFile(tree, "swage.cue")
-			p.Add(string(src), reconcile.Plan{}, nil)
+			p.Add(string(src), reconcile.Plan{}, nil, nil)
 			return p, err
 		},
 		Tokens: func() []Token {

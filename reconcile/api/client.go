@@ -17,31 +17,6 @@ import (
 	"swage/reconcile"
 )
 
-// Status asks the agent at a socket for its newest report.
-func Status(ctx context.Context, socket string) (*reconcile.Report, error) {
-	client := http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", socket)
-		},
-	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent/api/v1/status", nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("no agent answers at %s (start one with `swage agent`, or name its socket with --socket): %w", socket, err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the agent at %s answered %s", socket, resp.Status)
-	}
-	var r reconcile.Report
-	return &r, json.NewDecoder(resp.Body).Decode(&r)
-}
-
 // Node is an agent that is reached over HTTPS.
 type Node struct {
 	URL   string // of its API, "https://api.<zone>"
@@ -90,14 +65,19 @@ func (n Node) Plan(ctx context.Context, tree fs.FS) (reconcile.Proposal, error) 
 		return reconcile.Proposal{}, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		var p struct{ Detail string }
-		if json.Unmarshal(text, &p) != nil || p.Detail == "" {
-			return reconcile.Proposal{}, fmt.Errorf("%s answered %s", n.URL, resp.Status)
-		}
-		return reconcile.Proposal{}, fmt.Errorf("%s: %s", n.URL, p.Detail)
+		return reconcile.Proposal{}, fmt.Errorf("%s: %w", n.URL, refusal(resp.Status, text))
 	}
 	var out reconcile.Proposal
 	return out, json.Unmarshal(text, &out)
+}
+
+// refusal is what an answer that is not good says.
+func refusal(status string, body []byte) error {
+	var p struct{ Detail string }
+	if json.Unmarshal(body, &p) != nil || p.Detail == "" {
+		return errors.New("it answered " + status)
+	}
+	return errors.New(p.Detail)
 }
 
 // dialLocalhost takes names below localhost for this machine (RFC 6761,

@@ -33,7 +33,7 @@ func (r *Runtime) copy(ctx context.Context, s runtime.CopyContainer) (runtime.Do
 	if err != nil {
 		return runtime.Done{}, err
 	}
-	return r.resume(ctx, at, w)
+	return r.complete(ctx, at, w)
 }
 
 // origin is the source that keyMaking tells. Image and Kit of a copy are those

@@ -26,7 +26,7 @@ func (r *Runtime) create(ctx context.Context, w runtime.Container, fresh bool) (
 	if err != nil {
 		return runtime.Done{}, err
 	}
-	return r.resume(ctx, at, w)
+	return r.complete(ctx, at, w)
 }
 
 // made finds what an earlier step that was cut short has made under an id,
@@ -66,6 +66,7 @@ func (r *Runtime) build(ctx context.Context, w runtime.Container, how recipe) (p
 		return place{}, err
 	}
 	keys := config(w)
+	keys[keyApplied] = "" // see complete
 	maps.Copy(keys, r.mark())
 	keys[keyMaking], keys[keyRole], keys[rawLXC] = how.making, how.role, guest(w, a.raw(""))
 	at := place{
@@ -151,6 +152,15 @@ func (r *Runtime) remake(ctx context.Context, at *place) error {
 	}
 	*at, err = r.build(ctx, c, recipe{source: source, making: in.Config[keyMaking]})
 	return err
+}
+
+// complete is the end of making a container.
+func (r *Runtime) complete(ctx context.Context, at place, w runtime.Container) (runtime.Done, error) {
+	d, err := r.resume(ctx, at, w)
+	if err != nil || w.Applied == "" {
+		return d, err
+	}
+	return d, r.applied(ctx, at, w.Applied)
 }
 
 // resume brings a container that was made, perhaps by a step that was cut

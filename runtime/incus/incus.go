@@ -46,6 +46,7 @@ const (
 	keyAsked       = "user.swage.asked"
 	keyCommit      = "user.swage.commit"
 	keyDeclared    = "user.swage.declared"
+	keyApplied     = "user.swage.applied"
 	// keyBoot is the host's start during which swage last made, started or
 	// stopped the container.
 	keyBoot = "user.swage.boot"

@@ -66,6 +66,7 @@ func (r *Runtime) claim(ctx context.Context, s runtime.ClaimContainer) (runtime.
 	}
 	w.Image, w.Kit = in.Config[keyImage], in.Config[keyKit] == "true"
 	keys := config(w)
+	keys[keyApplied] = "" // see complete
 	maps.Copy(keys, r.mark())
 	keys[keyRole], keys[keyKeys], keys[rawLXC] = "", "", guest(w, in.Config[rawLXC])
 	changed := map[string]device{}
@@ -100,7 +101,7 @@ func (r *Runtime) claim(ctx context.Context, s runtime.ClaimContainer) (runtime.
 	if err := rest.Wait(); err != nil {
 		return runtime.Done{}, err
 	}
-	return r.resume(ctx, at, w)
+	return r.complete(ctx, at, w)
 }
 
 // rename gives a running container its host name at once; at its next start it

@@ -50,7 +50,10 @@ func (r *Runtime) turn(ctx context.Context, target runtime.Container, status run
 		return runtime.Done{}, err
 	}
 	target.Status, target.Asked, target.Asleep = status, status, false
-	return done(target, at), nil
+	if in.Config[keyApplied] == target.Applied {
+		return done(target, at), nil
+	}
+	return done(target, at), r.applied(ctx, at, target.Applied)
 }
 
 // bring is for steps that end with a status but are not about it.

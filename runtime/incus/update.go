@@ -30,7 +30,7 @@ func (r *Runtime) update(ctx context.Context, s runtime.UpdateContainer) (runtim
 	keys := unset(config(to), in.Config)
 	keys[rawLXC] = guest(to, in.Config[rawLXC])
 	if s.Restarts() {
-		keys[keyBoot] = r.boot
+		keys[keyBoot], keys[keyApplied] = r.boot, ""
 	}
 	if keys[keyKeys] != in.Config[keyKeys] {
 		if err := r.writeKeys(ctx, at, to.Keys); err != nil {
@@ -64,9 +64,17 @@ func (r *Runtime) update(ctx context.Context, s runtime.UpdateContainer) (runtim
 		if err := r.start(ctx, &at); err != nil {
 			return runtime.Done{}, err
 		}
+		if err := r.applied(ctx, at, to.Applied); err != nil {
+			return runtime.Done{}, err
+		}
 	}
 	to.Status = status(at.status, false)
 	return done(to, at), nil
+}
+
+// applied notes what was applied, once nothing of it is left to do.
+func (r *Runtime) applied(ctx context.Context, at place, digest string) error {
+	return r.patch(ctx, at, map[string]any{"config": map[string]string{keyApplied: digest}})
 }
 
 // sized is the root disk with another size, or none.
@@ -129,5 +137,6 @@ func (r *Runtime) move(ctx context.Context, s runtime.MoveContainer) (runtime.Do
 	if err := r.bring(ctx, &to, s.From.Status); err != nil {
 		return runtime.Done{}, err
 	}
-	return done(have, to), nil
+	have.Applied = s.To.Applied
+	return done(have, to), r.applied(ctx, to, have.Applied)
 }

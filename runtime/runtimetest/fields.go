@@ -78,6 +78,7 @@ var Fields = []Field{
 	field("Protected", func(c *runtime.Container) *bool { return &c.Protected }, false, true),
 	field("Asked", func(c *runtime.Container) *runtime.Status { return &c.Asked }, runtime.Running, runtime.Stopped, runtime.Paused),
 	field("Commit", func(c *runtime.Container) *string { return &c.Commit }, "", "c1", "c2"),
+	field("Applied", func(c *runtime.Container) *string { return &c.Applied }, "", "a1", "a2"),
 	field("Declared", func(c *runtime.Container) *string { return &c.Declared }, "", "c1", "c2"),
 }
 

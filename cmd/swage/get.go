@@ -1,0 +1,73 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"swage/reconcile"
+)
+
+func getCommand() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "get containers|projects|aliases",
+		Short: "List what the agent on this machine knows",
+		Long: `List the containers, projects or aliases of this server as the agent knows
+them. A container is waiting, creating, copying, running, paused, stopped,
+deleting, failed, held or drifted; the reason stands beside it.`,
+		Example: `  swage get containers
+  swage get aliases --output json`,
+		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		ValidArgs: []string{"containers", "projects", "aliases"},
+	}
+	socket := socketFlag(cmd)
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		r, err := socket.Status(cmd.Context())
+		if err != nil {
+			return err
+		}
+		w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+		var list any
+		switch args[0] {
+		case "containers":
+			list = r.Containers
+			printContainers(w, r.Containers)
+		case "projects":
+			list = r.Projects
+			fmt.Fprintln(w, "PROJECT\tCONTAINERS\tSPARES\tARCHIVES\tID")
+			for _, p := range r.Projects {
+				fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\n", p.Name, p.Containers, p.Spares, p.Archives, p.ID)
+			}
+		case "aliases":
+			list = r.Aliases
+			fmt.Fprintln(w, "ALIAS\tCONTAINER\tPROGRAM\tURL")
+			for _, a := range r.Aliases {
+				fmt.Fprintf(w, "%s\t%s\t%s %d\t%s\n", a.Name, a.Container, a.Program, a.Port, a.URL)
+			}
+		}
+		switch output {
+		case "text":
+			return w.Flush()
+		case "json":
+			return printJSON(cmd, list)
+		}
+		return fmt.Errorf("--output takes text or json, not %q", output)
+	}
+	return cmd
+}
+
+func printContainers(w *tabwriter.Writer, list []reconcile.ContainerReport) {
+	fmt.Fprintln(w, "CONTAINER\tSTATE\tADDRESS\tURL\tREASON")
+	for _, c := range list {
+		url := ""
+		if len(c.URLs) > 0 {
+			url = c.URLs[0]
+		}
+		reason, _, _ := strings.Cut(strings.ReplaceAll(c.Reason, "\t", " "), "\n")
+		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%s/%s\t%s\t%s\t%s\t%s", c.Project, c.Name, c.State, c.Address, url, reason), "\t"))
+	}
+}

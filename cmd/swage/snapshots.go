@@ -1,0 +1,71 @@
+package main
+
+import (
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func snapshotsCommand() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "snapshots",
+		Short: "List the snapshots on this server, those of deleted containers too",
+		Long: `List the snapshots of containers, and of those that were deleted and whose
+snapshots are kept as archives. A file copies one with
+copy_from: {archive: "<id>", snapshot: "<name>"}.`,
+		Args: cobra.NoArgs,
+	}
+	socket := socketFlag(cmd)
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		r, err := socket.Status(cmd.Context())
+		if err != nil {
+			return err
+		}
+		switch output {
+		case "json":
+			return printJSON(cmd, r.Snapshots)
+		case "text":
+		default:
+			return fmt.Errorf("--output takes text or json, not %q", output)
+		}
+		w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "CONTAINER\tID\tSNAPSHOT\tTAKEN\tEXPIRES")
+		for _, s := range r.Snapshots {
+			ref, expires := s.Container, "never"
+			if s.Archive {
+				ref += " (deleted)"
+			}
+			if !s.Expires.IsZero() {
+				expires = s.Expires.Local().Format(time.DateTime)
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", ref, s.ID, s.Name, s.Taken.Local().Format(time.DateTime), expires)
+		}
+		return w.Flush()
+	}
+	cmd.AddCommand(deleteSnapshotCommand())
+	return cmd
+}
+
+func deleteSnapshotCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "delete ID [SNAPSHOT]",
+		Short: "Remove a snapshot, or the whole archive of a deleted container",
+		Long: `Remove the snapshot of the container or archive with this id. Without a
+snapshot, remove the archive with all that was kept of it. Its data is gone.`,
+		Example: `  swage snapshots delete 890abcdef12345678901cdef snap3`,
+		Args:    cobra.RangeArgs(1, 2),
+	}
+	socket := socketFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		name := ""
+		if len(args) > 1 {
+			name = args[1]
+		}
+		return socket.DeleteSnapshot(cmd.Context(), args[0], name)
+	}
+	return cmd
+}

@@ -1,0 +1,74 @@
+package git
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	gogit "github.com/go-git/go-git/v5"
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/object"
+	"github.com/go-git/go-git/v5/plumbing/storer"
+)
+
+// mostCommits bounds how far back trailers are looked for.
+const mostCommits = 10000
+
+// Allowed is the greatest number in a trailer Swage-Allow-Delete of the commits
+// that to has and from has not. A commit that cannot be found allows nothing.
+func (l Local) Allowed(ctx context.Context, from, to string) (int, error) {
+	repo, err := gogit.PlainOpen(l.Path)
+	if err != nil {
+		return 0, fmt.Errorf("open repository %s: %w", l.Path, err)
+	}
+	old, err := repo.CommitObject(plumbing.NewHash(from))
+	if errors.Is(err, plumbing.ErrObjectNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read commit %s: %w", from, err)
+	}
+	tip, err := repo.CommitObject(plumbing.NewHash(to))
+	if err != nil {
+		return 0, fmt.Errorf("read commit %s: %w", to, err)
+	}
+	most, walked := 0, 0
+	iter := object.NewCommitPreorderIter(tip, nil, []plumbing.Hash{old.Hash})
+	err = iter.ForEach(func(c *object.Commit) error {
+		if walked++; walked > mostCommits || ctx.Err() != nil {
+			return storer.ErrStop
+		}
+		n := allows(c.Message)
+		if n <= most {
+			return nil
+		}
+		// A merge may lead past from to what it already has.
+		if had, err := c.IsAncestor(old); err != nil || had {
+			return err
+		}
+		most = n
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("walk from commit %s: %w", to, err)
+	}
+	return most, ctx.Err()
+}
+
+// allows reads the trailer of a message: a line of its last paragraph.
+func allows(message string) int {
+	paragraphs := strings.Split(strings.TrimSpace(strings.ReplaceAll(message, "\r\n", "\n")), "\n\n")
+	if len(paragraphs) < 2 {
+		return 0
+	}
+	most := 0
+	for line := range strings.Lines(paragraphs[len(paragraphs)-1]) {
+		key, value, _ := strings.Cut(line, ":")
+		if n, err := strconv.Atoi(strings.TrimSpace(value)); err == nil && strings.EqualFold(key, "Swage-Allow-Delete") {
+			most = max(most, n)
+		}
+	}
+	return most
+}

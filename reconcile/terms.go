@@ -1,0 +1,92 @@
+package reconcile
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"swage/runtime"
+	"swage/schema"
+)
+
+// Terms are what a plan heeds beside the two states.
+type Terms struct {
+	Server string // that the plan is for
+	// MaxDeletes is how many containers may go at once. A plan with more, or
+	// one that would leave nothing of several, holds all of them.
+	MaxDeletes int
+	// Approved are containers whose deletion a person approved, ApprovedPlan
+	// the id of a set of them, and Allowed how many deletions the commits since
+	// the last applied one allow.
+	Approved     map[runtime.ID]bool
+	ApprovedPlan string
+	Allowed      int
+	// SnapshotDeleted takes a snapshot of what is deleted.
+	SnapshotDeleted bool
+
+	// Elsewhere holds the containers that the fleet declares on other
+	// servers, by ID and by project/name: server. Such a one was not taken
+	// away by its author; its server was changed, which cannot be.
+	Elsewhere map[string]string
+	// Unready holds the containers that lack something the fleet asks for,
+	// by project/name: why. They are left as they are, or not made.
+	Unready map[string]string
+	// Making says how a container is made that is not plainly made from its
+	// image, by project/name.
+	Making map[string]Making
+	// Quota is how many containers a project may have here; absent: any.
+	Quota map[string]int
+	// Maintenance makes nothing new.
+	Maintenance bool
+	// ReportDrift leaves alone what was changed behind swage's back.
+	ReportDrift bool
+}
+
+// Making is how a container comes to be.
+type Making struct {
+	Fresh   bool // ask the image server
+	NoClaim bool // not from the warm pool
+	Copy    *schema.CopyFrom
+	// Adopt is the instance to take over; Found is what it is, or NotFound why
+	// it cannot be told. A plan without a server at hand has neither.
+	Adopt    string
+	Found    *runtime.Container
+	NotFound error
+}
+
+// TermsOf is what the fleet itself says of one server.
+func TermsOf(f *schema.Fleet, server string) Terms {
+	t := Terms{
+		Server:     server,
+		MaxDeletes: f.MaxDeletes, SnapshotDeleted: f.SnapshotDeleted, ReportDrift: f.ReportDrift,
+		Maintenance: f.Servers[server].Maintenance,
+		Elsewhere:   map[string]string{}, Unready: map[string]string{}, Making: map[string]Making{}, Quota: map[string]int{},
+	}
+	for _, p := range f.Projects {
+		elsewhere := 0
+		for _, c := range p.Containers {
+			ref := p.Name + "/" + c.Name
+			if c.Server != server {
+				elsewhere++
+				t.Elsewhere[ref] = c.Server
+				if c.ID != "" {
+					t.Elsewhere[c.ID] = c.Server
+				}
+				continue
+			}
+			for _, name := range slices.Sorted(maps.Keys(c.Env)) {
+				if _, err := c.Env[name].Reveal(schema.Keys{}); err != nil {
+					t.Unready[ref] = fmt.Sprintf("environment_vars.%s: %v", name, err)
+				}
+			}
+			m := Making{Fresh: !c.Cache, NoClaim: c.BypassPrespawn, Copy: c.CopyFrom, Adopt: c.Adopt}
+			if m != (Making{}) {
+				t.Making[ref] = m
+			}
+		}
+		if p.MaxContainers >= 0 {
+			t.Quota[p.Name] = p.MaxContainers - elsewhere
+		}
+	}
+	return t
+}
