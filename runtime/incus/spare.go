@@ -89,17 +89,25 @@ func (r *Runtime) claim(ctx context.Context, s runtime.ClaimContainer) (runtime.
 	r.remember(w.ID, at)
 	rest, inner := errgroup.WithContext(ctx)
 	rest.Go(func() error { return r.rename(inner, at, hostName(w.Name)) })
-	rest.Go(func() error {
-		if len(w.Keys) == 0 {
-			return nil
-		}
-		if err := r.writeKeys(inner, at, w.Keys); err != nil {
-			return err
-		}
-		return r.patch(inner, at, map[string]any{"config": map[string]string{keyKeys: config(w)[keyKeys]}})
-	})
+	last := map[string]string{}
+	if len(w.Keys) > 0 {
+		last[keyKeys] = config(w)[keyKeys]
+		rest.Go(func() error { return r.writeKeys(inner, at, w.Keys) })
+	}
 	if err := rest.Wait(); err != nil {
 		return runtime.Done{}, err
+	}
+	runs := w.Status == runtime.Running
+	if runs && w.Applied != "" { // nothing is left to do; see complete
+		last[keyApplied] = w.Applied
+	}
+	if len(last) > 0 {
+		if err := r.patch(ctx, at, map[string]any{"config": last}); err != nil {
+			return runtime.Done{}, err
+		}
+	}
+	if runs {
+		return done(w, at), nil
 	}
 	return r.complete(ctx, at, w)
 }
