@@ -63,6 +63,9 @@ func TestAnAddressThatIsTakenIsGivenUp(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if rt.bridge, err = rt.readBridge(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		rt.taken = map[netip.Addr]bool{} // it has not seen the other's yet
 		c := runtime.Container{ID: id, Project: "web", Name: name, Image: "tiny/1", Status: runtime.Running}
 		do := func(step runtime.Step) runtime.Done {
