@@ -211,3 +211,24 @@ func TestWhatWasNotMadeToItsEndIsMadeAgain(t *testing.T) {
 		}
 	}
 }
+
+func TestAStepSaysWhatItWaitsFor(t *testing.T) {
+	b := newBench(t, socket(t), ramdisks())
+	c := runtimetest.Full("tiny/1", runtime.Running)
+	var said []string
+	ctx := runtime.WithPhase(t.Context(), func(phase string) { said = append(said, phase) })
+	for _, s := range []runtime.Step{runtime.CreateContainer{New: c}, runtime.StopContainer{Target: c}} {
+		if _, err := b.rt.Do(ctx, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := strings.Join(said, ", "), "unpacking the image, writing keys, starting, stopping"; got != want {
+		t.Errorf("said %s, want %s", got, want)
+	}
+	said = nil
+	absent := runtimetest.Plain("none/1", runtime.Running)
+	_, err := b.rt.Do(ctx, runtime.CreateContainer{New: absent})
+	if err == nil || strings.Join(said, ", ") != "fetching the image" {
+		t.Errorf("an image that is nowhere: said %v, error %v", said, err)
+	}
+}
