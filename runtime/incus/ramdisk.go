@@ -47,7 +47,7 @@ func (r *Runtime) mountRamdisk(id runtime.ID, size int64) error {
 	dir := ramdiskDir(r.scope, id)
 	mounted, err := isMount(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = os.MkdirAll(dir, 0o700)
+		err = os.MkdirAll(dir, 0o755) // the mount itself is closed to others
 	}
 	if err != nil {
 		return fmt.Errorf("ramdisk: %w", err)
