@@ -44,7 +44,8 @@ type (
 		Snapshot string // empty: as it is; of an archive, the newest
 	}
 	// ClaimContainer makes a spare into the container without a restart:
-	// init sees its environment after the next one.
+	// init sees its environment after the next one. Image and Kit are those of
+	// the spare.
 	ClaimContainer struct {
 		New   Container
 		Spare Spare
@@ -75,7 +76,8 @@ type (
 
 	// DeleteContainer stops a container and removes it with its data. If it
 	// has snapshots it becomes an archive: stopped, as its newest snapshot
-	// was, without environment and keys.
+	// was, without environment and keys. One whose newest snapshot was taken
+	// before it was this container gets another, of what it is at the end.
 	DeleteContainer struct {
 		Target   Container
 		Archives bool   // whether it has snapshots, or gets one

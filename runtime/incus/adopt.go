@@ -63,6 +63,9 @@ func (r *Runtime) inspect(ctx context.Context, instance string) (in *api.Instanc
 // tell. Image servers give some releases by name.
 func imageOf(in *api.Instance) string {
 	os, release := strings.ToLower(in.Config["image.os"]), strings.ToLower(in.Config["image.release"])
+	if os == "alpinelinux" {
+		os = "alpine"
+	}
 	numbers := map[string]string{
 		"bullseye": "11", "bookworm": "12", "trixie": "13", "forky": "14",
 		"focal": "20.04", "jammy": "22.04", "noble": "24.04", "resolute": "26.04",
@@ -130,7 +133,7 @@ func (r *Runtime) patchIf(ctx context.Context, at place, etag string, body map[s
 
 // addressWait is how long a container that was adopted may take to get an
 // address after its start; others have theirs at once.
-const addressWait = 10 * time.Second
+const addressWait = 5 * time.Second
 
 // address completes what a step left behind.
 func (r *Runtime) address(ctx context.Context, d *runtime.Done) error {

@@ -52,11 +52,14 @@ func (r *Runtime) retire(ctx context.Context, s runtime.DeleteContainer) error {
 	if len(taken) == 0 {
 		return r.delete(ctx, s.Target)
 	}
-	newest, err := r.restorable(ctx, at, s.Target.ID, taken[len(taken)-1])
+	newest, err := r.restorable(ctx, &at, s.Target.ID, taken[len(taken)-1])
 	if err != nil {
 		return err
 	}
 	runtime.Phase(ctx, "going back to snapshot "+newest)
+	if err := r.mount(at); err != nil { // or Incus takes no configuration that has it
+		return err
+	}
 	c := r.in(ctx, at.project)
 	op, err := c.UpdateInstance(at.name, api.InstancePut{Restore: newest}, "")
 	if err := finish(c, op, err); err != nil {
@@ -71,13 +74,14 @@ func (r *Runtime) retire(ctx context.Context, s runtime.DeleteContainer) error {
 // restorable is the newest snapshot. Going back to one brings its mark back
 // too; one from before the container was ours, or was this one, would take it
 // away from us. Then what there is now becomes the newest, for as long.
-func (r *Runtime) restorable(ctx context.Context, at place, id runtime.ID, newest runtime.Snapshot) (string, error) {
+func (r *Runtime) restorable(ctx context.Context, at *place, id runtime.ID, newest runtime.Snapshot) (string, error) {
 	c := r.in(ctx, at.project)
 	s, _, err := c.GetInstanceSnapshot(at.name, newest.Name)
 	if err != nil {
 		return "", fmt.Errorf("snapshot %s: %w", newest.Name, err)
 	}
 	if r.marked(s.Config) && s.Config[keyID] == string(id) && s.Config[keyRole] == "" {
+		at.ramdisk = at.ramdisk || s.Devices[ramdisk]["type"] == "disk"
 		return newest.Name, nil
 	}
 	var expires *time.Time
@@ -85,7 +89,7 @@ func (r *Runtime) restorable(ctx context.Context, at place, id runtime.ID, newes
 		expires = &newest.Expires
 	}
 	name := "deleted-" + time.Now().UTC().Format("20060102-150405")
-	return name, r.takeSnapshot(ctx, at, name, expires)
+	return name, r.takeSnapshot(ctx, *at, name, expires)
 }
 
 // archive is the last part of retire: one change of the whole instance. What
@@ -166,10 +170,16 @@ func (r *Runtime) discard(ctx context.Context, id runtime.ID, role string) error
 	if err := r.kill(ctx, &at); err != nil && !notFound(err) {
 		return err
 	}
+	if err := r.dropRamdisk(ctx, at); err != nil {
+		return err
+	}
 	c := r.in(ctx, at.project)
 	op, err := c.DeleteInstance(at.name)
 	if err := finish(c, op, err); err != nil && !notFound(err) {
 		return err
 	}
-	return r.unmountRamdisk(id)
+	r.mu.Lock()
+	delete(r.where, id)
+	r.mu.Unlock()
+	return nil
 }

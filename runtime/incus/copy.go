@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/lxc/incus/v6/shared/api"
@@ -92,6 +93,7 @@ func (r *Runtime) own(ctx context.Context, at place, asked api.InstancePut) erro
 			put.Config[k] = v
 		}
 	}
+	maps.DeleteFunc(asked.Devices, func(_ string, d device) bool { return d["type"] == noDevice["type"] })
 	put.Devices, put.Description, put.Profiles = asked.Devices, asked.Description, asked.Profiles
 	op, err := c.UpdateInstance(at.name, put, etag)
 	if err := finish(c, op, err); err != nil {

@@ -83,6 +83,10 @@ func (r *Runtime) build(ctx context.Context, w runtime.Container, how recipe) (p
 		Profiles:    []string{}, // nothing that others may change
 		Devices:     devices(w, r.scope, a.device()),
 	}
+	if how.source.Type == "copy" && !w.Ramdisk {
+		// Else Incus would look for that of the source; see own.
+		put.Devices[ramdisk] = noDevice
+	}
 	c := r.in(ctx, at.project)
 	target := c
 	if r.scope.Placement != "" {
@@ -117,9 +121,7 @@ func (r *Runtime) build(ctx context.Context, w runtime.Container, how recipe) (p
 	if err := r.patch(ctx, at, map[string]any{"config": map[string]string{keyMaking: ""}}); err != nil {
 		return place{}, err
 	}
-	if how.role == "" {
-		r.remember(w.ID, at)
-	}
+	r.remember(w.ID, at)
 	return at, nil
 }
 

@@ -191,35 +191,18 @@ func (r *Runtime) find(ctx context.Context, id runtime.ID) (place, error) {
 	return located(in), nil
 }
 
-// lookup finds the instance of a container. What was seen is asked for again
-// by name, so that a mark that was taken away since is respected.
+// lookup finds the instance of a container, which a spare or an archive is
+// not. A mark that was taken away since it was seen is respected.
 func (r *Runtime) lookup(ctx context.Context, id runtime.ID) (*api.Instance, error) {
-	r.mu.Lock()
-	at, ok := r.where[id]
-	r.mu.Unlock()
-	if ok {
-		in, _, err := r.in(ctx, at.project).GetInstance(at.name)
-		if err == nil && r.contains(in, id) {
-			return in, nil
-		}
-		if err != nil && !notFound(err) {
-			return nil, err
-		}
-	}
 	in, _, err := r.seek(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	if !r.contains(in, id) {
+	if in.Config[keyRole] != "" {
 		return nil, errGone
 	}
 	r.remember(id, located(in))
 	return in, nil
-}
-
-// contains: it is that container, not a spare or an archive.
-func (r *Runtime) contains(in *api.Instance, id runtime.ID) bool {
-	return r.marked(in.Config) && in.Config[keyRole] == "" && in.Config[keyID] == string(id)
 }
 
 func (r *Runtime) remember(id runtime.ID, at place) {

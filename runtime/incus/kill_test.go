@@ -30,13 +30,13 @@ type dying struct {
 
 // pass reports whether a request reaches Incus, and whether its answer comes
 // back.
-func (d *dying) pass(method string) (there, back bool) {
+func (d *dying) pass(req *http.Request) (there, back bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
 	case d.dead:
 		return false, false
-	case method == http.MethodGet:
+	case req.Method == http.MethodGet && !strings.HasSuffix(req.URL.Path, "/sftp"):
 		return true, true
 	case d.left > 0:
 		d.left--
@@ -76,7 +76,7 @@ func front(t *testing.T, d *dying) string {
 		t.Fatal(err)
 	}
 	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		there, back := d.pass(req.Method)
+		there, back := d.pass(req)
 		if !there {
 			panic(http.ErrAbortHandler)
 		}
@@ -114,7 +114,15 @@ func TestAKilledProcessLeavesNothingBehind(t *testing.T) {
 		name string
 		make func(t *testing.T, rt *Runtime) world
 	}{
-		{"copy", aCopy}, {"archive", anArchive}, {"claim", aClaim}, {"spare", aSpare}, {"adopt", anAdoption},
+		{"copy", aCopy},
+		{"archive", anArchive},
+		{"claim", aClaim},
+		{"spare", aSpare},
+		{"adopt", anAdoption},
+		{"create", aCreation},
+		{"update", anUpdate},
+		{"move", aMove},
+		{"delete", aDeletion},
 	} {
 		for _, heard := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, heard %t", c.name, heard), func(t *testing.T) {
@@ -206,6 +214,8 @@ func planned(step runtime.Step, a runtime.Actual) (steps []runtime.Step) {
 		switch {
 		case i < 0:
 			steps = append(steps, step)
+		case a.Containers[i].Project != want.Project:
+			steps = append(steps, runtime.MoveContainer{From: a.Containers[i], To: want})
 		case a.Containers[i].Status != want.Status && want.Status == runtime.Running:
 			steps = append(steps, runtime.StartContainer{Target: want})
 		case a.Containers[i].Status != want.Status && want.Status == runtime.Stopped:
@@ -264,11 +274,21 @@ func inhabited(name string, status runtime.Status) runtime.Container {
 	}
 }
 
+// reboot is what a restart of the host does to a ramdisk.
+func reboot(t *testing.T, rt *Runtime, id runtime.ID) {
+	t.Helper()
+	if err := rt.unmountRamdisk(id); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func aCopy(t *testing.T, rt *Runtime) world {
 	from := inhabited("source", runtime.Stopped)
 	must(t, rt, runtime.CreateContainer{New: from})
 	put(t, rt, from.ID, "/etc/data", "precious")
 	to := inhabited("copy", runtime.Stopped)
+	to.Ramdisk = false
+	reboot(t, rt, from.ID)
 	return world{runtime.CopyContainer{New: to, From: from.ID}, func(t *testing.T, rt *Runtime, a runtime.Actual) {
 		only(t, a, from, to)
 		holds(t, rt, to.ID, "/etc/data", "precious")
@@ -284,6 +304,7 @@ func anArchive(t *testing.T, rt *Runtime) world {
 	put(t, rt, c.ID, "/etc/data", "kept")
 	snapshot(t, rt.scope, c.ID, "one")
 	put(t, rt, c.ID, "/etc/data", "not kept")
+	reboot(t, rt, c.ID)
 	return world{runtime.DeleteContainer{Target: c, Archives: true}, func(t *testing.T, rt *Runtime, a runtime.Actual) {
 		only(t, a)
 		if len(a.Archives) != 1 || a.Archives[0] != (runtime.Archive{ID: c.ID, Project: "web", Name: "old", Image: "tiny/1", Kit: true}) {

@@ -40,7 +40,7 @@ func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
 	if err != nil {
 		return a, fmt.Errorf("list instances: %w", err)
 	}
-	where, all := map[runtime.ID]place{}, map[runtime.ID]place{}
+	where := map[runtime.ID]place{}
 	var kept, unknown []*api.Instance // with snapshots maybe; with an address that Incus was not told
 	for i := range instances {
 		in := &instances[i]
@@ -52,11 +52,11 @@ func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
 		if h.ID == "" || h.Project == "" || h.Name == "" {
 			return a, fmt.Errorf("the Incus instance %q in project %q has lost %s, %s or %s; put it back, or remove %s to give the instance up", in.Name, in.Project, keyID, keyProject, keyName, keyFleet)
 		}
-		if other, ok := all[h.ID]; ok {
+		if other, ok := where[h.ID]; ok {
 			return a, fmt.Errorf("the Incus instances %q in project %q and %q in project %q carry the same %s; remove %s from the copy", other.name, other.project, in.Name, in.Project, keyID, keyFleet)
 		}
 		at := located(in)
-		all[h.ID] = at
+		where[h.ID] = at
 		switch in.Config[keyRole] {
 		case roleSpare:
 			spare := runtime.Spare{ID: h.ID, Project: h.Project}
@@ -71,7 +71,6 @@ func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
 			continue
 		}
 		kept = append(kept, in)
-		where[h.ID] = at
 		a.Containers = append(a.Containers, h)
 		d := done(h, at)
 		if !at.addr.IsValid() && (h.Status == runtime.Running || h.Status == runtime.Paused) {
@@ -90,7 +89,7 @@ func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
 	if err := r.ask(ctx, &a, unknown); err != nil {
 		return a, err
 	}
-	if err := r.guard.replace(ctx, members(&a, all)); err != nil {
+	if err := r.guard.replace(ctx, members(&a, where)); err != nil {
 		return a, err
 	}
 	a.Sort()

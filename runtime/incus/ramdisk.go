@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -48,23 +47,13 @@ func (r *Runtime) mountRamdisk(id runtime.ID, size int64) error {
 	dir := ramdiskDir(r.scope, id)
 	mounted, err := isMount(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = os.MkdirAll(dir, 0o700)
+		err = os.MkdirAll(dir, 0o755) // the mount itself is closed to others
 	}
 	if err != nil {
 		return fmt.Errorf("ramdisk: %w", err)
 	}
-	options, flags := "mode=0700,size=50%", uintptr(unix.MS_NOSUID|unix.MS_NODEV)
-	if size > 0 {
-		options = "mode=0700,size=" + strconv.FormatInt(size, 10)
-	}
-	if mounted {
-		flags |= unix.MS_REMOUNT
-	}
-	switch err := unix.Mount("swage", dir, "tmpfs", flags, options); {
-	case mounted && errors.Is(err, unix.EINVAL):
-		return fmt.Errorf("ramdisk %s holds more than its new size of %d bytes; empty it first", dir, size)
-	case err != nil:
-		return fmt.Errorf("mount the ramdisk %s: %w", dir, err)
+	if err := mountTmpfs(dir, mounted, size); err != nil {
+		return err
 	}
 	data, half := filepath.Join(dir, "data"), filepath.Join(dir, "new")
 	if _, err := os.Stat(data); err == nil {
@@ -94,13 +83,8 @@ func (r *Runtime) dropRamdisk(ctx context.Context, at place) error {
 // unmountRamdisk frees the RAM; there may be none.
 func (r *Runtime) unmountRamdisk(id runtime.ID) error {
 	dir := ramdiskDir(r.scope, id)
-	for {
-		err := unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
-			break
-		} else if err != nil {
-			return fmt.Errorf("unmount the ramdisk %s: %w", dir, err)
-		}
+	if err := unmount(dir); err != nil {
+		return fmt.Errorf("unmount the ramdisk %s: %w", dir, err)
 	}
 	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("ramdisk: %w", err)

@@ -22,6 +22,18 @@ const (
 // change take place only if nobody was quicker: Incus checks that of an
 // instance under the lock that it writes under.
 func (r *Runtime) seek(ctx context.Context, id runtime.ID) (*api.Instance, string, error) {
+	r.mu.Lock()
+	at, known := r.where[id]
+	r.mu.Unlock()
+	if known { // what was seen is asked for again by name
+		in, etag, err := r.in(ctx, at.project).GetInstance(at.name)
+		if err == nil && r.marked(in.Config) && in.Config[keyID] == string(id) {
+			return in, etag, nil
+		}
+		if err != nil && !notFound(err) {
+			return nil, "", err
+		}
+	}
 	instances, err := r.in(ctx, "").GetInstancesAllProjectsWithFilter(api.InstanceTypeContainer, []string{"config." + keyID + "=" + string(id)})
 	if err != nil {
 		return nil, "", fmt.Errorf("find %s: %w", id, err)

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/lxc/incus/v6/shared/api"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"swage/runtime"
@@ -89,16 +90,27 @@ func (r *Runtime) claim(ctx context.Context, s runtime.ClaimContainer) (runtime.
 	if err := r.guard.rename(ctx, s.Spare.ID, w.ID, member(w, at.addr, at.addr6)); err != nil {
 		return runtime.Done{}, err
 	}
+	rest, inner := errgroup.WithContext(ctx)
+	rest.Go(func() error { return r.rename(inner, at, hostName(w.Name)) })
+	last := map[string]string{}
 	if len(w.Keys) > 0 {
-		if err := r.writeKeys(ctx, at, w.Keys); err != nil {
-			return runtime.Done{}, err
-		}
-		if err := r.patch(ctx, at, map[string]any{"config": map[string]string{keyKeys: config(w)[keyKeys]}}); err != nil {
+		last[keyKeys] = config(w)[keyKeys]
+		rest.Go(func() error { return r.writeKeys(inner, at, w.Keys) })
+	}
+	if err := rest.Wait(); err != nil {
+		return runtime.Done{}, err
+	}
+	runs := w.Status == runtime.Running
+	if runs && w.Applied != "" { // nothing is left to do; see complete
+		last[keyApplied] = w.Applied
+	}
+	if len(last) > 0 {
+		if err := r.patch(ctx, at, map[string]any{"config": last}); err != nil {
 			return runtime.Done{}, err
 		}
 	}
-	if err := r.rename(ctx, at, hostName(w.Name)); err != nil {
-		return runtime.Done{}, err
+	if runs {
+		return done(w, at), nil
 	}
 	return r.complete(ctx, at, w)
 }

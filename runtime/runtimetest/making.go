@@ -295,7 +295,7 @@ func (s *suite) copied(from runtime.Container, name string, status runtime.Statu
 
 func (s *suite) copy(status runtime.Status) {
 	from := s.container("source", status)
-	from.Keys, from.Kit, from.Color, from.Autostart = []string{keyA}, true, "fff", true
+	from.Keys, from.Kit, from.Color, from.Applied = []string{keyA}, true, "fff", "a1"
 	from.Resources.Memory, from.Snapshots.Cron = 256<<20, "@daily"
 	s.do(runtime.CreateProject{Project: runtime.Project{Name: "web"}})
 	s.do(runtime.CreateProject{Project: runtime.Project{Name: "shop"}})
@@ -488,7 +488,7 @@ func (s *suite) claim(h Hands) {
 	spare := s.spared()
 	c := s.container("web_1", runtime.Running)
 	c.Kit, c.Keys, c.Color, c.Comment = true, []string{keyA}, "fff", "of the pool"
-	c.Env["EMPTY"] = ""
+	c.Env["EMPTY"], c.Applied = "", "a1"
 	c.Resources.Memory, c.Resources.CPU, c.Snapshots.Cron = 256<<20, 1, "@daily"
 	start := h.Start(s.T, s.scope, spare.ID)
 	var addr [2]string
