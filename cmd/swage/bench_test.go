@@ -4,9 +4,30 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"swage/reconcile"
 )
+
+// release are the programs as users have them, without the race detector.
+func (s *site) release() (lab, swage string) {
+	s.Helper()
+	dir, err := filepath.Abs("../../.bin")
+	if err != nil {
+		s.Fatal(err)
+	}
+	return filepath.Join(dir, "lab"), filepath.Join(dir, "swage")
+}
+
+// swage runs a command on the work tree in the lab.
+func (s *site) swage(command string) string {
+	s.Helper()
+	lab, swage := s.release()
+	return s.command(lab, "exec", "--dir", s.lab, "--", swage, command,
+		"--incus-socket", s.incusSocket(), "--state-dir", s.path("state"), s.path("work"))
+}
 
 // BenchmarkPushToFirst200 is the time from `git push` of a new tiny container
 // to its first answer through the edge, beside `incus launch` of the same
@@ -14,11 +35,7 @@ import (
 // 1.5 × launch + 150 ms.
 func BenchmarkPushToFirst200(b *testing.B) {
 	s := newSite(b)
-	lab, err := filepath.Abs("../../.bin/lab")
-	if err != nil {
-		b.Fatal(err)
-	}
-	s.startProgram(lab, filepath.Join(filepath.Dir(lab), "swage")) // without the race detector
+	s.startProgram(s.release())
 	s.write("projects/web/first.cue", "containers: first: {}\n")
 	s.settled(s.push())
 	var pushes, launches []time.Duration
@@ -48,4 +65,82 @@ func BenchmarkPushToFirst200(b *testing.B) {
 func median(d []time.Duration) time.Duration {
 	slices.Sort(d)
 	return d[len(d)/2]
+}
+
+// BenchmarkApply20 is `swage apply` of 20 new tiny containers beside
+// `xargs -P4 incus launch` of as many.
+func BenchmarkApply20(b *testing.B) {
+	s := newSite(b)
+	var applies, launches []time.Duration
+	for i := 0; b.Loop(); i++ {
+		var file, names strings.Builder
+		for j := range 20 {
+			fmt.Fprintf(&file, "containers: \"app-%d-%d\": {}\n", i, j)
+			fmt.Fprintf(&names, "bench-%s-%d-%d\n", s.scope.Fleet[:6], i, j)
+		}
+		s.write(fmt.Sprintf("projects/web-%d/apps.cue", i), file.String())
+		began := time.Now()
+		s.swage("apply")
+		applies = append(applies, time.Since(began))
+
+		began = time.Now()
+		s.command("sh", "-c", "printf '"+names.String()+"' | xargs -P4 -I{} incus launch --quiet tiny/1 {}")
+		launches = append(launches, time.Since(began))
+		s.command("sh", "-c", "printf '"+names.String()+"' | xargs -P4 incus delete --force")
+	}
+	apply, launch := median(applies), median(launches)
+	b.ReportMetric(float64(apply.Milliseconds()), "apply-ms")
+	b.ReportMetric(float64(launch.Milliseconds()), "launch-ms")
+	b.ReportMetric(float64(apply)/float64(launch), "apply/launch")
+}
+
+// BenchmarkEmptyPlan is `swage plan` with nothing to do over 100 running
+// containers, beside one query of Incus for all of them with their state.
+func BenchmarkEmptyPlan(b *testing.B) {
+	s := newSite(b)
+	var file strings.Builder
+	for j := range 100 {
+		fmt.Fprintf(&file, "containers: \"app-%d\": {}\n", j)
+	}
+	s.write("projects/web/apps.cue", file.String())
+	s.swage("apply")
+	var plans, queries []time.Duration
+	for b.Loop() {
+		began := time.Now()
+		if out := s.swage("plan"); out != "no changes\n" {
+			b.Fatal(out)
+		}
+		plans = append(plans, time.Since(began))
+		began = time.Now()
+		s.incus("query", "/1.0/instances?recursion=2&all-projects=true")
+		queries = append(queries, time.Since(began))
+	}
+	plan, query := median(plans), median(queries)
+	b.ReportMetric(float64(plan.Milliseconds()), "plan-ms")
+	b.ReportMetric(float64(query.Milliseconds()), "query-ms")
+	b.ReportMetric(float64(plan)/float64(query*3/2+50*time.Millisecond), "plan/bound")
+}
+
+// BenchmarkClaim is the time from the end of a push to the first answer of a
+// container that comes from the warm pool.
+func BenchmarkClaim(b *testing.B) {
+	s := newSite(b)
+	lab, swage := s.release()
+	s.startProgram(lab, swage)
+	s.write("projects/web/pool.cue", `project: prespawn: [{container_image: "tiny/1", kit: true, count: 2}]`+"\ncontainers: first: {}\n")
+	s.settled(s.push())
+	var claims []time.Duration
+	for i := 0; b.Loop(); i++ {
+		s.eventually("the pool is full", func() bool {
+			r := s.status()
+			return r.State == reconcile.Applied && r.Projects[0].Spares == 2
+		})
+		name := fmt.Sprintf("app-%d", i)
+		s.write("projects/web/"+name+".cue", fmt.Sprintf("containers: %q: {}\naliases: %q: container: %q\n", name, name, name))
+		s.push()
+		began := time.Now()
+		s.eventually(name+" answers", func() bool { status, _ := s.get(name); return status == 200 })
+		claims = append(claims, time.Since(began))
+	}
+	b.ReportMetric(float64(median(claims).Milliseconds()), "claim-ms")
 }
