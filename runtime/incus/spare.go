@@ -124,5 +124,9 @@ func (r *Runtime) rename(ctx context.Context, at place, name string) error {
 	if err := setHostname(state.Pid, name); err != nil {
 		return fmt.Errorf("host name: %w", err)
 	}
-	return nil
+	// For who reads the file before the next start writes it; see nameInside.
+	if have, err := r.readFile(ctx, at, "/etc/hostname"); err != nil || have == "" {
+		return err
+	}
+	return r.writeFile(ctx, at, "/etc/hostname", "0644", name+"\n")
 }
