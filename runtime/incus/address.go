@@ -123,19 +123,20 @@ func (r *Runtime) readBridge(ctx context.Context) (bridge, error) {
 // address and one that was given back is seldom used again soon. The
 // reservation lasts until the next Observe, which sees the instance.
 func (r *Runtime) allocate(ctx context.Context, id runtime.ID) (attachment, error) {
-	b, err := r.readBridge(ctx)
-	if err != nil {
-		return attachment{}, err
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.taken == nil {
+		b, err := r.readBridge(ctx)
+		if err != nil {
+			return attachment{}, err
+		}
 		taken, err := r.inUse(ctx)
 		if err != nil {
 			return attachment{}, err
 		}
-		r.taken = taken
+		r.bridge, r.taken = b, taken
 	}
+	b := r.bridge
 	// All but the network's own address and the broadcast address.
 	first := binary.BigEndian.Uint32(b.subnet.Masked().Addr().AsSlice()) + 1
 	size := uint32(1)<<(32-b.subnet.Bits()) - 2

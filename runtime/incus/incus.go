@@ -71,7 +71,8 @@ type Runtime struct {
 	// saw.
 	projects map[string]string
 	// taken addresses of the bridge; nil until it is next asked for them.
-	taken map[netip.Addr]bool
+	taken  map[netip.Addr]bool
+	bridge bridge // as it was asked then
 	// seen snapshots, by "project/instance" in Incus; see snapshots.
 	seen map[string]seenSnapshots
 	// unsettled: an operation that nobody waited for may still be under way.

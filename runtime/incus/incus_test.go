@@ -63,6 +63,9 @@ func TestAnAddressThatIsTakenIsGivenUp(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if rt.bridge, err = rt.readBridge(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		rt.taken = map[netip.Addr]bool{} // it has not seen the other's yet
 		c := runtime.Container{ID: id, Project: "web", Name: name, Image: "tiny/1", Status: runtime.Running}
 		do := func(step runtime.Step) runtime.Done {
@@ -206,5 +209,26 @@ func TestWhatWasNotMadeToItsEndIsMadeAgain(t *testing.T) {
 		if uuid() == before {
 			t.Error("it was not made again")
 		}
+	}
+}
+
+func TestAStepSaysWhatItWaitsFor(t *testing.T) {
+	b := newBench(t, socket(t), ramdisks())
+	c := runtimetest.Full("tiny/1", runtime.Running)
+	var said []string
+	ctx := runtime.WithPhase(t.Context(), func(phase string) { said = append(said, phase) })
+	for _, s := range []runtime.Step{runtime.CreateContainer{New: c}, runtime.StopContainer{Target: c}} {
+		if _, err := b.rt.Do(ctx, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := strings.Join(said, ", "), "unpacking the image, writing keys, starting, stopping"; got != want {
+		t.Errorf("said %s, want %s", got, want)
+	}
+	said = nil
+	absent := runtimetest.Plain("none/1", runtime.Running)
+	_, err := b.rt.Do(ctx, runtime.CreateContainer{New: absent})
+	if err == nil || strings.Join(said, ", ") != "fetching the image" {
+		t.Errorf("an image that is nowhere: said %v, error %v", said, err)
 	}
 }
