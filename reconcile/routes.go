@@ -94,7 +94,7 @@ func (r *router) container(ref string, id runtime.ID, p schema.Project, w schema
 		doc = permissions(w.Permissions)
 		r.docs[w.Permissions] = doc
 	}
-	t := edge.Container{ProjectID: string(r.projectID[p.Name]), ID: string(id), Name: ref, Permissions: doc}
+	t := edge.Container{ProjectID: string(r.projectID[p.Name]), ID: string(id), Name: ref, Permissions: doc, Ingress: ingress(w.Firewall)}
 	if p.ID != "" {
 		t.ProjectID = p.ID
 	}
@@ -106,6 +106,29 @@ func (r *router) container(ref string, id runtime.ID, p schema.Project, w schema
 		t.ID, t.ProjectID, t.Addr = "", "", netip.Addr{}
 	}
 	r.config.Containers = append(r.config.Containers, t)
+}
+
+// ingress are the rules that judge what comes through the edge. Those of other
+// protocols count: one that allows closes what none allows.
+func ingress(rules []schema.FirewallRule) []edge.Rule {
+	var out []edge.Rule
+	for _, r := range rules {
+		if !r.Enabled || r.Direction != "ingress" {
+			continue
+		}
+		rule := edge.Rule{
+			Action: edge.Deny, Protocol: r.Protocol, Sources: r.Sources, Destinations: r.Destinations,
+			SourcePorts: len(r.SourcePorts) > 0,
+		}
+		if r.Action == "allow" {
+			rule.Action = edge.Allow
+		}
+		for _, p := range r.DestinationPorts {
+			rule.Ports = append(rule.Ports, edge.PortRange{First: p.From, Last: p.To})
+		}
+		out = append(out, rule)
+	}
+	return out
 }
 
 func permissions(p *schema.Permissions) *edge.Permissions {

@@ -17,7 +17,7 @@ var rooms = []struct{ room, imports, why string }{
 	{"swage/schema", "", "files become types; it knows nothing of what they cause"},
 	{"swage/runtime", "", "the vocabulary that both sides share"},
 	{"swage/runtime/firewall", "swage/runtime", "guards addresses by rules, whatever runs the containers"},
-	{"swage/runtime/incus", "swage/runtime", "one Runtime"},
+	{"swage/runtime/incus", "swage/runtime swage/runtime/firewall", "one Runtime"},
 	{"swage/runtime/runtimetest", "swage/runtime", "judges any Runtime, so it knows none"},
 	{"swage/edge", "", "a proxy that is told hosts, addresses and grants"},
 	{"swage/edge/certs", "", "usable alone"},

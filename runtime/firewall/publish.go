@@ -1,9 +1,9 @@
 package firewall
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"swage/runtime"
 )
@@ -23,20 +23,27 @@ func listens(p runtime.Publish) port {
 	return port{addr, p.Protocol, p.Listen.Port()}
 }
 
-// publishConflict names the ports that two containers want.
+// ConflictError names the ports that two containers want. The first has them.
+type ConflictError struct{ Ports []string }
+
+func (e *ConflictError) Error() string { return strings.Join(e.Ports, "\n") }
+
 func publishConflict(containers []Container) error {
-	var problems []error
+	var problems []string
 	owner := map[port]string{}
 	for _, c := range containers {
 		for _, p := range c.Publish {
 			if other, taken := owner[listens(p)]; taken {
-				problems = append(problems, fmt.Errorf("publish %s/%s of %s: %s has it", p.Listen, p.Protocol, c.Name, other))
+				problems = append(problems, fmt.Sprintf("publish %s/%s of %s: %s has it", p.Listen, p.Protocol, c.Name, other))
 				continue
 			}
 			owner[listens(p)] = c.Name
 		}
 	}
-	return errors.Join(problems...)
+	if problems == nil {
+		return nil
+	}
+	return &ConflictError{problems}
 }
 
 // publish writes the ways from the host's ports to the containers'. The

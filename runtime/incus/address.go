@@ -58,9 +58,11 @@ func (a attachment) device() device {
 		"hwaddr":       fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]),
 		// Containers reach each other through this host or not at all.
 		"security.port_isolation": "true",
+		// The firewall knows them by these addresses; they have no others.
+		"security.mac_filtering": "true", "security.ipv4_filtering": "true",
 	}
 	if a.leases6 && a.subnet6.IsValid() { // Incus refuses it elsewhere
-		out["ipv6.address"] = a.addr6().String()
+		out["ipv6.address"], out["security.ipv6_filtering"] = a.addr6().String(), "true"
 	}
 	return out
 }
@@ -211,5 +213,5 @@ func (r *Runtime) readdress(ctx context.Context, at *place, started error) (bool
 	}
 	at.addr, at.addr6 = a.addr, a.addr6()
 	r.remember(id, *at)
-	return true, nil
+	return true, r.guard.readdress(ctx, id, a.addr, a.addr6())
 }

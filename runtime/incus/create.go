@@ -102,6 +102,9 @@ func (r *Runtime) build(ctx context.Context, w runtime.Container, how recipe) (p
 		}
 		return place{}, err
 	}
+	if err := r.guard.set(ctx, w.ID, member(w, at.addr, at.addr6)); err != nil {
+		return place{}, err
+	}
 	if how.source.Type == "copy" {
 		if err := r.own(ctx, at, put); err != nil {
 			return place{}, err

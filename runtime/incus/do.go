@@ -16,6 +16,9 @@ func (r *Runtime) Do(ctx context.Context, s runtime.Step) (runtime.Done, error) 
 	if err == nil {
 		err = r.address(ctx, &d)
 	}
+	if err == nil {
+		err = r.unguard(ctx, s, d)
+	}
 	if err != nil {
 		r.mu.Lock()
 		r.unsettled = true
@@ -23,6 +26,20 @@ func (r *Runtime) Do(ctx context.Context, s runtime.Step) (runtime.Done, error) 
 		return runtime.Done{}, fmt.Errorf("%s: %w", s, brief(err))
 	}
 	return d, nil
+}
+
+// unguard follows steps that give an address back, or bring one that was not
+// made here.
+func (r *Runtime) unguard(ctx context.Context, s runtime.Step, d runtime.Done) error {
+	switch s := s.(type) {
+	case runtime.DeleteContainer:
+		return r.guard.forget(ctx, s.Target.ID)
+	case runtime.DeleteSpare:
+		return r.guard.forget(ctx, s.Spare.ID)
+	case runtime.AdoptContainer:
+		return r.guard.set(ctx, d.Container.ID, member(d.Container, d.Addr, d.Addr6))
+	}
+	return nil
 }
 
 func (r *Runtime) do(ctx context.Context, s runtime.Step) (runtime.Done, error) {

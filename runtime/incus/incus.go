@@ -20,6 +20,7 @@ import (
 	"github.com/lxc/incus/v6/shared/api"
 
 	"swage/runtime"
+	"swage/runtime/firewall"
 )
 
 // The keys on instances and projects. An absent one is the field's zero value.
@@ -63,6 +64,8 @@ type Runtime struct {
 	client *incus.ProtocolIncus
 	scope  runtime.Scope
 	boot   string // names the time since the host's last start
+
+	guard guard
 
 	mu sync.Mutex
 	// where the containers are that Observe or a step saw.
@@ -109,6 +112,7 @@ func Open(socket string, scope runtime.Scope) (*Runtime, error) {
 	return &Runtime{
 		client: c.(*incus.ProtocolIncus), scope: scope, boot: strings.TrimSpace(string(boot)),
 		where: map[runtime.ID]place{}, projects: map[string]string{}, unsettled: true,
+		guard: guard{firewall: firewall.Firewall{Table: "swage-" + string(scope.Fleet) + "-" + scope.Server, Bridge: scope.Bridge}},
 	}, nil
 }
 

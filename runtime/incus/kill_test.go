@@ -114,7 +114,15 @@ func TestAKilledProcessLeavesNothingBehind(t *testing.T) {
 		name string
 		make func(t *testing.T, rt *Runtime) world
 	}{
-		{"copy", aCopy}, {"archive", anArchive}, {"claim", aClaim}, {"spare", aSpare}, {"adopt", anAdoption},
+		{"copy", aCopy},
+		{"archive", anArchive},
+		{"claim", aClaim},
+		{"spare", aSpare},
+		{"adopt", anAdoption},
+		{"create", aCreation},
+		{"update", anUpdate},
+		{"move", aMove},
+		{"delete", aDeletion},
 	} {
 		for _, heard := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, heard %t", c.name, heard), func(t *testing.T) {
@@ -206,6 +214,8 @@ func planned(step runtime.Step, a runtime.Actual) (steps []runtime.Step) {
 		switch {
 		case i < 0:
 			steps = append(steps, step)
+		case a.Containers[i].Project != want.Project:
+			steps = append(steps, runtime.MoveContainer{From: a.Containers[i], To: want})
 		case a.Containers[i].Status != want.Status && want.Status == runtime.Running:
 			steps = append(steps, runtime.StartContainer{Target: want})
 		case a.Containers[i].Status != want.Status && want.Status == runtime.Stopped:

@@ -196,11 +196,15 @@ func (r *Runtime) Lease(ctx context.Context, h runtime.Holder) error {
 	if err != nil && !errors.As(err, &taken) {
 		return fmt.Errorf("take the lease: %w", brief(err))
 	}
+	if err == nil {
+		r.guard.start()
+	}
 	return err
 }
 
 // Release gives up the lease. See runtime.Runtime.
 func (r *Runtime) Release(ctx context.Context, h runtime.Holder) error {
+	r.guard.stop()
 	err := r.replace(ctx, lease, func(config map[string]string) (map[string]string, error) {
 		if !runtime.Held(config[keyLease], h) {
 			return nil, nil

@@ -12,6 +12,7 @@ import (
 	"github.com/lxc/incus/v6/shared/api"
 
 	"swage/runtime"
+	"swage/runtime/firewall"
 )
 
 // settleTime bounds the wait for operations that an earlier process left.
@@ -88,11 +89,36 @@ func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
 	if err := r.ask(ctx, &a, unknown); err != nil {
 		return a, err
 	}
+	if err := r.guard.replace(ctx, members(&a, where)); err != nil {
+		return a, err
+	}
 	a.Sort()
 	r.mu.Lock()
 	r.where, r.taken = where, nil
 	r.mu.Unlock()
 	return a, nil
+}
+
+// members are all that the firewall must know: what has an address, whether it
+// runs or not.
+func members(a *runtime.Actual, all map[runtime.ID]place) map[runtime.ID]firewall.Container {
+	out := map[runtime.ID]firewall.Container{}
+	add := func(c runtime.Container) {
+		addr, addr6 := all[c.ID].addr, all[c.ID].addr6
+		if !addr.IsValid() { // adopted: as it is now
+			addr, addr6 = a.Addr[c.ID], a.Addr6[c.ID]
+		}
+		if addr.IsValid() || addr6.IsValid() {
+			out[c.ID] = member(c, addr, addr6)
+		}
+	}
+	for _, c := range a.Containers {
+		add(c)
+	}
+	for _, s := range a.Spares {
+		add(runtime.Container{ID: s.ID, Project: s.Project, Name: "spare"})
+	}
+	return out
 }
 
 // ownProjects lists the Incus projects with the mark. They are known by it:

@@ -85,6 +85,9 @@ func (r *Runtime) claim(ctx context.Context, s runtime.ClaimContainer) (runtime.
 		return runtime.Done{}, err
 	}
 	r.remember(w.ID, at)
+	if err := r.guard.rename(ctx, s.Spare.ID, w.ID, member(w, at.addr, at.addr6)); err != nil {
+		return runtime.Done{}, err
+	}
 	rest, inner := errgroup.WithContext(ctx)
 	rest.Go(func() error { return r.rename(inner, at, hostName(w.Name)) })
 	last := map[string]string{}

@@ -60,6 +60,9 @@ func (r *Runtime) update(ctx context.Context, s runtime.UpdateContainer) (runtim
 	if err != nil {
 		return runtime.Done{}, err
 	}
+	if err := r.guard.change(ctx, to); err != nil {
+		return runtime.Done{}, err
+	}
 	if s.Restarts() {
 		if err := r.start(ctx, &at); err != nil {
 			return runtime.Done{}, err
@@ -132,6 +135,9 @@ func (r *Runtime) move(ctx context.Context, s runtime.MoveContainer) (runtime.Do
 		},
 	})
 	if err != nil {
+		return runtime.Done{}, err
+	}
+	if err := r.guard.change(ctx, have); err != nil {
 		return runtime.Done{}, err
 	}
 	if err := r.bring(ctx, &to, s.From.Status); err != nil {
