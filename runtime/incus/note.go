@@ -129,7 +129,8 @@ func (r *Runtime) succeed(ctx context.Context, kind string, number int, config m
 		Description: fmt.Sprintf("what swage remembers of server %s (%s); nothing is made here", r.scope.Server, kind),
 	}})
 	if err != nil {
-		if _, _, exists := c.GetProject(name); exists == nil {
+		// The other's may have a successor by now, and be gone.
+		if newest, _, e := r.newest(ctx, kind); e == nil && newest > number {
 			return false, nil
 		}
 		return false, err

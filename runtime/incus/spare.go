@@ -7,12 +7,10 @@ import (
 	"maps"
 	"net/http"
 	"os"
-	goruntime "runtime"
 	"strings"
 
 	"github.com/lxc/incus/v6/shared/api"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"swage/runtime"
 )
@@ -115,9 +113,8 @@ func (r *Runtime) claim(ctx context.Context, s runtime.ClaimContainer) (runtime.
 	return r.complete(ctx, at, w)
 }
 
-// rename gives a running container its host name at once; at its next start it
-// has it from elsewhere. Nothing inside is needed for it: a thread of ours goes
-// into the container's UTS namespace, if its init is a process of this host.
+// rename gives a running container its host name at once, if its init is a
+// process of this host; at its next start it has it from elsewhere.
 func (r *Runtime) rename(ctx context.Context, at place, name string) error {
 	state, _, err := r.in(ctx, at.project).GetInstanceState(at.name)
 	if err != nil {
@@ -127,24 +124,12 @@ func (r *Runtime) rename(ctx context.Context, at place, name string) error {
 	if err != nil || !strings.Contains(string(group), "lxc.payload.") || !strings.Contains(string(group), at.name) {
 		return nil // Incus is not on this host
 	}
-	ns, err := unix.Open(fmt.Sprintf("/proc/%d/ns/uts", state.Pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
+	if err := setHostname(state.Pid, name); err != nil {
 		return fmt.Errorf("host name: %w", err)
 	}
-	defer unix.Close(ns)
-	ended := make(chan error)
-	go func() {
-		// Never unlocked: the thread must not serve anybody else afterwards,
-		// and ends with the goroutine.
-		goruntime.LockOSThread()
-		if err := unix.Setns(ns, unix.CLONE_NEWUTS); err != nil {
-			ended <- err
-			return
-		}
-		ended <- unix.Sethostname([]byte(name))
-	}()
-	if err := <-ended; err != nil {
-		return fmt.Errorf("host name: %w", err)
+	// For who reads the file before the next start writes it; see nameInside.
+	if have, err := r.readFile(ctx, at, "/etc/hostname"); err != nil || have == "" {
+		return err
 	}
-	return nil
+	return r.writeFile(ctx, at, "/etc/hostname", "0644", name+"\n")
 }

@@ -34,12 +34,14 @@ func TestAClaimIsComplete(t *testing.T) {
 	var last runtime.Container
 	for i := range 5 {
 		spare := must(t, rt, runtime.CreateSpare{Spare: runtime.Spare{Project: "web", Image: "tiny/1", Kit: true}}).Spare
+		put(t, rt, spare.ID, "/etc/hostname", "spare\n")
 		last = inhabited(fmt.Sprintf("new_%d", i), runtime.Running)
 		last.Resources.Disk, last.Resources.Memory = 1<<30, 64<<20
 		began := time.Now()
 		must(t, rt, runtime.ClaimContainer{New: last, Spare: spare})
 		took = append(took, time.Since(began))
 		want := fmt.Sprintf("new-%d", i)
+		holds(t, rt, last.ID, "/etc/hostname", want+"\n")
 		if got := hostname(t, scope, last.ID); got != want {
 			t.Errorf("the host name is %q, want %q", got, want)
 		}

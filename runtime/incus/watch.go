@@ -3,6 +3,7 @@ package incus
 import (
 	"context"
 	"encoding/json"
+	"path"
 	"strings"
 	"time"
 
@@ -47,7 +48,7 @@ func (r *Runtime) stream(ctx context.Context, changed chan<- struct{}) error {
 	}
 }
 
-// matters tells changes to instances of our projects from the rest.
+// matters tells changes to our projects and what is in them from the rest.
 func (r *Runtime) matters(e api.Event) bool {
 	var l api.EventLifecycle
 	if json.Unmarshal(e.Metadata, &l) != nil {
@@ -67,7 +68,7 @@ func (r *Runtime) matters(e api.Event) bool {
 	case strings.Contains(l.Source, "/swage."): // see note.go
 		return l.Action == "project-created" && strings.Contains(l.Source, "/"+r.recordPrefix(notes))
 	}
-	return strings.HasPrefix(l.Action, "project-")
+	return strings.HasPrefix(l.Action, "project-") && r.ours(path.Base(l.Source))
 }
 
 func hint(changed chan<- struct{}) {
