@@ -196,6 +196,9 @@ func (a *Agent) Pass(ctx context.Context) (Report, error) {
 		err = a.execute(ctx, plan, &r)
 	}
 	err = errors.Join(err, a.edge)
+	if ctx.Err() == nil && a.rt != nil && a.lost() == nil {
+		a.marked(ctx)
+	}
 	switch {
 	case r.State == Superseded || r.State == Interrupted:
 	case err != nil:

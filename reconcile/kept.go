@@ -99,11 +99,22 @@ func (a *Agent) recallBefore(ctx context.Context) {
 	}
 }
 
+// marked notes, at the end of a pass, that what its commit no longer declares is
+// marked. Until then the commit before it is asked again.
+func (a *Agent) marked(ctx context.Context) {
+	if a.before == nil || a.seen == nil {
+		return
+	}
+	if err := a.note(ctx, noteAccepted, a.before.Commit); err != nil {
+		a.Log.Error("the accepted commit cannot be noted", "err", err)
+	}
+}
+
 // mark writes the last commit that declared it on each container whose
 // deletion is held, before anything else is done for the commit that does not
 // declare it any more.
 func (a *Agent) mark(ctx context.Context, plan Plan) error {
-	if a.before == a.fleet && a.seen.Notes[noteAccepted] == a.fleet.Commit {
+	if a.before == a.fleet {
 		return nil
 	}
 	for _, h := range plan.Held {
@@ -124,9 +135,6 @@ func (a *Agent) mark(ctx context.Context, plan Plan) error {
 			return fmt.Errorf("note the last commit that declares %s: %w", c.Ref(), err)
 		}
 		a.seen.Containers[i] = to
-	}
-	if err := a.note(ctx, noteAccepted, a.fleet.Commit); err != nil {
-		return err
 	}
 	a.before = a.fleet
 	return nil

@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"swage/reconcile"
 	"swage/reconcile/api"
 	"swage/runtime"
@@ -222,7 +224,7 @@ func (s *site) clean() {
 	if bytes.Contains(log, []byte("DATA RACE")) {
 		s.Errorf("the agent has a data race:\n%s", log)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	rt, err := incus.Open(s.incusSocket(), s.scope)
 	if err != nil {
@@ -232,10 +234,25 @@ func (s *site) clean() {
 	if err != nil {
 		s.Error(err)
 	}
+	var g errgroup.Group
+	g.SetLimit(8)
+	remove := func(step runtime.Step) {
+		g.Go(func() error {
+			_, err := rt.Do(ctx, step)
+			return err
+		})
+	}
 	for _, c := range seen.Containers {
-		if _, err := rt.Do(ctx, runtime.DeleteContainer{Target: c}); err != nil {
-			s.Error(err)
-		}
+		remove(runtime.DeleteContainer{Target: c})
+	}
+	for _, x := range seen.Spares {
+		remove(runtime.DeleteSpare{Spare: x})
+	}
+	for _, x := range seen.Archives {
+		remove(runtime.DeleteArchive{Archive: x})
+	}
+	if err := g.Wait(); err != nil {
+		s.Error(err)
 	}
 	for _, p := range seen.Projects {
 		if _, err := rt.Do(ctx, runtime.DeleteProject{Project: p}); err != nil {

@@ -100,7 +100,7 @@ func container(in *api.Instance) runtime.Container {
 	c := runtime.Container{
 		ID: runtime.ID(in.Config[keyID]), Project: in.Config[keyProject], Name: in.Config[keyName],
 		Image: in.Config[keyImage], Kit: in.Config[keyKit] == "true",
-		Status: status(in.StatusCode, in.Config[keyMaking] != ""),
+		Status: status(in.StatusCode, halfMade(in.Config)),
 
 		Keys:      split(in.Config[keyKeys], "\n"),
 		Ramdisk:   disks[ramdisk]["type"] == "disk" && disks[ramdisk]["path"] == ramdiskPath,

@@ -50,7 +50,7 @@ func (r *Runtime) origin(ctx context.Context, making string, w *runtime.Containe
 		return api.InstanceSource{}, fmt.Errorf("copy from %s: no container and no archive of this server has this id", from)
 	case err != nil:
 		return api.InstanceSource{}, fmt.Errorf("copy from %s: %w", from, err)
-	case in.Config[keyMaking] != "":
+	case halfMade(in.Config):
 		return api.InstanceSource{}, fmt.Errorf("copy from %s: it is not yet made to its end", from)
 	}
 	if snapshot == "" && in.Config[keyRole] == roleArchive {

@@ -92,6 +92,9 @@ func (r *Runtime) build(ctx context.Context, w runtime.Container, how recipe) (p
 	if r.scope.Placement != "" {
 		target = c.UseTarget(r.scope.Placement).(*incus.ProtocolIncus)
 	}
+	// Beside the making: it must be guarded before it starts.
+	guarded := make(chan error, 1)
+	go func() { guarded <- r.guard.set(ctx, w.ID, member(w, at.addr, at.addr6)) }()
 	op, err := target.CreateInstance(api.InstancesPost{
 		Name: at.name, Type: api.InstanceTypeContainer, Source: how.source, InstancePut: put,
 	})
@@ -102,7 +105,7 @@ func (r *Runtime) build(ctx context.Context, w runtime.Container, how recipe) (p
 		}
 		return place{}, err
 	}
-	if err := r.guard.set(ctx, w.ID, member(w, at.addr, at.addr6)); err != nil {
+	if err := <-guarded; err != nil {
 		return place{}, err
 	}
 	if how.source.Type == "copy" {
@@ -118,8 +121,13 @@ func (r *Runtime) build(ctx context.Context, w runtime.Container, how recipe) (p
 			return place{}, err
 		}
 	}
-	if err := r.patch(ctx, at, map[string]any{"config": map[string]string{keyMaking: ""}}); err != nil {
-		return place{}, err
+	// The mark of what is being made goes with the next change if it starts
+	// now: that tells as well that it is whole; see halfMade.
+	starts := w.Status == runtime.Running || w.Status == runtime.Paused
+	if how.source.Type == "copy" || !starts {
+		if err := r.patch(ctx, at, map[string]any{"config": map[string]string{keyMaking: ""}}); err != nil {
+			return place{}, err
+		}
 	}
 	r.remember(w.ID, at)
 	return at, nil
@@ -160,10 +168,10 @@ func (r *Runtime) remake(ctx context.Context, at *place) error {
 // complete is the end of making a container.
 func (r *Runtime) complete(ctx context.Context, at place, w runtime.Container) (runtime.Done, error) {
 	d, err := r.resume(ctx, at, w)
-	if err != nil || w.Applied == "" {
+	if err != nil {
 		return d, err
 	}
-	return d, r.applied(ctx, at, w.Applied)
+	return d, r.patch(ctx, at, map[string]any{"config": map[string]string{keyApplied: w.Applied, keyMaking: ""}})
 }
 
 // resume brings a container that was made, perhaps by a step that was cut

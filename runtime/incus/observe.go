@@ -199,12 +199,18 @@ func (r *Runtime) asleep(in *api.Instance, c runtime.Container) bool {
 	return c.Status == runtime.Stopped && in.Config[keyBoot] != "" && in.Config[keyBoot] != r.boot
 }
 
+// halfMade: Incus may not have come to an end with it. What was ever started is
+// whole.
+func halfMade(config map[string]string) bool {
+	return config[keyMaking] != "" && config["volatile.last_state.power"] == ""
+}
+
 func located(in *api.Instance) place {
 	c := container(in)
 	addr, _ := netip.ParseAddr(in.Devices[nic]["ipv4.address"])
 	return place{
 		project: in.Project, name: in.Name, addr: addr, addr6: addr6(in.Config),
-		status: in.StatusCode, partial: in.Config[keyMaking] != "",
+		status: in.StatusCode, partial: halfMade(in.Config),
 		id: c.ID, ramdisk: c.Ramdisk, memory: max(0, c.Resources.Memory),
 		comment: in.Description,
 	}

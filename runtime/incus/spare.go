@@ -30,6 +30,9 @@ func (r *Runtime) createSpare(ctx context.Context, s runtime.Spare) (runtime.Don
 	if err := r.start(ctx, &at); err != nil {
 		return runtime.Done{}, err
 	}
+	if err := r.patch(ctx, at, map[string]any{"config": map[string]string{keyMaking: ""}}); err != nil {
+		return runtime.Done{}, err
+	}
 	s.ID = w.ID
 	return runtime.Done{Spare: s}, nil
 }
@@ -54,7 +57,7 @@ func (r *Runtime) claim(ctx context.Context, s runtime.ClaimContainer) (runtime.
 	if err != nil {
 		return runtime.Done{}, err
 	}
-	if in.Config[keyRole] != roleSpare || in.StatusCode != api.Running || in.Config[keyMaking] != "" {
+	if in.Config[keyRole] != roleSpare || in.StatusCode != api.Running || halfMade(in.Config) {
 		return runtime.Done{}, errClaimed
 	}
 	at := located(in)
@@ -66,7 +69,7 @@ func (r *Runtime) claim(ctx context.Context, s runtime.ClaimContainer) (runtime.
 	keys := config(w)
 	keys[keyApplied] = "" // see complete
 	maps.Copy(keys, r.mark())
-	keys[keyRole], keys[keyKeys], keys[rawLXC] = "", "", guest(w, in.Config[rawLXC])
+	keys[keyRole], keys[keyMaking], keys[keyKeys], keys[rawLXC] = "", "", "", guest(w, in.Config[rawLXC])
 	changed := map[string]device{}
 	if w.Resources.Disk != 0 {
 		changed[root] = sized(in, w.Resources.Disk)
