@@ -10,6 +10,23 @@ type Opening struct {
 	At        string `json:"at"` // file:line:column of the container
 }
 
+// staysOpen lists what is open although its project is closed: each with its
+// project/name as the field.
+func staysOpen(f *schema.Fleet, server string) []Origin {
+	if f == nil {
+		return nil
+	}
+	var out []Origin
+	for _, p := range f.Projects {
+		for _, c := range p.Containers {
+			if c.Server == server && c.StaysOpen {
+				out = append(out, Origin{p.Name + "/" + c.Name, c.At("enable_proxy").String()})
+			}
+		}
+	}
+	return out
+}
+
 // openings compares what two fleets let everyone reach on one server. A
 // container that is new is no opening: its author says what it is.
 func openings(before, after *schema.Fleet, server string) []Opening {

@@ -23,6 +23,8 @@ type ServerProposal struct {
 	Held   []Held         `json:"held"`
 	// Opens is what everyone may reach afterwards and could not before.
 	Opens []Opening `json:"opens,omitempty"`
+	// StaysOpen are containers that are open although their project is closed.
+	StaysOpen []Origin `json:"stays_open,omitempty"`
 	// Drift is what was changed behind swage's back. Steps put it back, unless
 	// the fleet says drift: "report".
 	Drift []Drift `json:"drift,omitempty"`
@@ -46,7 +48,7 @@ type ProposedStep struct {
 func (p *Proposal) Add(server string, plan Plan, before, fleet *schema.Fleet) {
 	s := ServerProposal{
 		Server: server, Steps: []ProposedStep{}, Held: append([]Held{}, plan.Held...),
-		Opens: openings(before, fleet, server), Drift: plan.Drift,
+		Opens: openings(before, fleet, server), StaysOpen: staysOpen(fleet, server), Drift: plan.Drift,
 	}
 	for i, x := range plan.Steps {
 		step := ProposedStep{Sign: sign(x), Step: x.String(), Effect: x.Effect(), After: plan.After[i]}
@@ -120,6 +122,9 @@ func (p Proposal) Text(colour bool) string {
 		if len(p.Servers) > 1 {
 			fmt.Fprintf(&b, "server %s:\n", s.Server)
 		}
+		for _, o := range s.StaysOpen {
+			line("!", fmt.Sprintf("! %s stays open, although its project has enable_proxy: false %s", o.Field, o.At))
+		}
 		if s.empty() {
 			fmt.Fprintln(&b, "no changes")
 			continue
@@ -151,6 +156,9 @@ func (p Proposal) Markdown() string {
 	var b strings.Builder
 	b.WriteString("### swage plan\n\n")
 	for _, s := range p.Servers {
+		for _, o := range s.StaysOpen {
+			fmt.Fprintf(&b, "**%s** stays open, although its project has `enable_proxy: false` (`%s`)\n\n", o.Field, o.At)
+		}
 		if s.empty() {
 			fmt.Fprintf(&b, "**%s**: no changes\n\n", s.Server)
 			continue

@@ -34,6 +34,8 @@ type Report struct {
 	Projects   []ProjectReport   `json:"projects"`
 	Aliases    []AliasReport     `json:"aliases"`
 	Snapshots  []SnapshotReport  `json:"snapshots,omitempty"`
+	// StaysOpen are containers that are open although their project is closed.
+	StaysOpen []Origin `json:"stays_open,omitempty"`
 
 	Started  time.Time `json:"started"`
 	Finished time.Time `json:"finished,omitzero"`
@@ -155,6 +157,7 @@ func (a *Agent) tell(r *Report) {
 	if a.seen != nil {
 		routes := Routes(a.fleet, a.Server, a.view())
 		out.Containers = a.containers(r, routes)
+		out.StaysOpen = staysOpen(a.fleet, a.Server)
 		out.Projects, out.Aliases, out.Snapshots = a.projects(), a.aliases(routes), a.snapshots()
 		state := a.seen.Clone().State // steps change it in place
 		a.state.Store(&state)

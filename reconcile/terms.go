@@ -75,7 +75,11 @@ func TermsOf(f *schema.Fleet, server string) Terms {
 				continue
 			}
 			for _, name := range slices.Sorted(maps.Keys(c.Env)) {
-				if _, err := c.Env[name].Reveal(schema.Keys{}); err != nil {
+				value, err := c.Env[name].Reveal(schema.Keys{})
+				if err == nil {
+					err = schema.CheckEnv(value)
+				}
+				if err != nil {
 					t.Unready[ref] = fmt.Sprintf("environment_vars.%s: %v", name, err)
 				}
 			}

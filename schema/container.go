@@ -25,6 +25,7 @@ func (r *resolver) container(f *Fleet, p *Project, shared *document, d declared[
 			c.ProxyOpen = *open
 		}
 	}
+	c.StaysOpen = c.ProxyOpen && p.EnableProxy != nil && !*p.EnableProxy
 	if c.Image == "" && r.swage != nil {
 		c.Image = r.swage.raw.ContainerImage
 	}
@@ -43,7 +44,7 @@ func (r *resolver) container(f *Fleet, p *Project, shared *document, d declared[
 		r.unique("id", c.ID, d.in("id"), "the id %s is used twice", c.ID)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Env)) {
-		if e := c.Env[name]; e.form == plainSecret && len(e.text) > 32<<10 {
+		if e := c.Env[name]; e.form == plainSecret && len(e.text) > maxEnv {
 			r.add(d.in("environment_vars", name), "has %d bytes; a value may have 32768", len(e.text))
 		}
 	}

@@ -165,6 +165,7 @@ type Container struct {
 	RealmIDs       []string
 	State          string // running, stopped or paused
 	ProxyOpen      bool   // enable_proxy of the container, else of the project, else true
+	StaysOpen      bool   // it is open although its project is closed
 	// Permissions are what applies, merged with the project's; containers
 	// without a document of their own share the project's. Nil: everything is
 	// allowed.
