@@ -2,8 +2,10 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -143,4 +145,48 @@ func BenchmarkClaim(b *testing.B) {
 		claims = append(claims, time.Since(began))
 	}
 	b.ReportMetric(float64(median(claims).Milliseconds()), "claim-ms")
+}
+
+// BenchmarkIdle is what an agent with 100 running containers takes when nothing
+// happens: the share of a core over the time, and its memory.
+func BenchmarkIdle(b *testing.B) {
+	s := newSite(b)
+	s.startProgram(s.release())
+	var file strings.Builder
+	for j := range 100 {
+		fmt.Fprintf(&file, "containers: \"app-%d\": {}\n", j)
+	}
+	s.write("projects/web/apps.cue", file.String())
+	s.settled(s.push())
+	span := 30 * time.Second
+	if os.Getenv("SWAGE_SOAK") != "" {
+		span = 5 * time.Minute
+	}
+	for b.Loop() {
+		before, _ := s.usage()
+		time.Sleep(span) // the time itself is what is measured
+		after, rss := s.usage()
+		b.ReportMetric(100*(after-before).Seconds()/span.Seconds(), "%core")
+		b.ReportMetric(float64(rss>>20), "MiB")
+	}
+}
+
+// usage is the CPU time and the resident memory of the agent.
+func (s *site) usage() (cpu time.Duration, rss int64) {
+	s.Helper()
+	pid := s.agent.Process.Pid
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		s.Fatal(err)
+	}
+	// proc_pid_stat(5): fields 14 and 15 in ticks of 10 ms, 24 in pages.
+	f := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+2:]))
+	n := func(field int) int64 {
+		v, err := strconv.ParseInt(f[field-3], 10, 64)
+		if err != nil {
+			s.Fatal(err)
+		}
+		return v
+	}
+	return time.Duration(n(14)+n(15)) * 10 * time.Millisecond, n(24) * int64(os.Getpagesize())
 }
