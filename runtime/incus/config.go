@@ -123,6 +123,9 @@ func container(in *api.Instance) runtime.Container {
 		Declared:  in.Config[keyDeclared],
 		Applied:   in.Config[keyApplied],
 	}
+	if halfMade(in.Config) || !begun(in.Config) { // its step was cut short
+		c.Applied = ""
+	}
 	if json.Unmarshal([]byte(in.Config[keyFirewall]), &c.Firewall) != nil && in.Config[keyFirewall] != "" {
 		c.Firewall = []runtime.Rule{{Action: "unreadable"}}
 	}

@@ -22,9 +22,13 @@ func (r *Runtime) create(ctx context.Context, w runtime.Container, fresh bool) (
 	if err != nil {
 		return runtime.Done{}, err
 	}
-	at, err := r.build(ctx, w, recipe{source: source, making: "true"})
+	how := recipe{source: source, making: "true"}
+	at, err := r.build(ctx, w, how)
 	if err != nil {
 		return runtime.Done{}, err
+	}
+	if simple(w, how) {
+		return r.resume(ctx, at, w)
 	}
 	return r.complete(ctx, at, w)
 }
@@ -66,7 +70,9 @@ func (r *Runtime) build(ctx context.Context, w runtime.Container, how recipe) (p
 		return place{}, err
 	}
 	keys := config(w)
-	keys[keyApplied] = "" // see complete
+	if !simple(w, how) {
+		keys[keyApplied] = ""
+	}
 	maps.Copy(keys, r.mark())
 	keys[keyMaking], keys[keyRole], keys[rawLXC] = how.making, how.role, guest(w, a.raw(""))
 	at := place{
@@ -113,7 +119,7 @@ func (r *Runtime) build(ctx context.Context, w runtime.Container, how recipe) (p
 			return place{}, err
 		}
 	}
-	if err := r.nameInside(ctx, at); err != nil {
+	if err := r.nameFrom(ctx, at, how.source.Fingerprint); err != nil {
 		return place{}, err
 	}
 	if len(w.Keys) > 0 {
@@ -121,13 +127,8 @@ func (r *Runtime) build(ctx context.Context, w runtime.Container, how recipe) (p
 			return place{}, err
 		}
 	}
-	// The mark of what is being made goes with the next change if it starts
-	// now: that tells as well that it is whole; see halfMade.
-	starts := w.Status == runtime.Running || w.Status == runtime.Paused
-	if how.source.Type == "copy" || !starts {
-		if err := r.patch(ctx, at, map[string]any{"config": map[string]string{keyMaking: ""}}); err != nil {
-			return place{}, err
-		}
+	if err := r.patch(ctx, at, map[string]any{"config": map[string]string{keyMaking: ""}}); err != nil {
+		return place{}, err
 	}
 	r.remember(w.ID, at)
 	return at, nil
@@ -165,13 +166,18 @@ func (r *Runtime) remake(ctx context.Context, at *place) error {
 	return err
 }
 
-// complete is the end of making a container.
+// simple: all that is applied is there when it has started; see begun.
+func simple(w runtime.Container, how recipe) bool {
+	return w.Status == runtime.Running && how.source.Type != "copy"
+}
+
+// complete is the end of making a container that is not simple.
 func (r *Runtime) complete(ctx context.Context, at place, w runtime.Container) (runtime.Done, error) {
 	d, err := r.resume(ctx, at, w)
-	if err != nil {
+	if err != nil || w.Applied == "" {
 		return d, err
 	}
-	return d, r.patch(ctx, at, map[string]any{"config": map[string]string{keyApplied: w.Applied, keyMaking: ""}})
+	return d, r.applied(ctx, at, w.Applied)
 }
 
 // resume brings a container that was made, perhaps by a step that was cut
@@ -188,10 +194,10 @@ func (r *Runtime) resume(ctx context.Context, at place, w runtime.Container) (ru
 // fresh one, Incus fetches it and keeps a copy.
 func (r *Runtime) image(ctx context.Context, name string, fresh bool) (api.InstanceSource, error) {
 	if !fresh {
-		_, _, err := r.in(ctx, "default").GetImageAlias(name)
+		alias, _, err := r.in(ctx, "default").GetImageAlias(name)
 		if err == nil {
 			runtime.Phase(ctx, "unpacking the image")
-			return api.InstanceSource{Type: "image", Alias: name}, nil
+			return api.InstanceSource{Type: "image", Fingerprint: alias.Target}, nil
 		}
 		if !notFound(err) {
 			return api.InstanceSource{}, fmt.Errorf("image %s: %w", name, err)

@@ -78,6 +78,8 @@ type Runtime struct {
 	bridge bridge // as it was asked then
 	// seen snapshots, by "project/instance" in Incus; see snapshots.
 	seen map[string]seenSnapshots
+	// plain images, by fingerprint: those without templates.
+	plain map[string]bool
 	// unsettled: an operation that nobody waited for may still be under way.
 	unsettled bool
 }
@@ -111,7 +113,7 @@ func Open(socket string, scope runtime.Scope) (*Runtime, error) {
 	}
 	return &Runtime{
 		client: c.(*incus.ProtocolIncus), scope: scope, boot: strings.TrimSpace(string(boot)),
-		where: map[runtime.ID]place{}, projects: map[string]string{}, unsettled: true,
+		where: map[runtime.ID]place{}, projects: map[string]string{}, plain: map[string]bool{}, unsettled: true,
 		guard: guard{firewall: firewall.Firewall{Table: "swage-" + string(scope.Fleet) + "-" + scope.Server, Bridge: scope.Bridge}},
 	}, nil
 }

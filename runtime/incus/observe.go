@@ -199,10 +199,12 @@ func (r *Runtime) asleep(in *api.Instance, c runtime.Container) bool {
 	return c.Status == runtime.Stopped && in.Config[keyBoot] != "" && in.Config[keyBoot] != r.boot
 }
 
-// halfMade: Incus may not have come to an end with it. What was ever started is
-// whole.
-func halfMade(config map[string]string) bool {
-	return config[keyMaking] != "" && config["volatile.last_state.power"] == ""
+// halfMade: Incus may not have come to an end with it.
+func halfMade(config map[string]string) bool { return config[keyMaking] != "" }
+
+// begun: it was asked to run and was started at least once.
+func begun(config map[string]string) bool {
+	return config[keyAsked] != string(runtime.Running) || config["volatile.last_state.power"] != ""
 }
 
 func located(in *api.Instance) place {

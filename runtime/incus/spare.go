@@ -30,9 +30,6 @@ func (r *Runtime) createSpare(ctx context.Context, s runtime.Spare) (runtime.Don
 	if err := r.start(ctx, &at); err != nil {
 		return runtime.Done{}, err
 	}
-	if err := r.patch(ctx, at, map[string]any{"config": map[string]string{keyMaking: ""}}); err != nil {
-		return runtime.Done{}, err
-	}
 	s.ID = w.ID
 	return runtime.Done{Spare: s}, nil
 }
@@ -67,9 +64,14 @@ func (r *Runtime) claim(ctx context.Context, s runtime.ClaimContainer) (runtime.
 	}
 	w.Image, w.Kit = in.Config[keyImage], in.Config[keyKit] == "true"
 	keys := config(w)
-	keys[keyApplied] = "" // see complete
+	// See complete. Without keys to write, the one change does all but the host
+	// name, which follows at the next start at the latest.
+	once := w.Status == runtime.Running && len(w.Keys) == 0
+	if !once {
+		keys[keyApplied] = ""
+	}
 	maps.Copy(keys, r.mark())
-	keys[keyRole], keys[keyMaking], keys[keyKeys], keys[rawLXC] = "", "", "", guest(w, in.Config[rawLXC])
+	keys[keyRole], keys[keyKeys], keys[rawLXC] = "", "", guest(w, in.Config[rawLXC])
 	changed := map[string]device{}
 	if w.Resources.Disk != 0 {
 		changed[root] = sized(in, w.Resources.Disk)
@@ -88,10 +90,8 @@ func (r *Runtime) claim(ctx context.Context, s runtime.ClaimContainer) (runtime.
 		return runtime.Done{}, err
 	}
 	r.remember(w.ID, at)
-	if err := r.guard.rename(ctx, s.Spare.ID, w.ID, member(w, at.addr, at.addr6)); err != nil {
-		return runtime.Done{}, err
-	}
 	rest, inner := errgroup.WithContext(ctx)
+	rest.Go(func() error { return r.guard.rename(inner, s.Spare.ID, w.ID, member(w, at.addr, at.addr6)) })
 	rest.Go(func() error { return r.rename(inner, at, hostName(w.Name)) })
 	last := map[string]string{}
 	if len(w.Keys) > 0 {
@@ -101,17 +101,13 @@ func (r *Runtime) claim(ctx context.Context, s runtime.ClaimContainer) (runtime.
 	if err := rest.Wait(); err != nil {
 		return runtime.Done{}, err
 	}
-	runs := w.Status == runtime.Running
-	if runs && w.Applied != "" { // nothing is left to do; see complete
-		last[keyApplied] = w.Applied
+	if once {
+		return done(w, at), nil
 	}
-	if len(last) > 0 {
+	if len(w.Keys) > 0 {
 		if err := r.patch(ctx, at, map[string]any{"config": last}); err != nil {
 			return runtime.Done{}, err
 		}
-	}
-	if runs {
-		return done(w, at), nil
 	}
 	return r.complete(ctx, at, w)
 }

@@ -28,7 +28,7 @@ func (r *Runtime) update(ctx context.Context, s runtime.UpdateContainer) (runtim
 	have, to := container(in), s.To
 	to.ID, to.Project, to.Image, to.Kit = have.ID, have.Project, have.Image, have.Kit
 	keys := unset(config(to), in.Config)
-	keys[rawLXC], keys[keyMaking] = guest(to, in.Config[rawLXC]), ""
+	keys[rawLXC] = guest(to, in.Config[rawLXC])
 	if s.Restarts() {
 		keys[keyBoot], keys[keyApplied] = r.boot, ""
 	}
