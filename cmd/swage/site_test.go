@@ -228,18 +228,32 @@ func (s *site) clean() {
 	if err != nil {
 		s.Fatal(err)
 	}
-	seen, err := rt.Observe(ctx)
-	if err != nil {
-		s.Error(err)
-	}
-	for _, c := range seen.Containers {
-		if _, err := rt.Do(ctx, runtime.DeleteContainer{Target: c}); err != nil {
-			s.Error(err)
+	// What has snapshots is an archive after the first round; only empty projects
+	// can be removed.
+	for range 3 {
+		seen, err := rt.Observe(ctx)
+		if err != nil {
+			s.Fatal(err)
 		}
-	}
-	for _, p := range seen.Projects {
-		if _, err := rt.Do(ctx, runtime.DeleteProject{Project: p}); err != nil {
-			s.Error(err)
+		var steps []runtime.Step
+		for _, c := range seen.Containers {
+			steps = append(steps, runtime.DeleteContainer{Target: c})
+		}
+		for _, x := range seen.Spares {
+			steps = append(steps, runtime.DeleteSpare{Spare: x})
+		}
+		for _, x := range seen.Archives {
+			steps = append(steps, runtime.DeleteArchive{Archive: x})
+		}
+		if len(steps) == 0 {
+			for _, p := range seen.Projects {
+				steps = append(steps, runtime.DeleteProject{Project: p})
+			}
+		}
+		for _, step := range steps {
+			if _, err := rt.Do(ctx, step); err != nil {
+				s.Error(err)
+			}
 		}
 	}
 	os.RemoveAll(s.dir)
