@@ -279,3 +279,394 @@ func TestKilledAtEachStep(t *testing.T) {
 		}
 	}
 }
+
+// TestDriftIsPutBackAtOnce [R7]: what is changed with the incus command is as
+// it was about a second later, and with drift: "report" is only told.
+func TestDriftIsPutBackAtOnce(t *testing.T) {
+	s := newSite(t)
+	const app = `containers: app: {id: "111111111111111111111111", environment_vars: A: "1", resources: memory: "256MiB"}
+aliases: app: container: "app"
+`
+	s.write("projects/web/app.cue", app)
+	s.start()
+	s.settled(s.push())
+	s.eventually("it answers", s.answers("app", `"A":"1"`))
+	is := func(key, value string) func() bool {
+		return func() bool { return s.named("app").Config[key] == value }
+	}
+	runs := func() bool { return s.named("app").Status == "Running" }
+	for _, c := range []struct {
+		name    string
+		command []string // % is the instance
+		mended  func() bool
+	}{
+		{"stopped", []string{"stop", "%", "--force"}, runs},
+		{"paused", []string{"pause", "%"}, runs},
+		{"another environment", []string{"config", "set", "%", "environment.A=2"}, is("environment.A", "1")},
+		{"another limit", []string{"config", "set", "%", "limits.memory=1GiB"}, is("limits.memory", "268435456")},
+		{"no ramdisk", []string{"config", "device", "remove", "%", "ramdisk"}, func() bool {
+			return strings.Contains(s.on(s.named("app"), "config", "device", "show", "%"), "path: /ramdisk")
+		}},
+		{"deleted", []string{"delete", "%", "--force"}, func() bool {
+			return len(s.instances()) == 1 && runs()
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s.on(s.named("app"), c.command...)
+			changed := time.Now()
+			s.eventually(c.name+" is mended", c.mended)
+			s.eventually("it answers as before", s.answers("app", `"A":"1"`))
+			took := time.Since(changed)
+			t.Logf("put back after %v", took.Round(time.Millisecond))
+			if took > 15*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			s.eventually("all is applied", func() bool { return s.status().State == reconcile.Applied })
+			s.eventually("the plan is empty", func() bool { return s.plan() == "no changes\n" })
+		})
+	}
+	if id := s.named("app").Config["user.swage.id"]; id != "111111111111111111111111" {
+		t.Errorf("the id is now %s", id)
+	}
+
+	t.Run("renamed", func(t *testing.T) { // which is as good a name as any
+		s.on(s.named("app"), "stop", "%", "--force")
+		s.eventually("it runs again", runs)
+		s.write("projects/web/app.cue", strings.Replace(app, "environment", `state: "stopped", environment`, 1))
+		s.settled(s.push())
+		s.on(s.named("app"), "rename", "%", "by-hand")
+		s.write("projects/web/app.cue", app)
+		s.settled(s.push())
+		s.eventually("it answers under its URL", s.answers("app", `"A":"1"`))
+		if got := s.instances(); len(got) != 1 {
+			t.Errorf("%d instances", len(got))
+		}
+		s.converged()
+	})
+
+	t.Run("reported", func(t *testing.T) {
+		fleet, err := os.ReadFile(filepath.Join(s.path("work"), "swage.cue"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.write("swage.cue", string(fleet)+"drift: \"report\"\n")
+		s.settled(s.push())
+		s.on(s.named("app"), "config", "set", "%", "environment.A=2")
+		changed := time.Now()
+		s.eventually("it is drifted", func() bool {
+			c := s.container("app")
+			return c.State == reconcile.StateDrifted && c.Reason == "environment_vars.A changed"
+		})
+		t.Logf("reported after %v", time.Since(changed).Round(time.Millisecond))
+		if out, _ := s.swage("status", "--socket", s.path("sock")); !strings.Contains(out, "drift: web/app was changed behind swage's back: environment_vars.A changed") {
+			t.Errorf("status:\n%s", out)
+		}
+		if is("environment.A", "1")() {
+			t.Error("it was put back")
+		}
+		s.write("swage.cue", string(fleet))
+		s.settled(s.push())
+		s.eventually("it is put back once that is asked for", is("environment.A", "1"))
+	})
+}
+
+// TestOneAtATime [R3]: beside an agent another, and apply, refuse and name it;
+// when it is killed the next is at work at once.
+func TestOneAtATime(t *testing.T) {
+	s := newSite(t)
+	s.start()
+	s.write("projects/web/app.cue", "containers: app: {}\n")
+	s.settled(s.push())
+	holder := fmt.Sprintf("another process works on this server: the agent, process %d", s.agent.Process.Pid)
+
+	if out, err := s.swage("apply", "--server", "lab", "--state-dir", s.path("state"), s.path("work")); err == nil || !strings.Contains(out, holder) {
+		t.Errorf("apply: %v\n%s", err, out)
+	}
+	if out, err := s.swage("agent", "--config", s.path("agent.cue")); err == nil || !strings.Contains(out, s.path("sock")) {
+		t.Errorf("an agent at the same socket: %v\n%s", err, out)
+	}
+	// Another folder, another socket: only the lease tells.
+	second := &site{TB: t, lab: s.lab, dir: s.path("second"), scope: s.scope, port: freePort(t)}
+	if err := os.Mkdir(second.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	node, err := os.ReadFile(s.path("agent.cue"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.ReplaceAll(strings.ReplaceAll(string(node), s.path("state"), second.path("state")), s.path("sock"), second.path("sock"))
+	if err := os.WriteFile(second.path("agent.cue"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second.start()
+	defer func() { second.stop(os.Interrupt) }()
+	s.eventually("the second says who is at work", func() bool {
+		r := second.status()
+		return r.State == reconcile.Failed && strings.Contains(r.Error, holder)
+	})
+	s.write("projects/web/more.cue", "containers: more: {}\n")
+	s.settled(s.push())
+
+	s.stop(syscall.SIGKILL)
+	killed := time.Now()
+	s.eventually("the second is at work", func() bool { return second.status().State == reconcile.Applied })
+	t.Logf("a waiting agent took over after %v", time.Since(killed).Round(time.Millisecond))
+	if took := time.Since(killed); took > 20*time.Second {
+		t.Errorf("a waiting agent took over after %v", took)
+	}
+	second.stop(syscall.SIGKILL)
+	killed = time.Now()
+	s.start()
+	s.eventually("a new agent is at work", func() bool { return s.status().State == reconcile.Applied })
+	t.Logf("a new agent was at work %v after the kill", time.Since(killed).Round(time.Millisecond))
+	s.converged()
+	if got := s.instances(); len(got) != 2 {
+		t.Errorf("%d instances, want two", len(got))
+	}
+}
+
+// TestApprovals [R6]: deletions that are held wait for a person, who approves
+// with the program or in a commit.
+func TestApprovals(t *testing.T) {
+	s := newSite(t)
+	s.start()
+	fleet, err := os.ReadFile(filepath.Join(s.path("work"), "swage.cue"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write("swage.cue", strings.Replace(string(fleet), "max: 20", "max: 1", 1))
+	const three = "containers: {one1: {}, two2: {}, three3: {}}\naliases: one: container: \"one1\"\n"
+	s.write("projects/web/app.cue", three)
+	s.settled(s.push())
+	s.eventually("it answers", s.answers("one", "one1"))
+	held := func(commit string) *reconcile.Report {
+		t.Helper()
+		var r *reconcile.Report
+		s.eventually("the deletions are held", func() bool {
+			r = s.status()
+			return r.Commit == commit && r.State == reconcile.Incomplete
+		})
+		return r
+	}
+
+	// With an id four4 is no new name of what goes.
+	s.write("projects/web/app.cue", fmt.Sprintf("containers: {three3: {}, four4: id: %q}\n", runtime.NewID()))
+	r := held(s.push())
+	if len(r.Held) != 2 || r.Held[0].Plan == "" || s.named("four4").Status != "Running" {
+		t.Fatalf("held %+v", r.Held)
+	}
+	if out, err := s.swage("status", "--socket", s.path("sock")); err == nil || !strings.Contains(out, "swage approve "+r.Held[0].Plan) {
+		t.Errorf("status: %v\n%s", err, out)
+	}
+	if c := s.container("one1"); c.State != reconcile.StateHeld || c.Status != runtime.Running || len(c.URLs) == 0 {
+		t.Errorf("what is held: %+v", c)
+	}
+	if out, err := s.swage("approve", "--socket", s.path("sock"), "000000000000"); err == nil || !strings.Contains(out, r.Held[0].Plan) {
+		t.Errorf("approve of another plan: %v\n%s", err, out)
+	}
+	s.stop(syscall.SIGKILL) // what is held stays held
+	s.start()
+	held(r.Commit)
+	if out, err := s.swage("approve", "--socket", s.path("sock"), r.Held[0].Plan); err != nil {
+		t.Fatalf("approve: %v\n%s", err, out)
+	}
+	s.settled(r.Commit)
+	if got := s.instances(); len(got) != 2 {
+		t.Errorf("%d instances, want two", len(got))
+	}
+	s.converged()
+
+	// By a trailer: one is not enough for two, two are.
+	push := func(trailer string) string {
+		s.git("add", "--all")
+		s.git("commit", "--quiet", "--allow-empty", "--message=change\n\n"+trailer)
+		s.git("push", "--quiet", "origin", "main")
+		return strings.TrimSpace(s.git("rev-parse", "HEAD"))
+	}
+	s.write("projects/web/app.cue", fmt.Sprintf("containers: five5: id: %q\n", runtime.NewID()))
+	held(push("Swage-Allow-Delete: 1"))
+	s.settled(push("Swage-Allow-Delete: 2"))
+	if got := s.instances(); len(got) != 1 || got[0].Config["user.swage.name"] != "five5" {
+		t.Errorf("instances %v", got)
+	}
+}
+
+// TestHealth [R9] [F5]: what is not healthy yet is not deployed, and an alias
+// stays with what it led to.
+func TestHealth(t *testing.T) {
+	s := newSite(t)
+	s.start()
+	s.write("projects/web/app.cue", "containers: blue: {}\naliases: site: container: \"blue\"\n")
+	s.settled(s.push())
+	s.eventually("blue answers", s.answers("site", `"hostname":"blue"`))
+
+	s.write("projects/web/app.cue", `containers: {
+	blue: {}
+	green: {id: "222222222222222222222222", environment_vars: PORT: "80", health: {port: 8081, path: "/ready", interval: "100ms", healthy_after: 2}}
+	after: {id: "333333333333333333333333", depends_on: ["green"]}
+}
+aliases: site: container: "green"
+`)
+	commit := s.push()
+	s.eventually("green waits for its check", func() bool {
+		c := s.container("green")
+		return c.State == reconcile.StateCreating && strings.Contains(c.Reason, "health check") && c.Status == runtime.Running
+	})
+	s.eventually("after waits for green", func() bool { return s.container("after").State == reconcile.StateWaiting })
+	if r := s.status(); r.State != reconcile.Applying && r.State != reconcile.Interrupted || r.Commit != commit {
+		t.Errorf("the commit %s is %s", r.Commit, r.State)
+	}
+	if !s.answers("site", `"hostname":"blue"`)() {
+		t.Error("the alias left blue before green was healthy")
+	}
+	s.stop(syscall.SIGKILL)
+	s.start()
+	s.eventually("the next agent waits, too", func() bool { return s.container("green").State == reconcile.StateCreating })
+	s.eventually("the alias stays with blue", s.answers("site", `"hostname":"blue"`))
+
+	green := s.named("green")
+	server := exec.Command("incus", "--project", green.Project, "exec", green.Name, "--env", "PORT=8081", "--", "/sbin/init")
+	server.Env = append(os.Environ(), "INCUS_DIR="+s.labEnv("INCUS_DIR"), "INCUS_CONF="+s.path("client"))
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = server.Process.Kill(); _ = server.Wait() }()
+	s.settled(commit)
+	s.eventually("the alias has moved", s.answers("site", `"hostname":"green"`))
+	if c := s.container("after"); c.State != reconcile.StateRunning {
+		t.Errorf("after is %s: %s", c.State, c.Reason)
+	}
+}
+
+// TestAdopted [F4]: an instance that was made by hand is taken over as it is,
+// or not at all.
+func TestAdopted(t *testing.T) {
+	s := newSite(t)
+	s.start()
+	name := "by-hand-" + string(s.scope.Fleet[:6])
+	s.incus("launch", "--quiet", "tiny/1", name, "--config", "environment.A=1", "--config",
+		"raw.lxc=lxc.net.0.ipv4.address = 198.18.15.200/20\nlxc.net.0.ipv4.gateway = 198.18.0.1")
+	t.Cleanup(func() {
+		if t.Failed() {
+			s.incus("delete", "--force", name)
+		}
+	})
+	pid := s.initStarted(instance{Name: name, Project: "default"})
+
+	s.write("projects/web/app.cue", fmt.Sprintf("containers: app: {adopt: \"default/%s\", environment_vars: A: \"2\"}\naliases: app: container: \"app\"\n", name))
+	commit := s.push()
+	s.eventually("the adoption is refused", func() bool {
+		r := s.status()
+		return r.Commit == commit && r.State == reconcile.Incomplete
+	})
+	if c := s.container("app"); c.State != reconcile.StateFailed || !strings.Contains(c.Reason, "it would change the instance: environment_vars.A changed, ramdisk true") {
+		t.Errorf("app is %s: %s", c.State, c.Reason)
+	}
+	s.write("projects/web/app.cue", fmt.Sprintf("containers: app: {adopt: \"default/%s\", environment_vars: A: \"1\", ramdisk: false}\naliases: app: container: \"app\"\n", name))
+	s.settled(s.push())
+	s.converged()
+	if got := s.initStarted(s.named("app")); got != pid {
+		t.Errorf("init was started at %s, before at %s", got, pid)
+	}
+	s.eventually("it answers", s.answers("app", `"A":"1"`))
+	s.stop(os.Interrupt)
+	s.start()
+	s.settled(strings.TrimSpace(s.git("rev-parse", "HEAD")))
+	s.converged()
+	s.write("projects/web/app.cue", "")
+	s.settled(s.push())
+	if got := s.instances(); len(got) != 0 {
+		t.Errorf("instances %v", got)
+	}
+}
+
+// initStarted tells processes 1 of a container apart: it is the host's number
+// of the process and when it was started.
+func (s *site) initStarted(c instance) string {
+	s.Helper()
+	for line := range strings.Lines(s.incus("--project", c.Project, "info", c.Name)) {
+		if pid, ok := strings.CutPrefix(strings.TrimSpace(line), "PID: "); ok {
+			stat := s.inLab("cat", "/proc/"+pid+"/stat")
+			fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+			return pid + " " + fields[22-3] // proc_pid_stat(5)
+		}
+	}
+	s.Fatalf("%s does not run", c.Name)
+	return ""
+}
+
+// TestWarmPool [R10]: a claim takes a running spare without a restart, in well
+// under a second, and the pool is filled again, also by the next agent.
+func TestWarmPool(t *testing.T) {
+	s := newSite(t)
+	s.start()
+	const count = 2
+	spares := func() (out []instance) {
+		for _, i := range s.instances() {
+			if i.Config["user.swage.role"] == "spare" && i.Status == "Running" {
+				out = append(out, i)
+			}
+		}
+		return out
+	}
+	full := func() bool { return len(spares()) == count && s.status().State == reconcile.Applied }
+	s.write("projects/web/pool.cue", fmt.Sprintf("project: prespawn: [{count: %d}]\ncontainers: first: bypass_prespawn: true\n", count))
+	s.settled(s.push())
+	s.eventually("the pool is full", full)
+
+	var pushes, claims []time.Duration
+	for n := range 5 {
+		started := map[string]bool{}
+		for _, i := range spares() {
+			started[s.initStarted(i)] = true
+		}
+		name := fmt.Sprintf("app-%d", n)
+		s.write("projects/web/"+name+".cue", fmt.Sprintf("containers: %q: environment_vars: N: \"%d\"\naliases: %q: container: %q\n", name, n, name, name))
+		s.git("add", "--all")
+		s.git("commit", "--quiet", "--message=change")
+		began := time.Now()
+		s.git("push", "--quiet", "origin", "main")
+		s.eventually(name+" answers", func() bool { status, _ := s.get(name); return status == 200 })
+		pushes = append(pushes, time.Since(began))
+		s.settled(strings.TrimSpace(s.git("rev-parse", "HEAD")))
+		for _, x := range s.status().Steps {
+			if strings.Contains(x.Step, "from the warm pool") {
+				claims = append(claims, time.Duration(x.Millis)*time.Millisecond)
+			}
+		}
+		c := s.named(name)
+		if !started[s.initStarted(c)] {
+			t.Errorf("%s was started again", name)
+		}
+		if c.Config["environment.N"] != fmt.Sprint(n) {
+			t.Errorf("%s has the environment %v", name, c.Config)
+		}
+		_, body := s.get(name)
+		if !strings.Contains(body, fmt.Sprintf("\"hostname\":%q", name)) {
+			t.Errorf("%s is called otherwise: %s", name, body)
+		}
+		s.eventually("the pool is full again", full)
+	}
+	if len(claims) != 5 {
+		t.Errorf("%d of 5 were claimed", len(claims))
+	} else {
+		t.Logf("push to the first answer: median %v; claim: median %v", median(pushes), median(claims))
+	}
+
+	for _, after := range []int{0, 1} {
+		name := fmt.Sprintf("killed-%d", after)
+		s.write("projects/web/"+name+".cue", fmt.Sprintf("containers: %q: {}\naliases: %q: container: %q\n", name, name, name))
+		before := s.stepsLogged()
+		commit := s.push()
+		s.eventually("it is under way", func() bool { return s.stepsLogged() >= before+after })
+		s.stop(syscall.SIGKILL)
+		s.start()
+		s.settled(commit)
+		s.eventually(name+" answers", s.answers(name, ""))
+		s.eventually("the pool is full again", full)
+		s.converged()
+	}
+	if got := s.instances(); len(got) != 1+5+2+count {
+		t.Errorf("%d instances", len(got))
+	}
+}

@@ -343,7 +343,9 @@ type instance struct {
 func (s *site) instances() []instance {
 	s.Helper()
 	var all, ours []instance
-	if err := json.Unmarshal([]byte(s.incus("list", "--all-projects", "--format=json")), &all); err != nil {
+	// Not incus list: it asks for the state of each, and while that changes Incus
+	// shows an instance without its configuration.
+	if err := json.Unmarshal([]byte(s.incus("query", "/1.0/instances?recursion=1&all-projects=true")), &all); err != nil {
 		s.Fatal(err)
 	}
 	for _, i := range all {
