@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"swage/reconcile"
 	"swage/runtime"
@@ -118,7 +122,25 @@ func (s *site) inLab(args ...string) string {
 // next: each has a creation, a claim, a copy, changes with and without a
 // restart, a rename, a move, a stop or a start, a pause or a resume, and
 // deletions of what the one before had, one of them to an archive.
-type generations struct{ ids map[string]runtime.ID }
+type generations struct {
+	ids      map[string]runtime.ID
+	archives map[runtime.ID]bool // of what had a snapshot when it went
+}
+
+// keep has a container that goes with the next generation leave an archive.
+func (g *generations) keep(s *site, n int) {
+	s.Helper()
+	c := s.named(fmt.Sprintf("kept-%d", n))
+	s.on(c, "snapshot", "create", "%", "one")
+	id := runtime.ID(c.Config["user.swage.id"])
+	s.eventually("the snapshot is known", func() bool {
+		return slices.ContainsFunc(s.status().Snapshots, func(x reconcile.SnapshotReport) bool { return x.ID == id })
+	})
+	if g.archives == nil {
+		g.archives = map[runtime.ID]bool{}
+	}
+	g.archives[id] = true
+}
 
 func (g *generations) id(name string) runtime.ID {
 	if g.ids == nil {
@@ -192,10 +214,7 @@ func (g *generations) write(s *site, n int) {
 func (g *generations) check(s *site, n int) {
 	s.Helper()
 	want := g.of(n)
-	archives := map[runtime.ID]bool{}
-	for i := range n {
-		archives[g.id(fmt.Sprintf("kept-%d", i))] = true
-	}
+	archives := maps.Clone(g.archives)
 	spares := 0
 	ramdisks := map[string]bool{}
 	for _, i := range s.instances() {
@@ -214,12 +233,15 @@ func (g *generations) check(s *site, n int) {
 			delete(archives, id)
 			continue
 		}
+		ramdisks[string(id)] = true
+		if i.Config["user.swage.name"] == "rock" { // which no generation changes
+			continue
+		}
 		got := i.Config["user.swage.project"] + "/" + i.Config["user.swage.name"] + " " + i.Status
 		if want[id] != got {
 			s.Errorf("%s (%s): %q, want %q", i.Name, id, got, want[id])
 		}
 		delete(want, id)
-		ramdisks[string(id)] = true
 	}
 	if len(want) > 0 || len(archives) > 0 || spares != 1 {
 		s.Errorf("missing: %v, archives of %v; %d spares", want, archives, spares)
@@ -256,11 +278,7 @@ func TestKilledAtEachStep(t *testing.T) {
 	}
 	for i, k := range boundaries {
 		n := i + 1
-		old := s.named(fmt.Sprintf("kept-%d", n-1))
-		s.on(old, "snapshot", "create", "%", "one")
-		s.eventually("the snapshot is known", func() bool {
-			return slices.ContainsFunc(s.status().Snapshots, func(x reconcile.SnapshotReport) bool { return string(x.ID) == old.Config["user.swage.id"] })
-		})
+		g.keep(s, i)
 		g.write(s, n)
 		before := s.stepsLogged()
 		commit := s.push()
@@ -668,5 +686,182 @@ func TestWarmPool(t *testing.T) {
 	}
 	if got := s.instances(); len(got) != 1+5+2+count {
 		t.Errorf("%d instances", len(got))
+	}
+}
+
+// TestIncusRestarts [R8]: the daemon is killed, and restarted in good order,
+// while steps run. What runs keeps answering, and all is applied afterwards.
+// The lab is one of its own: other tests share theirs.
+func TestIncusRestarts(t *testing.T) {
+	if os.Getenv("SWAGE_TEST_LAB") == "" || os.Geteuid() != 0 {
+		t.Skip("needs root and a throw-away Incus: run `make test`, which brings one up")
+	}
+	bin, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "lab")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lab := func(verb string) {
+		t.Helper()
+		if out, err := exec.Command(filepath.Join(bin, "lab"), verb, "--dir", filepath.Join(dir, "l")).CombinedOutput(); err != nil {
+			t.Fatalf("lab %s: %v\n%s", verb, err, out)
+		}
+	}
+	t.Cleanup(func() { lab("down"); os.RemoveAll(dir) })
+	lab("up")
+	t.Setenv("SWAGE_TEST_LAB", filepath.Join(dir, "l"))
+
+	s := newSite(t)
+	s.start()
+	const rock = "containers: rock: environment_vars: A: \"1\"\naliases: rock: container: \"rock\"\n"
+	s.write("projects/web/rock.cue", rock)
+	s.settled(s.push())
+	s.eventually("it answers", s.answers("rock", `"A":"1"`))
+
+	// Asked all the while, and never in vain.
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	var asked, failed int
+	var worst string
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+			asked++
+			if status, body := s.get("rock"); status != 200 {
+				failed, worst = failed+1, fmt.Sprintf("%d %s", status, body)
+			}
+		}
+	}()
+
+	var g generations
+	g.write(s, 0)
+	s.write("projects/web/rock.cue", rock)
+	s.settled(s.push())
+	signals := []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM}
+	if os.Getenv("SWAGE_SOAK") != "" {
+		for range 10 {
+			signals = append(signals, signals[0], signals[1])
+		}
+	}
+	for i, signal := range signals {
+		n := i + 1
+		g.keep(s, i)
+		g.write(s, n)
+		before := s.stepsLogged()
+		commit := s.push()
+		s.eventually("steps run", func() bool { return s.stepsLogged() >= before+3*(i%5) })
+		daemon := s.daemon()
+		if err := syscall.Kill(daemon, signal); err != nil {
+			t.Fatal(err)
+		}
+		s.eventually("the daemon has ended", func() bool { return s.ended(daemon) })
+		if status, body := s.get("rock"); status != 200 {
+			t.Errorf("while the daemon is away: %d %s", status, body)
+		}
+		began := time.Now()
+		lab("up")
+		up := time.Now()
+		s.settled(commit)
+		t.Logf("%v after %d steps: the daemon was back after %v, all applied %v later",
+			signal, 3*(i%5), up.Sub(began).Round(time.Millisecond), time.Since(up).Round(time.Millisecond))
+		g.check(s, n)
+		s.converged()
+		if t.Failed() {
+			break
+		}
+	}
+	close(stop)
+	<-stopped
+	if failed > 0 {
+		t.Errorf("%d of %d requests failed, the last with %s", failed, asked, worst)
+	}
+	t.Logf("%d requests", asked)
+}
+
+// daemon is the process that listens at the socket of Incus.
+func (s *site) daemon() int {
+	s.Helper()
+	conn, err := net.Dial("unix", s.incusSocket())
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer conn.Close()
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		s.Fatal(err)
+	}
+	var peer *unix.Ucred
+	if err := errors.Join(raw.Control(func(fd uintptr) {
+		peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}), err); err != nil {
+		s.Fatal(err)
+	}
+	return int(peer.Pid)
+}
+
+// ended reports whether a process is gone, or is only left to be reaped.
+func (s *site) ended(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return true
+	}
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	return fields[0] == "Z"
+}
+
+// TestAFullPool [R8]: what needs room fails and says why, shortly; all else is
+// applied, and the rest by itself once there is room.
+func TestAFullPool(t *testing.T) {
+	s := newSite(t)
+	pool := "small" + string(s.scope.Fleet[:8])
+	s.inLab("mkdir", s.path("pool"))
+	s.inLab("mount", "-t", "tmpfs", "-o", "size=64m,mode=711", pool, s.path("pool"))
+	s.incus("storage", "create", "--quiet", pool, "dir", "source="+s.path("pool"))
+	s.Cleanup(func() { // before the rest of the site
+		s.stop(os.Interrupt)
+		s.remove()
+		s.incus("storage", "delete", "--quiet", pool)
+		s.inLab("umount", s.path("pool"))
+	})
+	s.write("servers/lab.cue", fmt.Sprintf("listen: [\"0.0.0.0:%s\"]\nstorage_pool: %q\nincus: project_prefix: %q\n", s.port, pool, s.scope.Prefix))
+	s.write("projects/web/app.cue", "containers: app: comment: \"one\"\naliases: app: container: \"app\"\n")
+	s.start()
+	s.settled(s.push())
+	s.eventually("it answers", s.answers("app", "app"))
+
+	s.inLab("sh", "-c", "dd if=/dev/zero of="+s.path("pool/filler")+" bs=64k status=none || true")
+	s.write("projects/web/app.cue", "containers: app: comment: \"two\"\naliases: {app: container: \"app\", also: container: \"app\"}\n")
+	s.write("projects/web/more.cue", "containers: more: {}\naliases: more: container: \"more\"\n")
+	commit := s.push()
+	s.eventually("it fails", func() bool { r := s.status(); return r.Commit == commit && r.State == reconcile.Failed })
+	c := s.container("more")
+	t.Logf("more: %s", c.Reason)
+	if c.State != reconcile.StateFailed || !strings.Contains(strings.ToLower(c.Reason), "no space left on device") {
+		t.Errorf("more is %s: %s", c.State, c.Reason)
+	}
+	out, _ := s.swage("status", "--socket", s.path("sock"))
+	if !strings.Contains(out, "no space left on device") || len(out) > 3000 {
+		t.Errorf("the status has %d bytes:\n%s", len(out), out)
+	}
+	s.eventually("the rest is applied", s.answers("also", "app"))
+	if i := s.named("app"); i.Config["user.swage.commit"] != commit {
+		t.Errorf("app was last changed by %s", i.Config["user.swage.commit"])
+	}
+
+	s.inLab("rm", s.path("pool/filler"))
+	room := time.Now()
+	s.settled(commit)
+	s.eventually("it answers", s.answers("more", "more"))
+	t.Logf("applied %v after there was room", time.Since(room).Round(time.Millisecond))
+	s.converged()
+	if got := s.instances(); len(got) != 2 {
+		t.Errorf("%d instances, want two", len(got))
 	}
 }

@@ -222,6 +222,12 @@ func (s *site) clean() {
 	if bytes.Contains(log, []byte("DATA RACE")) {
 		s.Errorf("the agent has a data race:\n%s", log)
 	}
+	s.remove()
+	os.RemoveAll(s.dir)
+}
+
+// remove takes everything away that the site has in Incus.
+func (s *site) remove() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	rt, err := incus.Open(s.incusSocket(), s.scope)
@@ -256,7 +262,6 @@ func (s *site) clean() {
 			}
 		}
 	}
-	os.RemoveAll(s.dir)
 }
 
 // eventually waits for a condition.
