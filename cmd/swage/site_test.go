@@ -37,6 +37,8 @@ type site struct {
 	// inside: the agent listens in the lab's network, as its server's file
 	// says, instead of on sockets passed in from out here.
 	inside bool
+	// boot is the id of the host's start that the agent sees, if not empty.
+	boot string
 
 	agent *exec.Cmd
 	log   *os.File
@@ -186,7 +188,14 @@ func (s *site) startProgram(lab, swage string) {
 	if !s.inside {
 		args = append(args, "--listen", "127.0.0.1:"+s.port)
 	}
-	s.agent = exec.Command(lab, append(args, "--", swage, "agent", "--config", s.path("agent.cue"))...)
+	command := []string{swage, "agent", "--config", s.path("agent.cue")}
+	if s.boot != "" {
+		command = append([]string{"sh", "-euc", rebooted, "sh", s.path("state"), s.path("boot_id")}, command...)
+		if err := os.WriteFile(s.path("boot_id"), []byte(s.boot+"\n"), 0o644); err != nil {
+			s.Fatal(err)
+		}
+	}
+	s.agent = exec.Command(lab, append(append(args, "--"), command...)...)
 	s.agent.Stdout, s.agent.Stderr = s.log, s.log
 	if err := s.agent.Start(); err != nil {
 		s.Fatal(err)
@@ -196,6 +205,18 @@ func (s *site) startProgram(lab, swage string) {
 		return err == nil
 	})
 }
+
+// rebooted runs a command that sees another boot id than all others. What it
+// mounts below its folder Incus sees all the same.
+const rebooted = `
+state=$1 boot=$2
+shift 2
+mount --bind "$state" "$state"
+mount --make-shared "$state"
+exec unshare --mount --propagation unchanged -- sh -euc '
+mount --bind "$0" /proc/sys/kernel/random/boot_id
+exec "$@"' "$boot" "$@"
+`
 
 // stop ends the agent and fails the test when it did not end well.
 func (s *site) stop(signal os.Signal) {
