@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"swage/reconcile"
+	"swage/reconcile/api"
 	"swage/runtime"
 )
 
@@ -274,7 +275,7 @@ func TestKilledAtEachStep(t *testing.T) {
 	}
 	if os.Getenv("SWAGE_SOAK") == "" {
 		random.Shuffle(steps, func(i, j int) { boundaries[i], boundaries[j] = boundaries[j], boundaries[i] })
-		boundaries = boundaries[:5]
+		boundaries = boundaries[:4]
 	}
 	for i, k := range boundaries {
 		n := i + 1
@@ -613,6 +614,21 @@ func (s *site) initStarted(c instance) string {
 	return ""
 }
 
+// accepted is when the agent took up its newest commit.
+func (s *site) accepted() (at time.Time) {
+	s.Helper()
+	err := api.Socket(s.path("sock")).Events(s.Context(), 0, false, func(e reconcile.Event) error {
+		if e.Type == reconcile.CommitAccepted {
+			at = e.Time
+		}
+		return nil
+	})
+	if err != nil {
+		s.Fatal(err)
+	}
+	return at
+}
+
 // TestWarmPool [R10]: a claim takes a running spare without a restart, in well
 // under a second, and the pool is filled again, also by the next agent.
 func TestWarmPool(t *testing.T) {
@@ -632,7 +648,7 @@ func TestWarmPool(t *testing.T) {
 	s.settled(s.push())
 	s.eventually("the pool is full", full)
 
-	var pushes, claims []time.Duration
+	var pushes, commits, claims []time.Duration
 	for n := range 5 {
 		started := map[string]bool{}
 		for _, i := range spares() {
@@ -645,7 +661,9 @@ func TestWarmPool(t *testing.T) {
 		began := time.Now()
 		s.git("push", "--quiet", "origin", "main")
 		s.eventually(name+" answers", func() bool { status, _ := s.get(name); return status == 200 })
-		pushes = append(pushes, time.Since(began))
+		answered := time.Now()
+		pushes = append(pushes, answered.Sub(began))
+		commits = append(commits, answered.Sub(s.accepted()))
 		s.settled(strings.TrimSpace(s.git("rev-parse", "HEAD")))
 		for _, x := range s.status().Steps {
 			if strings.Contains(x.Step, "from the warm pool") {
@@ -668,7 +686,11 @@ func TestWarmPool(t *testing.T) {
 	if len(claims) != 5 {
 		t.Errorf("%d of 5 were claimed", len(claims))
 	} else {
-		t.Logf("push to the first answer: median %v; claim: median %v", median(pushes), median(claims))
+		t.Logf("medians: %v from the push to the first answer, %v from the accepted commit; a claim takes %v",
+			median(pushes), median(commits), median(claims))
+		if took := median(claims); took > time.Second {
+			t.Errorf("a claim takes %v", took)
+		}
 	}
 
 	for _, after := range []int{0, 1} {
@@ -816,47 +838,75 @@ func (s *site) ended(pid int) bool {
 	return fields[0] == "Z"
 }
 
-// TestAFullPool [R8]: what needs room fails and says why, shortly; all else is
-// applied, and the rest by itself once there is room.
+// TestAFullPool [R8]: what needs room fails and says why, shortly; what would
+// not start again is not stopped; what needs no room is done, also deletions;
+// and the rest by itself once there is room.
 func TestAFullPool(t *testing.T) {
 	s := newSite(t)
 	pool := "small" + string(s.scope.Fleet[:8])
-	s.inLab("mkdir", s.path("pool"))
-	s.inLab("mount", "-t", "tmpfs", "-o", "size=64m,mode=711", pool, s.path("pool"))
-	s.incus("storage", "create", "--quiet", pool, "dir", "source="+s.path("pool"))
+	s.incus("storage", "create", "--quiet", pool, "btrfs", "size=128MiB")
+	filler := filepath.Join(s.labEnv("INCUS_DIR"), "storage-pools", pool, "filler")
 	s.Cleanup(func() { // before the rest of the site
 		s.stop(os.Interrupt)
+		s.inLab("rm", "-f", filler)
 		s.remove()
 		s.incus("storage", "delete", "--quiet", pool)
-		s.inLab("umount", s.path("pool"))
 	})
+	fill := func() {
+		t.Helper()
+		for _, size := range []string{"64k", "4k"} { // the kernel may need some itself until it is synced
+			s.inLab("sh", "-c", "dd if=/dev/zero of="+filler+" bs="+size+" oflag=append conv=notrunc,fsync status=none 2>/dev/null || sync")
+		}
+	}
 	s.write("servers/lab.cue", fmt.Sprintf("listen: [\"0.0.0.0:%s\"]\nstorage_pool: %q\nincus: project_prefix: %q\n", s.port, pool, s.scope.Prefix))
-	s.write("projects/web/app.cue", "containers: {app: comment: \"one\", busy: environment_vars: A: \"1\"}\naliases: app: container: \"app\"\n")
+	const (
+		before = "containers: {app: {}, busy: environment_vars: A: \"1\", old: {}}\naliases: busy: container: \"busy\"\n"
+		fewer  = "containers: {app: {}, busy: environment_vars: A: \"1\"}\naliases: busy: container: \"busy\"\n"
+		after  = "containers: {app: {}, busy: environment_vars: A: \"2\"}\naliases: {busy: container: \"busy\", also: container: \"app\"}\n"
+	)
+	s.write("projects/web/app.cue", before)
 	s.start()
 	s.settled(s.push())
-	s.eventually("it answers", s.answers("app", "app"))
+	s.eventually("it answers", s.answers("busy", `"A":"1"`))
 
-	s.inLab("sh", "-c", "dd if=/dev/zero of="+s.path("pool/filler")+" bs=64k status=none || true")
-	s.write("projects/web/app.cue", "containers: {app: comment: \"two\", busy: environment_vars: A: \"2\"}\naliases: {app: container: \"app\", also: container: \"app\"}\n")
-	s.write("projects/web/more.cue", "containers: more: {}\naliases: more: container: \"more\"\n")
-	commit := s.push()
-	s.eventually("it fails", func() bool {
-		c := s.container("more")
-		return c.State == reconcile.StateFailed && strings.Contains(c.Reason, "run out of disk space")
-	})
-	s.eventually("the status says so, in a few words", func() bool {
-		out, _ := s.swage("status", "--socket", s.path("sock"))
-		return strings.Contains(out, "run out of disk space") && len(out) < 3000
-	})
-	s.eventually("the rest is applied", s.answers("also", "app"))
-	if i := s.named("app"); i.Config["user.swage.commit"] != commit {
-		t.Errorf("app was last changed by %s", i.Config["user.swage.commit"])
+	fill()
+	s.write("projects/web/app.cue", fewer)
+	s.settled(s.push())
+	if got := s.instances(); len(got) != 2 {
+		t.Errorf("%d instances, want two", len(got))
 	}
 
-	s.inLab("rm", s.path("pool/filler"))
+	fill()
+	s.write("projects/web/app.cue", after)
+	commit := s.push()
+	s.eventually("it is tried", func() bool {
+		r := s.status()
+		return r.Commit == commit && (r.State == reconcile.Applied || r.State == reconcile.Failed)
+	})
+	if !s.answers("busy", `"A":`)() {
+		t.Errorf("what cannot start again was stopped: %+v", s.container("busy"))
+	}
+	s.eventually("what needs no room is applied", s.answers("also", `"hostname":"app"`))
+
+	s.write("projects/web/more.cue", "containers: more: container_image: \"debian/12\"\n")
+	s.push()
+	s.eventually("it fails, and the status says why", func() bool {
+		c := s.container("more")
+		return c.State == reconcile.StateFailed && strings.Contains(c.Reason, "failed to run tar: no space left on device")
+	})
+	s.eventually("swage status says so in a few words", func() bool {
+		out, _ := s.swage("status", "--socket", s.path("sock"))
+		return strings.Contains(out, "no space left on device") && len(out) < 3000
+	})
+
+	// Not enough for Debian, but for all else.
+	s.write("projects/web/more.cue", "containers: more: {}\naliases: more: container: \"more\"\n")
+	s.inLab("rm", filler)
 	room := time.Now()
+	commit = s.push()
 	s.settled(commit)
 	s.eventually("it answers", s.answers("more", "more"))
+	s.eventually("the other was restarted", s.answers("busy", `"A":"2"`))
 	t.Logf("applied %v after there was room", time.Since(room).Round(time.Millisecond))
 	s.converged()
 	if got := s.instances(); len(got) != 3 {
