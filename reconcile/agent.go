@@ -73,7 +73,7 @@ type Agent struct {
 	journal  journal
 	said     Report              // that ended last
 	again    bool                // a hint came during a pass and was not for a commit
-	attempts map[string]*attempt // by key; nil outside Run, where nobody loops
+	attempts map[string]*attempt // by beginning; nil outside Run, where nobody loops
 	report   atomic.Pointer[Report]
 }
 
@@ -91,12 +91,13 @@ type Memory interface {
 	Save(string) error
 }
 
-// A step may take as long as an image takes to arrive; retry and resync are
+// A step may take as long as an image takes to arrive; retries and resync are
 // the loop's only clocks.
 const (
 	stepDeadline = 5 * time.Minute
 	firstRetry   = time.Second
 	lastRetry    = 2 * time.Minute
+	leaseRetry   = 5 * time.Second // while another holds the lease
 	resync       = 5 * time.Minute
 	inParallel   = 8
 	grace        = 2 * time.Second // for what was told to end
@@ -137,6 +138,9 @@ func (a *Agent) Run(ctx context.Context) error {
 			retry = min(2*retry, lastRetry)
 			if due := a.due(); !due.IsZero() {
 				wait = max(0, time.Until(due))
+			}
+			if _, taken := errors.AsType[*runtime.Taken](err); taken { // nobody tells when it ends
+				wait = min(wait, leaseRetry)
 			}
 			a.Log.Error("pass failed", "commit", r.Commit, "err", err, "retry_in", wait.Round(time.Millisecond))
 		default:

@@ -7,9 +7,11 @@ import (
 	"swage/runtime"
 )
 
-// attempt is how often the steps of one object were begun for one commit. What
-// fails, or does not last, such as a container whose init ends at once, is
-// tried more and more seldom, whatever hints come: its own steps cause some.
+// attempt is how often the steps of one object were begun for one commit, by
+// the first of them: who changes one thing and then another is no reason to
+// wait. What fails, or does not last, such as a container whose init ends at
+// once, is tried more and more seldom, whatever hints come: its own steps cause
+// some.
 type attempt struct {
 	commit string
 	times  int
@@ -33,11 +35,13 @@ func (t *attempt) fail(err error) {
 	t.delay()
 }
 
-// begin counts an attempt at an object; nil outside Run, where nobody loops.
-func (a *Agent) begin(key, commit string) *attempt {
+// begin counts an attempt at an object, which begins with a step; nil outside
+// Run, where nobody loops.
+func (a *Agent) begin(first runtime.Step, commit string) *attempt {
 	if a.attempts == nil {
 		return nil
 	}
+	key := beginning(first)
 	t := a.attempts[key]
 	if t == nil {
 		t = &attempt{commit: commit}
@@ -60,6 +64,9 @@ func (a *Agent) due() time.Time {
 	}
 	return due
 }
+
+// beginning is the key of the attempt that begins with a step.
+func beginning(first runtime.Step) string { return key(first) + "\n" + first.String() }
 
 // key is the same for the steps on one object in every pass for a commit.
 func key(s runtime.Step) string {

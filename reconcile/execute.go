@@ -246,7 +246,7 @@ func (x *execution) begin(ctx context.Context, i int) {
 	x.steps++
 	k := key(step)
 	if _, ok := x.tries[k]; !ok {
-		x.tries[k] = x.agent.begin(k, x.report.Commit)
+		x.tries[k] = x.agent.begin(step, x.report.Commit)
 	}
 	n.try = x.tries[k]
 	x.report.Steps[n.step].State, x.report.Steps[n.step].Started = Doing, time.Now()
@@ -379,7 +379,7 @@ func (x *execution) name(i int) string {
 // postpone reports whether it is too early for a step, and ends it then.
 func (x *execution) postpone(i int) bool {
 	step := x.plan.Steps[x.nodes[i].step]
-	t := x.agent.attempts[key(step)]
+	t := x.agent.attempts[beginning(step)]
 	if _, begun := x.tries[key(step)]; begun || t == nil || !time.Now().Before(t.next) {
 		return false
 	}

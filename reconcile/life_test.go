@@ -287,6 +287,73 @@ func TestTheLeaseKeepsASecondAgentOut(t *testing.T) {
 	})
 }
 
+// [R3] Who waits for the lease, however long, takes it soon after its end.
+func TestTheLeaseIsTakenSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode()
+		n.engine.Now = time.Now
+		n.source.push(`containers: one1: {}`)
+		var ends []func()
+		for _, name := range []string{"the first", "the second"} {
+			n.restart()
+			n.Holder = runtime.Holder{Name: name}
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error)
+			agent := n.Agent
+			go func() { ended <- agent.Run(ctx) }()
+			ends = append(ends, func() { cancel(); <-ended })
+			synctest.Wait()
+		}
+		time.Sleep(time.Hour)
+		if r := n.Report(); r.State != reconcile.Failed || !strings.Contains(r.Error, "the first") {
+			t.Errorf("beside the first: %s %s", r.State, r.Error)
+		}
+		ends[0]()
+		time.Sleep(6 * time.Second)
+		synctest.Wait()
+		if r := n.Report(); r.State != reconcile.Applied {
+			t.Errorf("six seconds after the first: %s %s", r.State, r.Error)
+		}
+		ends[1]()
+	})
+}
+
+// [R7] Changes of different kinds behind swage's back are each put back at
+// once; the same one again and again is not.
+func TestOneDriftAfterAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode()
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		n.source.push(`containers: app: {environment_vars: A: "1", resources: memory: "1GiB"}`)
+		go func() { ended <- n.Run(ctx) }()
+		defer func() { cancel(); <-ended }()
+		synctest.Wait()
+		id := n.id(t, "app")
+		good := n.observe(t).Containers[0]
+		for name, change := range map[string]func(*runtime.Container){
+			"stopped": func(c *runtime.Container) { c.Status = runtime.Stopped },
+			"paused":  func(c *runtime.Container) { c.Status = runtime.Paused },
+			"env":     func(c *runtime.Container) { c.Env = nil },
+			"memory":  func(c *runtime.Container) { c.Resources.Memory = 1 },
+		} {
+			n.engine.Meddle(id, change)
+			synctest.Wait()
+			if got := n.observe(t).Containers[0]; !got.Same(good) {
+				t.Errorf("%s: not put back at once: %v", name, runtime.Changes(good, got))
+			}
+		}
+		writes := n.engine.Writes()
+		for range 600 {
+			n.engine.Meddle(id, func(c *runtime.Container) { c.Status = runtime.Stopped })
+			time.Sleep(100 * time.Millisecond)
+		}
+		if got := n.engine.Writes() - writes - 600; got > 20 {
+			t.Errorf("a container that never runs was started some %d times within a minute", got)
+		}
+	})
+}
+
 // [R6] What is protected keeps running under the document of the last commit
 // that declared it, also for the next process; without that commit it has no
 // route.

@@ -206,6 +206,9 @@ func (s CreateSpare) String() string {
 }
 
 func (s DeleteSpare) String() string {
+	if s.Spare.Image == "" {
+		return "delete a spare of project " + s.Spare.Project + " that does not run"
+	}
 	return fmt.Sprintf("delete a spare of %s of project %s", s.Spare.Image, s.Spare.Project)
 }
 

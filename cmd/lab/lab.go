@@ -114,10 +114,10 @@ func (l *Lab) lock(create bool) (unlock func(), err error) {
 func (l *Lab) command(ctx context.Context, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(os.Environ(), "INCUS_DIR="+l.incusDir(), "INCUS_CONF="+l.Dir+"/client", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8")
-	var out, all bytes.Buffer
-	cmd.Stdout, cmd.Stderr = io.MultiWriter(&out, &all), &all
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
-		lines := strings.Split(strings.TrimSpace(all.String()), "\n")
+		lines := strings.Split(strings.TrimSpace(out.String()+errs.String()), "\n")
 		return "", fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, strings.Join(lines[max(0, len(lines)-5):], "; "))
 	}
 	return out.String(), nil

@@ -23,8 +23,8 @@ func (s *site) release() (lab, swage string) {
 	return filepath.Join(dir, "lab"), filepath.Join(dir, "swage")
 }
 
-// swage runs a command on the work tree in the lab.
-func (s *site) swage(command string) string {
+// released runs a command of the release on the work tree in the lab.
+func (s *site) released(command string) string {
 	s.Helper()
 	lab, swage := s.release()
 	return s.command(lab, "exec", "--dir", s.lab, "--", swage, command,
@@ -82,7 +82,7 @@ func BenchmarkApply20(b *testing.B) {
 		}
 		s.write(fmt.Sprintf("projects/web-%d/apps.cue", i), file.String())
 		began := time.Now()
-		s.swage("apply")
+		s.released("apply")
 		applies = append(applies, time.Since(began))
 
 		began = time.Now()
@@ -105,11 +105,11 @@ func BenchmarkEmptyPlan(b *testing.B) {
 		fmt.Fprintf(&file, "containers: \"app-%d\": {}\n", j)
 	}
 	s.write("projects/web/apps.cue", file.String())
-	s.swage("apply")
+	s.released("apply")
 	var plans, queries []time.Duration
 	for b.Loop() {
 		began := time.Now()
-		if out := s.swage("plan"); out != "no changes\n" {
+		if out := s.released("plan"); out != "no changes\n" {
 			b.Fatal(out)
 		}
 		plans = append(plans, time.Since(began))

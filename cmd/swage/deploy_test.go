@@ -20,6 +20,7 @@ import (
 	"filippo.io/age/armor"
 	"github.com/vishvananda/netns"
 
+	"swage/reconcile"
 	"swage/runtime/incus"
 )
 
@@ -227,16 +228,25 @@ func dialFrom(ctx context.Context, namespace, from, to string) (net.Conn, error)
 	return c, err
 }
 
-// TestSystemImages: the real images boot with systemd, have the environment
-// from the start, and answer through the edge.
+// TestSystemImages: the real images boot with systemd, have what was asked for
+// from the start, answer through the edge, and come back after the host was
+// restarted, unless they are not to.
 func TestSystemImages(t *testing.T) {
 	s := newSite(t)
-	images := []string{"debian/12", "debian/13"}
-	var file strings.Builder
-	for i, image := range images {
-		fmt.Fprintf(&file, "containers: deb%d: {container_image: %q, environment_vars: COLOUR: \"blue\"}\naliases: deb%d: {container: \"deb%d\", port: 8080}\n", i, image, i, i)
+	key := func(of string) string {
+		return "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1wMd0Cz9u6C0Zr0mWb3GkH6Q4v7hU0fVt3qQd1n1aA " + of
 	}
-	s.write("projects/web/deb.cue", file.String())
+	images := []string{"debian/12", "debian/13"}
+	declare := func(colour, extra string) {
+		var file strings.Builder
+		for i, image := range images {
+			fmt.Fprintf(&file, "containers: deb_%d: {container_image: %q, environment_vars: COLOUR: %q, ssh_authorized_keys: [%q]%s}\naliases: deb%d: {container: \"deb_%d\", port: 8080}\n",
+				i, image, colour, key("alice"), extra, i, i)
+		}
+		s.write("projects/web/deb.cue", file.String())
+		s.write("projects/web/job.cue", "containers: job: {autostart: false, environment_vars: COLOUR: \""+colour+"\"}\n")
+	}
+	declare("blue", "")
 	commit := s.push()
 	s.start()
 	s.settled(commit)
@@ -244,29 +254,100 @@ func TestSystemImages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range s.instances() {
-		in := func(args ...string) string {
-			return s.incus(append([]string{"exec", "--project", c.Project, c.Name, "--"}, args...)...)
-		}
-		if got := in("sh", "-c", "tr '\\0' '\\n' </proc/1/environ"); !strings.Contains(got, "COLOUR=blue") {
-			t.Errorf("%s: process 1 has the environment %s", c.Name, got)
-		}
-		s.eventually("systemd is up in "+c.Name, func() bool {
-			return strings.TrimSpace(in("sh", "-c", "systemctl is-system-running || true")) == "running"
-		})
-		s.incus("file", "push", "--quiet", "--project", c.Project, filepath.Join(bin, "tiny"), c.Name+"/usr/local/bin/tiny")
-		in("systemd-run", "--quiet", "--setenv=PORT=8080", "/usr/local/bin/tiny")
+	in := func(c instance, script string) string {
+		return strings.TrimSpace(s.incus("exec", "--project", c.Project, c.Name, "--", "sh", "-c", script))
 	}
-	for i := range images {
-		alias := fmt.Sprintf("deb%d", i)
-		s.eventually(alias+" answers", func() bool {
-			status, body := s.get(alias)
-			var echo struct {
-				Hostname string `json:"hostname"`
+	debs := func() (out []instance) {
+		for i := range images {
+			out = append(out, s.named(fmt.Sprintf("deb_%d", i)))
+		}
+		return out
+	}
+	inside := func(colour string) {
+		t.Helper()
+		for i, c := range debs() {
+			s.eventually("systemd is up in "+c.Name, func() bool {
+				return in(c, "systemctl is-system-running || true") == "running"
+			})
+			for script, want := range map[string]string{
+				"tr '\\0' '\\n' </proc/1/environ | grep ^COLOUR=": "COLOUR=" + colour,
+				"echo $COLOUR":                   colour,
+				"cat /root/.ssh/authorized_keys": key("alice"),
+				"stat -c '%a %U' /root/.ssh /root/.ssh/authorized_keys": "700 root\n600 root",
+				"cat /proc/sys/kernel/hostname":                         fmt.Sprintf("deb-%d", i),
+				"cat /etc/hostname":                                     fmt.Sprintf("deb-%d", i),
+				"findmnt -no FSTYPE /ramdisk":                           "tmpfs",
+			} {
+				if got := in(c, script); got != want {
+					t.Errorf("%s: %s: %q, want %q", c.Name, script, got, want)
+				}
 			}
-			return status == 200 && json.Unmarshal([]byte(body), &echo) == nil && strings.HasPrefix(echo.Hostname, alias)
-		})
+		}
 	}
+	serve := func() {
+		t.Helper()
+		for i, c := range debs() {
+			in(c, "echo kept >/ramdisk/word")
+			s.incus("file", "push", "--quiet", "--project", c.Project, filepath.Join(bin, "tiny"), c.Name+"/usr/local/bin/tiny")
+			in(c, "systemd-run --quiet --setenv=PORT=8080 /usr/local/bin/tiny")
+			alias := fmt.Sprintf("deb%d", i)
+			s.eventually(alias+" answers", func() bool {
+				status, body := s.get(alias)
+				var echo struct {
+					Hostname string `json:"hostname"`
+				}
+				return status == 200 && json.Unmarshal([]byte(body), &echo) == nil && echo.Hostname == fmt.Sprintf("deb-%d", i)
+			})
+		}
+	}
+	inside("blue")
+	serve()
+	s.converged()
+
+	// A new value comes with a restart, which a ramdisk survives.
+	declare("green", "")
+	s.settled(s.push())
+	inside("green")
+	for _, c := range debs() {
+		if got := in(c, "cat /ramdisk/word"); got != "kept" {
+			t.Errorf("%s has lost what was on its ramdisk: %q", c.Name, got)
+		}
+	}
+
+	// The host goes down and comes up again: nothing runs, nothing is mounted,
+	// and the boot id is another.
+	s.stop(os.Interrupt)
+	for _, c := range s.instances() {
+		s.incus("stop", "--force", "--project", c.Project, c.Name)
+	}
+	s.inLab("sh", "-c", "umount "+s.path("state/ramdisks")+"/*")
+	s.boot = "11111111-2222-3333-4444-555555555555"
+	s.start()
+	s.settled(strings.TrimSpace(s.git("rev-parse", "HEAD")))
+	inside("green")
+	for _, c := range debs() {
+		if got := in(c, "ls /ramdisk"); got != "" {
+			t.Errorf("%s: on a new ramdisk there is %s", c.Name, got)
+		}
+	}
+	if c := s.named("job"); c.Status != "Stopped" {
+		t.Errorf("what has no autostart is %s after the restart", c.Status)
+	}
+	if c := s.container("job"); c.State != reconcile.StateStopped {
+		t.Errorf("what has no autostart is %s: %s", c.State, c.Reason)
+	}
+	s.write("projects/web/none.cue", "project: comment: \"of something else\"\n")
+	s.settled(s.push())
+	if c := s.named("job"); c.Status != "Stopped" {
+		t.Errorf("it is %s after a commit that changes something else", c.Status)
+	}
+	s.write("projects/web/job.cue", "containers: job: {autostart: false, environment_vars: COLOUR: \"red\"}\n")
+	s.settled(s.push())
+	if c := s.named("job"); c.Status != "Running" {
+		t.Errorf("it is %s after a commit that changes it", c.Status)
+	}
+	s.on(s.named("job"), "stop", "--force", "%") // not the host's doing
+	s.eventually("it is put back", func() bool { return s.named("job").Status == "Running" })
 }
 
 // TestSecretsAndTokens: an environment value that only the node can read, and

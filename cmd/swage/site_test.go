@@ -39,6 +39,8 @@ type site struct {
 	// inside: the agent listens in the lab's network, as its server's file
 	// says, instead of on sockets passed in from out here.
 	inside bool
+	// boot is the id of the host's start that the agent sees, if not empty.
+	boot string
 
 	agent *exec.Cmd
 	log   *os.File
@@ -188,7 +190,14 @@ func (s *site) startProgram(lab, swage string) {
 	if !s.inside {
 		args = append(args, "--listen", "127.0.0.1:"+s.port)
 	}
-	s.agent = exec.Command(lab, append(args, "--", swage, "agent", "--config", s.path("agent.cue"))...)
+	command := []string{swage, "agent", "--config", s.path("agent.cue")}
+	if s.boot != "" {
+		command = append([]string{"sh", "-euc", rebooted, "sh", s.path("state"), s.path("boot_id")}, command...)
+		if err := os.WriteFile(s.path("boot_id"), []byte(s.boot+"\n"), 0o644); err != nil {
+			s.Fatal(err)
+		}
+	}
+	s.agent = exec.Command(lab, append(append(args, "--"), command...)...)
 	s.agent.Stdout, s.agent.Stderr = s.log, s.log
 	if err := s.agent.Start(); err != nil {
 		s.Fatal(err)
@@ -198,6 +207,18 @@ func (s *site) startProgram(lab, swage string) {
 		return err == nil
 	})
 }
+
+// rebooted runs a command that sees another boot id than all others. What it
+// mounts below its folder Incus sees all the same.
+const rebooted = `
+state=$1 boot=$2
+shift 2
+mount --bind "$state" "$state"
+mount --make-shared "$state"
+exec unshare --mount --propagation unchanged -- sh -euc '
+mount --bind "$0" /proc/sys/kernel/random/boot_id
+exec "$@"' "$boot" "$@"
+`
 
 // stop ends the agent and fails the test when it did not end well.
 func (s *site) stop(signal os.Signal) {
@@ -224,42 +245,52 @@ func (s *site) clean() {
 	if bytes.Contains(log, []byte("DATA RACE")) {
 		s.Errorf("the agent has a data race:\n%s", log)
 	}
+	s.remove()
+	os.RemoveAll(s.dir)
+}
+
+// remove takes everything away that the site has in Incus.
+func (s *site) remove() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	rt, err := incus.Open(s.incusSocket(), s.scope)
 	if err != nil {
 		s.Fatal(err)
 	}
-	seen, err := rt.Observe(ctx)
-	if err != nil {
-		s.Error(err)
-	}
-	var g errgroup.Group
-	g.SetLimit(8)
-	remove := func(step runtime.Step) {
-		g.Go(func() error {
-			_, err := rt.Do(ctx, step)
-			return err
-		})
-	}
-	for _, c := range seen.Containers {
-		remove(runtime.DeleteContainer{Target: c})
-	}
-	for _, x := range seen.Spares {
-		remove(runtime.DeleteSpare{Spare: x})
-	}
-	for _, x := range seen.Archives {
-		remove(runtime.DeleteArchive{Archive: x})
-	}
-	if err := g.Wait(); err != nil {
-		s.Error(err)
-	}
-	for _, p := range seen.Projects {
-		if _, err := rt.Do(ctx, runtime.DeleteProject{Project: p}); err != nil {
+	// What has snapshots is an archive after the first round; only empty projects
+	// can be removed.
+	for range 3 {
+		seen, err := rt.Observe(ctx)
+		if err != nil {
+			s.Fatal(err)
+		}
+		var steps []runtime.Step
+		for _, c := range seen.Containers {
+			steps = append(steps, runtime.DeleteContainer{Target: c})
+		}
+		for _, x := range seen.Spares {
+			steps = append(steps, runtime.DeleteSpare{Spare: x})
+		}
+		for _, x := range seen.Archives {
+			steps = append(steps, runtime.DeleteArchive{Archive: x})
+		}
+		if len(steps) == 0 {
+			for _, p := range seen.Projects {
+				steps = append(steps, runtime.DeleteProject{Project: p})
+			}
+		}
+		var g errgroup.Group
+		g.SetLimit(8)
+		for _, step := range steps {
+			g.Go(func() error {
+				_, err := rt.Do(ctx, step)
+				return err
+			})
+		}
+		if err := g.Wait(); err != nil {
 			s.Error(err)
 		}
 	}
-	os.RemoveAll(s.dir)
 }
 
 // eventually waits for a condition.
@@ -346,7 +377,9 @@ type instance struct {
 func (s *site) instances() []instance {
 	s.Helper()
 	var all, ours []instance
-	if err := json.Unmarshal([]byte(s.incus("list", "--all-projects", "--format=json")), &all); err != nil {
+	// Not incus list: it asks for the state of each, and while that changes Incus
+	// shows an instance without its configuration.
+	if err := json.Unmarshal([]byte(s.incus("query", "/1.0/instances?recursion=1&all-projects=true")), &all); err != nil {
 		s.Fatal(err)
 	}
 	for _, i := range all {

@@ -156,8 +156,7 @@ func (r *Runtime) delete(ctx context.Context, target runtime.Container) error {
 	if err := r.kill(ctx, &at); err != nil && !notFound(err) {
 		return err
 	}
-	// Before the instance: once that is gone nobody remembers its ramdisk.
-	if err := r.dropRamdisk(ctx, at); err != nil {
+	if err := r.unmountRamdisk(at.id); err != nil {
 		return err
 	}
 	c := r.in(ctx, at.project)

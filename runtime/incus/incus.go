@@ -13,11 +13,14 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
 	incus "github.com/lxc/incus/v6/client"
 	"github.com/lxc/incus/v6/shared/api"
+	"golang.org/x/sys/unix"
 
 	"swage/runtime"
 	"swage/runtime/firewall"
@@ -150,14 +153,30 @@ func finish(c *incus.ProtocolIncus, op incus.Operation, err error) error {
 	return wait(c, op.Get().ID)
 }
 
-// brief keeps the head of an error: those of a full pool carry pages.
+// brief keeps of an error what tells the cause: those of a full pool carry a
+// program's whole command line, and pages of what it said.
 func brief(err error) error {
+	text := ranProgram.ReplaceAllStringFunc(err.Error(), func(run string) string {
+		part := ranProgram.FindStringSubmatch(run)
+		program, said := part[1], strings.Split(strings.TrimSpace(part[2]), "\n")
+		cause := said[0]
+		if i := slices.IndexFunc(said, func(line string) bool { return strings.Contains(strings.ToLower(line), unix.ENOSPC.Error()) }); i >= 0 {
+			cause = unix.ENOSPC.Error()
+		}
+		return "failed to run " + program + ": " + cause
+	})
 	const most = 400
-	if text := err.Error(); len(text) > most {
-		return fmt.Errorf("%s… (%d bytes more)", strings.ToValidUTF8(text[:most], ""), len(text)-most)
+	if len(text) > most {
+		text = fmt.Sprintf("%s… (%d bytes more)", strings.ToValidUTF8(text[:most], ""), len(text)-most)
 	}
-	return err
+	if text == err.Error() {
+		return err
+	}
+	return errors.New(text)
 }
+
+// ranProgram is how Incus tells of a program that failed.
+var ranProgram = regexp.MustCompile(`(?s)Failed to run: (\S+).*?: exit status \d+ \((.*)\)`)
 
 func notFound(err error) bool { return api.StatusErrorCheck(err, http.StatusNotFound) }
 

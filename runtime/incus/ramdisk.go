@@ -1,7 +1,6 @@
 package incus
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -70,17 +69,10 @@ func (r *Runtime) mountRamdisk(id runtime.ID, size int64) error {
 	return nil
 }
 
-// dropRamdisk ends the ramdisk of a stopped container that is given up.
-func (r *Runtime) dropRamdisk(ctx context.Context, at place) error {
-	if at.ramdisk {
-		if err := r.patch(ctx, at, map[string]any{"devices": map[string]device{ramdisk: noDevice}}); err != nil {
-			return err
-		}
-	}
-	return r.unmountRamdisk(at.id)
-}
-
-// unmountRamdisk frees the RAM; there may be none.
+// unmountRamdisk frees the RAM; there may be none. Of a container that is given
+// up it comes before the instance: once that is gone nobody remembers its
+// ramdisk. Nothing is written for it, since that fails on a full pool, of which
+// deletions are the cure.
 func (r *Runtime) unmountRamdisk(id runtime.ID) error {
 	dir := ramdiskDir(r.scope, id)
 	if err := unmount(dir); err != nil {

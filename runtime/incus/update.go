@@ -21,7 +21,7 @@ func (r *Runtime) update(ctx context.Context, s runtime.UpdateContainer) (runtim
 		return runtime.Done{}, err
 	}
 	if s.Restarts() {
-		if err := r.stop(ctx, &at); err != nil {
+		if err := r.interrupt(ctx, &at); err != nil {
 			return runtime.Done{}, err
 		}
 	}
@@ -75,6 +75,22 @@ func (r *Runtime) update(ctx context.Context, s runtime.UpdateContainer) (runtim
 	return done(to, at), nil
 }
 
+// interrupt stops a container that is to run again. On a full pool it would
+// not: Incus keeps a record of each instance there, and starts none that it
+// cannot write. So that is tried first, with what is no longer true from here
+// on.
+func (r *Runtime) interrupt(ctx context.Context, at *place) error {
+	if err := r.remake(ctx, at); err != nil {
+		return err
+	}
+	if at.status != api.Stopped {
+		if err := r.applied(ctx, *at, ""); err != nil {
+			return err
+		}
+	}
+	return r.stop(ctx, at)
+}
+
 // applied notes what was applied, once nothing of it is left to do.
 func (r *Runtime) applied(ctx context.Context, at place, digest string) error {
 	return r.patch(ctx, at, map[string]any{"config": map[string]string{keyApplied: digest}})
@@ -96,7 +112,7 @@ func (r *Runtime) move(ctx context.Context, s runtime.MoveContainer) (runtime.Do
 		return runtime.Done{}, err
 	}
 	at, have := located(in), container(in)
-	if err := r.stop(ctx, &at); err != nil { // Incus moves nothing that runs
+	if err := r.interrupt(ctx, &at); err != nil { // Incus moves nothing that runs
 		return runtime.Done{}, err
 	}
 	project, err := r.project(ctx, s.To.Project)
