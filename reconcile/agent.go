@@ -39,6 +39,9 @@ type Agent struct {
 	OnStep func(StepReport)
 	// Approved is the id of a plan whose held deletions a pass does.
 	Approved string
+	// Unsynchronised, if not nil, tells whether the node's clock is not kept
+	// right by anybody.
+	Unsynchronised func() bool
 	// Holder is who takes the lease on the server.
 	Holder runtime.Holder
 	// Accepted remembers the last commit that could be loaded, for a restart
@@ -267,11 +270,11 @@ func (a *Agent) plan(ctx context.Context, r *Report) (plan Plan, rejected, err e
 		}
 	}
 	if err := a.open(ctx); err != nil {
-		return Plan{}, rejected, err
+		return Plan{}, rejected, a.blind(err)
 	}
 	seen, err := a.rt.Observe(ctx)
 	if err != nil {
-		return Plan{}, rejected, fmt.Errorf("observe: %w", err)
+		return Plan{}, rejected, a.blind(fmt.Errorf("observe: %w", err))
 	}
 	a.seen = &seen
 	a.recallBefore(ctx)
@@ -440,6 +443,20 @@ func (a *Agent) open(ctx context.Context) error {
 		go rt.Watch(holding, a.wake) // ends with an error only when told to end
 	}
 	return nil
+}
+
+// blind serves that nothing runs, while nothing was ever seen: a client is then
+// told to come again instead of finding nobody. Beside another agent nothing is
+// served.
+func (a *Agent) blind(err error) error {
+	var taken *runtime.Taken
+	if a.seen != nil || a.Publish == nil || errors.As(err, &taken) {
+		return err
+	}
+	a.seen = &runtime.Actual{}
+	published := a.publish()
+	a.seen = nil
+	return errors.Join(err, published)
 }
 
 // view is what is known now.

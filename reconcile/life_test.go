@@ -580,3 +580,38 @@ func TestEvents(t *testing.T) {
 		t.Errorf("then %+v", more)
 	}
 }
+
+// [R8] While Incus was never reached the edge says so with 503, and no step is
+// done; beside another agent nothing is served.
+func TestBeforeAnythingWasSeen(t *testing.T) {
+	n := newNode()
+	var tables []*edge.Table
+	n.Agent.Publish = func(e reconcile.Edge) error { tables = append(tables, e.Table); return nil }
+	away := errors.New("connection refused")
+	n.Agent.Open = func(runtime.Scope) (runtime.Runtime, error) { return nil, away }
+	n.source.push(`containers: app: {}, aliases: site: {container: "app", program: "http"}`)
+	if _, err := n.Pass(t.Context()); !errors.Is(err, away) {
+		t.Errorf("the error is %v", err)
+	}
+	if len(tables) != 1 || n.engine.Writes() != 0 {
+		t.Fatalf("%d tables, %d writes", len(tables), n.engine.Writes())
+	}
+	d := tables[0].Decide(edge.Request{Client: netip.MustParseAddr("203.0.113.9"), Host: "site.lab.example.com", Path: "/", Time: time.Now()})
+	if d.Verdict != edge.Unavailable {
+		t.Errorf("it answers %s (%s)", d.Verdict, d.Why)
+	}
+	n.Agent.Open = func(runtime.Scope) (runtime.Runtime, error) { return nil, &runtime.Taken{} }
+	if _, err := n.Pass(t.Context()); err == nil || len(tables) != 1 {
+		t.Errorf("beside another agent: %v, %d tables", err, len(tables))
+	}
+}
+
+// [R11] A clock that nobody keeps right is warned of.
+func TestTheClockIsWarnedOf(t *testing.T) {
+	n := newNode()
+	n.Unsynchronised = func() bool { return true }
+	n.pass(t, `containers: app: {}`)
+	if w := n.Report().Warnings; len(w) != 1 || !strings.Contains(w[0], "clock") {
+		t.Errorf("warnings %q", w)
+	}
+}

@@ -34,6 +34,8 @@ type Report struct {
 	Projects   []ProjectReport   `json:"projects"`
 	Aliases    []AliasReport     `json:"aliases"`
 	Snapshots  []SnapshotReport  `json:"snapshots,omitempty"`
+	// Warnings are about the node.
+	Warnings []string `json:"warnings,omitempty"`
 	// StaysOpen are containers that are open although their project is closed.
 	StaysOpen []Origin `json:"stays_open,omitempty"`
 
@@ -154,6 +156,9 @@ const (
 func (a *Agent) tell(r *Report) {
 	out := *r
 	out.Steps = slices.Clone(r.Steps)
+	if a.Unsynchronised != nil && a.Unsynchronised() {
+		out.Warnings = append(out.Warnings, "the node's clock is not synchronised: certificates, tokens and expiry go by it; run an NTP client")
+	}
 	if a.seen != nil {
 		routes := Routes(a.fleet, a.Server, a.view())
 		out.Containers = a.containers(r, routes)

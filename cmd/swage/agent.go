@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"swage/edge"
 	"swage/edge/certs"
@@ -87,7 +88,9 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 		Keys:     keys,
 		Accepted: memory(filepath.Join(node.StateDir, "accepted")),
 		Holder:   runtime.Self("the agent"),
-		Log:      log,
+
+		Unsynchronised: unsynchronised,
+		Log:            log,
 		OnStep: func(s reconcile.StepReport) {
 			if s.Error != "" {
 				log.Error("step failed", "step", s.Step, "err", s.Error)
@@ -118,4 +121,10 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	g.Go(func() error { return api.Serve(ctx, socket, answers.Local(), log) })
 	log.Info("agent started", "server", node.Server, "source", node.Source.Path, "branch", node.Source.Branch)
 	return g.Wait()
+}
+
+// unsynchronised asks the kernel, as timedatectl does (adjtimex(2)).
+func unsynchronised() bool {
+	state, err := unix.Adjtimex(&unix.Timex{})
+	return err == nil && state == unix.TIME_ERROR
 }

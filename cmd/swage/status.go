@@ -104,6 +104,9 @@ func printStatus(cmd *cobra.Command, r *reconcile.Report) {
 	for _, h := range r.Held {
 		fmt.Fprintf(out, "  held: %s: %s\n", h.What, h.Why)
 	}
+	for _, w := range r.Warnings {
+		fmt.Fprintf(out, "  warning: %s\n", w)
+	}
 	for _, o := range r.StaysOpen {
 		fmt.Fprintf(out, "  %s stays open, although its project has enable_proxy: false (%s)\n", o.Field, o.At)
 	}
