@@ -170,7 +170,7 @@ func (r *Runtime) discard(ctx context.Context, id runtime.ID, role string) error
 	if err := r.kill(ctx, &at); err != nil && !notFound(err) {
 		return err
 	}
-	if err := r.unmountRamdisk(at.id); err != nil {
+	if err := r.dropRamdisk(ctx, at); err != nil {
 		return err
 	}
 	c := r.in(ctx, at.project)

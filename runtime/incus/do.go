@@ -156,7 +156,7 @@ func (r *Runtime) delete(ctx context.Context, target runtime.Container) error {
 	if err := r.kill(ctx, &at); err != nil && !notFound(err) {
 		return err
 	}
-	if err := r.unmountRamdisk(at.id); err != nil {
+	if err := r.dropRamdisk(ctx, at); err != nil {
 		return err
 	}
 	c := r.in(ctx, at.project)

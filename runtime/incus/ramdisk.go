@@ -1,6 +1,7 @@
 package incus
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -69,10 +70,21 @@ func (r *Runtime) mountRamdisk(id runtime.ID, size int64) error {
 	return nil
 }
 
-// unmountRamdisk frees the RAM; there may be none. Of a container that is given
-// up it comes before the instance: once that is gone nobody remembers its
-// ramdisk. Nothing is written for it, since that fails on a full pool, of which
-// deletions are the cure.
+// dropRamdisk ends the ramdisk of a stopped container that is given up. It
+// comes before the instance: once that is gone nobody remembers its ramdisk.
+func (r *Runtime) dropRamdisk(ctx context.Context, at place) error {
+	if at.ramdisk {
+		// Else Incus complains in its log of the source that it misses. No more:
+		// on a full pool it cannot write this, and deletions are the cure.
+		_ = r.patch(ctx, at, map[string]any{"devices": map[string]device{ramdisk: noDevice}})
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	return r.unmountRamdisk(at.id)
+}
+
+// unmountRamdisk frees the RAM; there may be none.
 func (r *Runtime) unmountRamdisk(id runtime.ID) error {
 	dir := ramdiskDir(r.scope, id)
 	if err := unmount(dir); err != nil {
