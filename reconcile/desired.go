@@ -22,7 +22,8 @@ import (
 func Desired(f *schema.Fleet, server string) runtime.State {
 	var s runtime.State
 	for _, p := range f.Projects {
-		here := false
+		// A pool alone makes a project's only server its own.
+		here := len(f.Servers) == 1 && len(p.Prespawn) > 0
 		for _, c := range p.Containers {
 			if c.Server != server {
 				continue

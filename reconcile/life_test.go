@@ -449,6 +449,11 @@ func TestTheWarmPool(t *testing.T) {
 	if got := n.observe(t).Spares; len(got) != 2 {
 		t.Errorf("spares after the claim: %v", got)
 	}
+	alone := newNode()
+	alone.pass(t, pool)
+	if got := alone.observe(t).Spares; len(got) != 2 {
+		t.Errorf("a pool without a container: %v", got)
+	}
 	n.pass(t, "containers: {one1: {}, two2: {}}")
 	if got := n.observe(t).Spares; len(got) != 0 {
 		t.Errorf("spares that nobody asks for: %v", got)

@@ -209,7 +209,12 @@ func (r *Runtime) ask(ctx context.Context, a *runtime.Actual, instances []*api.I
 	group.SetLimit(askAtOnce)
 	for i, in := range instances {
 		group.Go(func() (err error) {
+			// One whose state cannot be told has no address for now; that must
+			// not hide the others.
 			found[i].addr, found[i].addr6, err = r.leased(ctx, in)
+			if err != nil && ctx.Err() == nil {
+				return nil
+			}
 			return err
 		})
 	}
