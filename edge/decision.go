@@ -12,7 +12,7 @@ const (
 	Deny        Verdict = iota // the caller may not: 403
 	Allow                      // passed on
 	NotFound                   // nothing has this host or path: 404
-	Unavailable                // the caller may, but the container does not run: 503
+	Unavailable                // the container does not run, or is closed: 503
 )
 
 // String returns the verdict as it stands in logs.
@@ -51,6 +51,10 @@ type Decision struct {
 	// known or not. Such a host is hard to guess and works as a credential.
 	Generated bool
 
+	// Closed tells, of an Unavailable, that it is not for want of a running
+	// container.
+	Closed bool
+
 	// Until ends an Allow that would otherwise last for as long as the
 	// table. Zero means no end.
 	Until time.Time
@@ -63,6 +67,8 @@ type Route struct {
 
 	ContainerID string
 	Addr        netip.AddrPort
+	TLS         bool   // the container is spoken to over TLS
+	Instance    uint16 // what the header Swage-Instance says; 0: no such header
 
 	// Path, when not empty, replaces the path of the request. Prefix is put
 	// before it otherwise.

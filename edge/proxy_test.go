@@ -60,7 +60,7 @@ func backend(t testing.TB, addr string, h http.HandlerFunc) netip.AddrPort {
 // at is a Config whose only container, shop/web, has this address.
 func at(addr netip.Addr, p *Permissions) Config {
 	return Config{Zone: zone, Version: "v1", Containers: []Container{
-		{ProjectID: shop, ID: web, Name: "shop/web", Addr: addr, Permissions: p},
+		{ProjectID: shop, ID: web, Name: "shop/web", Addr: addr, Permissions: p, Catalogue: kit},
 	}}
 }
 
@@ -264,7 +264,7 @@ func TestPassesOn(t *testing.T) {
 func TestEncodingKept(t *testing.T) {
 	app := backend(t, "127.0.1.1", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.RequestURI) })
 	c := at(app.Addr(), nil)
-	c.Aliases = []Alias{{Name: "app", Container: "shop/web", Program: "http", Port: app.Port(), TargetPath: "/a%20b", AllowPathOverride: true}}
+	c.Aliases = []Alias{{Name: "app", Target: to("shop/web", "http", app.Port()), TargetPath: "/a%20b", AllowPathOverride: true}}
 	p := NewProxy(Options{Logger: slog.New(slog.DiscardHandler)})
 	p.Swap(mustCompile(t, c))
 	defer p.Swap(nil)
@@ -418,7 +418,7 @@ func TestReferrerPolicy(t *testing.T) {
 		}
 	})
 	c := at(app.Addr(), nil)
-	c.Aliases = []Alias{{Name: "app", Container: "shop/web", Program: "http", Port: app.Port(), AllowPathOverride: true}}
+	c.Aliases = []Alias{{Name: "app", Target: to("shop/web", "http", app.Port()), AllowPathOverride: true}}
 	s := serve(t, mustCompile(t, c))
 	client := s.client(t, "127.0.0.2", false)
 	for _, row := range []struct{ url, want string }{
@@ -812,7 +812,7 @@ func TestSwapMoves(t *testing.T) {
 	first := backend(t, "127.0.1.1", echo)
 	s := serve(t, mustCompile(t, at(first.Addr(), nil)))
 	begin := at(first.Addr(), nil)
-	begin.Aliases = []Alias{{Name: "app", Container: "shop/web", Program: "http", Port: first.Port(), AllowPathOverride: true}}
+	begin.Aliases = []Alias{{Name: "app", Target: to("shop/web", "http", first.Port()), AllowPathOverride: true}}
 	change := func(edit func(*Config)) *Table {
 		c := begin
 		c.Containers, c.Aliases = slices.Clone(c.Containers), slices.Clone(c.Aliases)
@@ -850,7 +850,7 @@ func TestSwapMoves(t *testing.T) {
 func TestAliasExpiryCuts(t *testing.T) {
 	app := backend(t, "127.0.1.1", echo)
 	c := at(app.Addr(), nil)
-	c.Aliases = []Alias{{Name: "sale", Container: "shop/web", Program: "http", Port: app.Port(), AllowPathOverride: true, ExpiresAt: time.Now().Add(patience)}}
+	c.Aliases = []Alias{{Name: "sale", Target: to("shop/web", "http", app.Port()), AllowPathOverride: true, ExpiresAt: time.Now().Add(patience)}}
 	s := serve(t, mustCompile(t, c))
 	ws := s.dialWebSocket(t, "127.0.0.2", "https://sale."+zone)
 	direct := s.dialWebSocket(t, "127.0.0.2", origin(app.Port()))
@@ -1402,7 +1402,7 @@ func TestTheAPIHasAHostOfItsOwn(t *testing.T) {
 			}
 		})
 	}
-	if _, err := Compile(Config{Zone: zone, Containers: []Container{{Name: "shop/web"}}, Aliases: []Alias{{Name: "api", Container: "shop/web", Program: "http", Port: 80}}}); err == nil {
+	if _, err := Compile(Config{Zone: zone, Containers: []Container{{Name: "shop/web"}}, Aliases: []Alias{{Name: "api", Target: to("shop/web", "http", 80)}}}); err == nil {
 		t.Error("an alias took the API's host")
 	}
 }

@@ -29,27 +29,27 @@ const (
 	maxResponseHeaderBytes = 256 << 10
 )
 
-// target is a container at an address. Both make the key of a pool of
+// place is a container at an address. Both make the key of a pool of
 // connections: what was opened to one container is never used for another that
 // has the address later.
-type target struct {
+type place struct {
 	containerID string
 	addr        netip.Addr
 }
 
-// upstreams holds a pool of connections for each target in use. Its zero value
+// upstreams holds a pool of connections for each place in use. Its zero value
 // is ready.
 type upstreams struct {
-	pools sync.Map // target → *http.Transport
+	pools sync.Map // place → *http.Transport
 }
 
-// RoundTrip sends a request to the target of its exchange.
+// RoundTrip sends a request to the place of its exchange.
 func (u *upstreams) RoundTrip(r *http.Request) (*http.Response, error) {
 	route := exchangeOf(r.Context()).decision.Route
-	return u.pool(target{route.ContainerID, route.Addr.Addr()}).RoundTrip(r)
+	return u.pool(place{route.ContainerID, route.Addr.Addr()}).RoundTrip(r)
 }
 
-func (u *upstreams) pool(to target) *http.Transport {
+func (u *upstreams) pool(to place) *http.Transport {
 	if pool, ok := u.pools.Load(to); ok {
 		return pool.(*http.Transport)
 	}
@@ -57,11 +57,11 @@ func (u *upstreams) pool(to target) *http.Transport {
 	return pool.(*http.Transport)
 }
 
-// keep drops the pools of targets that the table does not hold. Connections in
+// keep drops the pools of places that the table does not hold. Connections in
 // use are not put back into a dropped pool, they end with their request.
 func (u *upstreams) keep(t *Table) {
 	u.pools.Range(func(key, pool any) bool {
-		if to := key.(target); t.addrOf(to.containerID) != to.addr {
+		if to := key.(place); t.addrOf(to.containerID) != to.addr {
 			u.pools.Delete(key)
 			pool.(*http.Transport).CloseIdleConnections()
 		}

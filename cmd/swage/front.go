@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sync/errgroup"
@@ -33,7 +34,7 @@ type front struct {
 // fleet names now. The table is in force before anything new listens.
 func (f *front) publish(e reconcile.Edge) error {
 	var failed []error
-	if err := f.ca.SetNames(e.Zone, "*."+e.Zone); err != nil {
+	if err := f.ca.SetNames(slices.Concat([]string{e.Zone, "*." + e.Zone}, e.Table.Domains())...); err != nil {
 		failed = append(failed, fmt.Errorf("no certificate for %s; the last one stays in use: %w", e.Zone, err))
 	}
 	f.proxy.Swap(e.Table)
