@@ -149,7 +149,7 @@ func TestWhoReachesWhat(t *testing.T) {
 // reached is an outcome as testdata/hosts.txt writes it.
 func reached(d Decision, path string) string {
 	if d.Verdict != Allow {
-		return fmt.Sprint(d.Verdict.status())
+		return fmt.Sprint(d.refusal().status)
 	}
 	s := d.Route.Addr.String()
 	if d.Route.TLS {

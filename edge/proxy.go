@@ -160,11 +160,11 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// Only HTTP/2 lets a space through, which would end the target in the
 	// request line that the container reads.
 	if strings.ContainsRune(r.RequestURI, ' ') {
-		x.page(http.StatusBadRequest)
+		x.page(malformed)
 		return
 	}
 	if r.Method == http.MethodConnect {
-		x.page(http.StatusNotImplemented)
+		x.page(unsupported)
 		return
 	}
 
@@ -172,27 +172,15 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case x.table == nil:
 		w.Header().Set("Retry-After", "5")
-		x.page(http.StatusServiceUnavailable)
+		x.page(starting)
 	case x.decision.Route.API:
 		p.api.ServeHTTP(x, x.r.WithContext(x.ctx))
 	case x.decision.Verdict == Allow:
 		p.reverse.ServeHTTP(x, x.r.WithContext(context.WithValue(x.ctx, exchangeKey{}, x)))
 	case x.decision.Verdict == NotFound && r.TLS != nil && r.TLS.ServerName != "" && !x.table.covers(r.Host):
-		x.page(http.StatusMisdirectedRequest)
+		x.page(wrongConnection)
 	default:
-		x.page(x.decision.Verdict.status())
-	}
-}
-
-// status is the HTTP status of an answer that is not passed on.
-func (v Verdict) status() int {
-	switch v {
-	case NotFound:
-		return http.StatusNotFound
-	case Unavailable:
-		return http.StatusServiceUnavailable
-	default:
-		return http.StatusForbidden
+		x.page(x.decision.refusal())
 	}
 }
 

@@ -451,14 +451,17 @@ func TestStatuses(t *testing.T) {
 	}
 	c := fixture()
 	c.Containers[0].Addr = free.Addr()
+	c.Containers = append(c.Containers, Container{Name: "shop/shut", Catalogue: kit, Closed: true})
+	c.Aliases = append(c.Aliases, Alias{Name: "shut", Target: to("shop/shut", "http", 80)})
 	s := serve(t, mustCompile(t, c))
 	host := func(label string) string { return "https://" + label + "." + zone }
 	rows := []struct {
 		what, url, host string
 		want            int
 	}{
-		{"nothing listens", origin(free.Port()), "", http.StatusBadGateway},
-		{"not running", host(shop + "-" + asleep + "-http"), "", http.StatusServiceUnavailable},
+		{"nothing-listens", origin(free.Port()), "", http.StatusBadGateway},
+		{"closed", host("shut"), "", http.StatusServiceUnavailable},
+		{"not-running", host(shop + "-" + asleep + "-http"), "", http.StatusServiceUnavailable},
 		{"refused", host(blog + "-" + gated + "-http"), "", http.StatusForbidden},
 		{"refused, not running", host(blog + "-" + dark + "-http"), "", http.StatusForbidden},
 		{"unknown container", host(shop + "-" + strings.Repeat("9", 24) + "-http"), "", http.StatusNotFound},
@@ -503,6 +506,12 @@ func TestStatuses(t *testing.T) {
 			if res.StatusCode != row.want || p.Status != row.want {
 				t.Errorf("%s: status %d, want %d", row.what, res.StatusCode, row.want)
 			}
+			switch row.what {
+			case "nothing-listens", "closed", "not-running", "refused":
+				if p.Reason != row.what {
+					t.Errorf("%s: the reason is %q", row.what, p.Reason)
+				}
+			}
 			if p.RequestID == "" || p.RequestID != res.Header.Get("X-Request-Id") {
 				t.Errorf("%s: request id %q, header %q", row.what, p.RequestID, res.Header.Get("X-Request-Id"))
 			}
@@ -534,6 +543,10 @@ func TestPageFormats(t *testing.T) {
 		{"application/problem+json", "application/problem+json", `"status":403`},
 		{"application/json, text/html", "application/problem+json", `"type":"about:blank"`},
 		{"image/png", "text/plain; charset=utf-8", "(request "},
+		{"text/html;q=0.2, application/json;q=0.9", "application/problem+json", `"reason":"refused"`},
+		{"text/html;q=0, */*", "text/plain; charset=utf-8", "403 Forbidden: "},
+		{"*/*, application/json;q=0.5", "text/plain; charset=utf-8", "403 Forbidden: "},
+		{"text/html;level=1;q=0.7, application/json;q=0.6", "text/html; charset=utf-8", "<h1>"},
 	} {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Host, r.RemoteAddr = "secret."+zone, "192.0.3.1:999"

@@ -128,14 +128,16 @@ func upstreamError(_ http.ResponseWriter, r *http.Request, err error) {
 	case x.started.Load():
 		panic(http.ErrAbortHandler)
 	case errors.As(context.Cause(x.ctx), &cut):
-		x.page(cut.decision.Verdict.status())
+		x.page(cut.decision.refusal())
 	case x.ctx.Err() != nil:
 		x.status = statusClientGone
 		panic(http.ErrAbortHandler)
 	case unanswered(err):
-		x.page(http.StatusGatewayTimeout)
+		x.page(noAnswer)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		x.page(nothingListens)
 	default:
-		x.page(http.StatusBadGateway)
+		x.page(brokenAnswer)
 	}
 }
 
