@@ -102,6 +102,7 @@ func (x *exchange) page(why refusal) {
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("X-Request-Id", p.RequestID)
 	h.Set("X-Content-Type-Options", "nosniff")
+	x.advertise()
 	x.status = status
 	x.w.WriteHeader(status)
 	n, _ := x.w.Write([]byte(body.String()))

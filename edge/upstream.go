@@ -2,10 +2,12 @@ package edge
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -23,6 +25,7 @@ const (
 	// servers close: a request must not meet a connection that is closing.
 	idleUpstream = 4 * time.Second
 
+	handshakeTimeout       = 5 * time.Second
 	idlePerPort            = 64
 	responseHeaderTimeout  = 5 * time.Minute
 	expectContinueTimeout  = time.Second
@@ -35,6 +38,7 @@ const (
 type place struct {
 	containerID string
 	addr        netip.Addr
+	http2       bool // the connections speak HTTP/2 and nothing else
 }
 
 // upstreams holds a pool of connections for each place in use. Its zero value
@@ -45,15 +49,25 @@ type upstreams struct {
 
 // RoundTrip sends a request to the place of its exchange.
 func (u *upstreams) RoundTrip(r *http.Request) (*http.Response, error) {
-	route := exchangeOf(r.Context()).decision.Route
-	return u.pool(place{route.ContainerID, route.Addr.Addr()}).RoundTrip(r)
+	x := exchangeOf(r.Context())
+	route := x.decision.Route
+	return u.pool(place{route.ContainerID, route.Addr.Addr(), isGRPC(x.r)}).RoundTrip(r)
+}
+
+// isGRPC says that a request can only be answered over HTTP/2, which is how
+// gRPC is defined. All else goes over HTTP/1.1, which every server speaks.
+func isGRPC(r *http.Request) bool {
+	kind := r.Header.Get("Content-Type")
+	const grpc = "application/grpc"
+	return r.ProtoMajor >= 2 && r.Method == http.MethodPost && strings.HasPrefix(kind, grpc) &&
+		(len(kind) == len(grpc) || kind[len(grpc)] == '+' || kind[len(grpc)] == ';')
 }
 
 func (u *upstreams) pool(to place) *http.Transport {
 	if pool, ok := u.pools.Load(to); ok {
 		return pool.(*http.Transport)
 	}
-	pool, _ := u.pools.LoadOrStore(to, newTransport())
+	pool, _ := u.pools.LoadOrStore(to, newTransport(to.http2))
 	return pool.(*http.Transport)
 }
 
@@ -77,11 +91,20 @@ func (t *Table) addrOf(containerID string) netip.Addr {
 	return t.byID[containerID].addr
 }
 
-func newTransport() *http.Transport {
+func newTransport(http2 bool) *http.Transport {
 	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
+	protocols.SetHTTP1(!http2)
+	protocols.SetHTTP2(http2)
+	protocols.SetUnencryptedHTTP2(http2)
+	alpn := []string{"http/1.1"}
+	if http2 {
+		alpn = []string{"h2"}
+	}
 	return &http.Transport{
-		DialContext:            dial,
+		DialContext: dial,
+		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return dialTLS(ctx, network, address, alpn)
+		},
 		Protocols:              protocols,
 		DisableCompression:     true, // bodies are passed on as they are
 		MaxIdleConnsPerHost:    idlePerPort,
@@ -109,6 +132,31 @@ func dial(ctx context.Context, network, address string) (net.Conn, error) {
 			return nil, err
 		}
 	}
+}
+
+// dialTLS opens a connection to where the request of the context goes. The
+// address holds the name that is asked for, so that connections are shared by
+// requests for one name only.
+//
+// The certificate is not verified: the container is asked at its own address,
+// on a network of this host, and knows best what it calls itself.
+func dialTLS(ctx context.Context, network, address string, alpn []string) (net.Conn, error) {
+	name, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := dial(ctx, network, exchangeOf(ctx).decision.Route.Addr.String())
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	secure := tls.Client(conn, &tls.Config{ServerName: name, InsecureSkipVerify: true, NextProtos: alpn})
+	if err := secure.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return secure, nil
 }
 
 // unanswered says that nobody replied in time, as opposed to a refusal or a
