@@ -21,6 +21,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -36,7 +37,14 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain starts itself again with RFC 8441 switched on, as swage does.
+func TestMain(m *testing.M) {
+	if !strings.Contains(os.Getenv("GODEBUG"), "http2xconnect=1") {
+		os.Setenv("GODEBUG", "http2xconnect=1,"+os.Getenv("GODEBUG"))
+		panic(syscall.Exec("/proc/self/exe", os.Args, os.Environ()))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // patience bounds every wait of the tests; only failures last this long.
 const patience = 10 * time.Second
@@ -380,8 +388,8 @@ func TestSpaceRefused(t *testing.T) {
 
 func TestForwardingHeaders(t *testing.T) {
 	each(t, func(t *testing.T, version int) {
-		var saw http.Header
-		app := backend(t, "127.0.1.1", func(_ http.ResponseWriter, r *http.Request) { saw = r.Header })
+		arrived := make(chan http.Header, 1)
+		app := backend(t, "127.0.1.1", func(_ http.ResponseWriter, r *http.Request) { arrived <- r.Header })
 		s := serve(t, mustCompile(t, at(app.Addr(), nil)))
 
 		var forged []string
@@ -389,7 +397,7 @@ func TestForwardingHeaders(t *testing.T) {
 			"Forwarded", "X-Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port",
 			"X-Forwarded-Server", "X-Forwarded-User", "X-Forwarded-Client-Cert", "X-Forwarded-A-Name-That-Has-A-Great-Length",
 			"X-Real-IP", "X-Client-IP", "Client-IP", "X-Cluster-Client-IP", "True-Client-IP", "CF-Connecting-IP",
-			"X-Original-Forwarded-For", "X-Original-URL", "X-Rewrite-URL", "Remote-User", "X-Remote-User", "Swage-Level",
+			"X-Original-Forwarded-For", "X-Original-URL", "X-Rewrite-URL", "Remote-User", "X-Remote-User", "Swage-Level", "Swage-Instance",
 		} {
 			for _, spelling := range []string{
 				name, strings.ToLower(name), strings.ToUpper(name), strings.ReplaceAll(name, "-", "_"),
@@ -406,6 +414,8 @@ func TestForwardingHeaders(t *testing.T) {
 		}
 		url := origin(app.Port())
 		get(t, s.client(t, "127.0.0.2", version), url, slices.Concat(forged, kept, hop)...)
+
+		saw := <-arrived
 
 		host := strings.TrimPrefix(url, "https://")
 		want := map[string]string{

@@ -34,7 +34,8 @@ func wantsTunnel(r *http.Request) bool {
 // connection of HTTP/1.1, which is all that applications speak. The frames in
 // it pass as they are.
 func (p *Proxy) tunnel(x *exchange) {
-	out := x.r.Clone(context.WithValue(x.ctx, exchangeKey{}, x))
+	in := x.r.WithContext(context.WithValue(x.ctx, exchangeKey{}, x))
+	out := in.Clone(in.Context())
 	out.Method, out.Body, out.ContentLength, out.Trailer = http.MethodGet, nil, 0, nil
 	for name := range out.Header {
 		if name[0] == ':' {
@@ -48,7 +49,7 @@ func (p *Proxy) tunnel(x *exchange) {
 	if len(out.Header["User-Agent"]) == 0 {
 		out.Header.Set("User-Agent", "") // or net/http would name itself
 	}
-	rewrite(&httputil.ProxyRequest{In: x.r, Out: out})
+	rewrite(&httputil.ProxyRequest{In: in, Out: out})
 
 	res, err := p.upstreams.RoundTrip(out)
 	if err != nil {
@@ -135,12 +136,16 @@ func newWebSocketKey() string {
 	return base64.StdEncoding.EncodeToString(nonce[:])
 }
 
-// accepts says that a response completes the handshake begun with the key
-// (RFC 6455, section 4.2.2): a server that does not know WebSocket cannot.
+// accepts says that a response completes the handshake begun with the key: a
+// server that does not know WebSocket cannot.
 func accepts(res *http.Response, key string) bool {
+	return strings.EqualFold(res.Header.Get("Upgrade"), "websocket") && res.Header.Get("Sec-Websocket-Accept") == acceptKey(key)
+}
+
+// acceptKey is the answer to the key of a handshake (RFC 6455, section 4.2.2).
+func acceptKey(key string) string {
 	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
-	return strings.EqualFold(res.Header.Get("Upgrade"), "websocket") &&
-		res.Header.Get("Sec-Websocket-Accept") == base64.StdEncoding.EncodeToString(sum[:])
+	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
 // flushing sends what is written at once.
