@@ -145,8 +145,10 @@ func TestAliasesOfEverything(t *testing.T) {
 
 	// The commit before had store on port 80 of api, without paths; a path
 	// of it may name what is gone.
-	was := edge.Alias{Name: "store", Target: edge.Target{Container: "shop/api", Program: "http", Port: 80}, AllowPathOverride: true,
-		Paths: []edge.AliasPath{{Path: "/old", Target: edge.Target{Container: "shop/gone", Program: "http"}}}}
+	was := edge.Alias{
+		Name: "store", Target: edge.Target{Container: "shop/api", Program: "http", Port: 80}, AllowPathOverride: true,
+		Paths: []edge.AliasPath{{Path: "/old", Target: edge.Target{Container: "shop/gone", Program: "http"}}},
+	}
 	c = routes(t, reconcile.View{Stay: map[string]edge.Alias{"store": was}}, files)
 	i := slices.IndexFunc(c.Aliases, func(a edge.Alias) bool { return a.Name == "store" })
 	if a := c.Aliases[i]; a.Target != was.Target || len(a.Paths) != 1 || a.Paths[0].Path != "/api" || len(a.Domains) != 1 {
