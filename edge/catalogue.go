@@ -42,16 +42,14 @@ type span struct {
 
 // endpoint is one way into a container.
 type endpoint struct {
-	port uint16
-	tls  bool
-
 	// What permissions know it as: a port of http or https, an instance of
 	// another program.
 	program string
 	number  uint16
 
-	// instance is what the program is told, 0 when the port says it.
-	instance uint16
+	port     uint16
+	instance uint16 // what the program is told, 0 when the port says it
+	tls      bool
 }
 
 // find resolves a program's name and a number, 0 for none, to an endpoint of a

@@ -22,13 +22,13 @@ func (t *Table) Decide(r Request) Decision {
 	label, ok := t.label(name)
 	switch {
 	case !ok:
-		return t.decideAlias(t.domain[string(name)], "host outside the zone", r)
+		return t.decideAlias(t.domain[string(name)], "host outside the zone", &r)
 	case looksGenerated(label):
-		return t.decideGenerated(label, r)
+		return t.decideGenerated(label, &r)
 	case reserved(label):
 		return t.decideReserved(label)
 	default:
-		return t.decideAlias(t.alias[string(label)], "no such alias", r)
+		return t.decideAlias(t.alias[string(label)], "no such alias", &r)
 	}
 }
 
@@ -40,7 +40,7 @@ func (t *Table) decideReserved(label []byte) Decision {
 	return Decision{Verdict: NotFound, Why: "a reserved host that is not served"}
 }
 
-func (t *Table) decideGenerated(label []byte, r Request) Decision {
+func (t *Table) decideGenerated(label []byte, r *Request) Decision {
 	d := Decision{Verdict: NotFound, Generated: true}
 	g, ok := parseGenerated(label)
 	if !ok {
@@ -57,11 +57,11 @@ func (t *Table) decideGenerated(label []byte, r Request) Decision {
 		d.Why = "the container has no such program or instance"
 		return d
 	}
-	d.judge(c, e, r)
+	d.judge(c, &e, r)
 	return d
 }
 
-func (t *Table) decideAlias(a *alias, otherwise string, r Request) Decision {
+func (t *Table) decideAlias(a *alias, otherwise string, r *Request) Decision {
 	d := Decision{Verdict: NotFound}
 	if a == nil {
 		d.Why = otherwise
@@ -76,7 +76,7 @@ func (t *Table) decideAlias(a *alias, otherwise string, r Request) Decision {
 		d.Why = "the alias leads to nothing that its container has"
 		return d
 	}
-	d.judge(to.container, to.endpoint, r)
+	d.judge(to.container, &to.endpoint, r)
 	if d.Verdict == Deny {
 		return d
 	}
@@ -97,7 +97,7 @@ func (t *Table) decideAlias(a *alias, otherwise string, r Request) Decision {
 }
 
 // judge completes a decision about a container that is known to exist.
-func (d *Decision) judge(c *container, e endpoint, r Request) {
+func (d *Decision) judge(c *container, e *endpoint, r *Request) {
 	d.Container = c.name
 	if c.closed {
 		d.Verdict, d.Closed, d.Why = Unavailable, true, "the container is closed to the edge"

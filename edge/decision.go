@@ -40,8 +40,13 @@ type Request struct {
 // Decision is the answer to a Request. Its zero value denies.
 type Decision struct {
 	Verdict Verdict
-	Why     string // for logs; never for the caller, who may be a stranger
-	Route   Route  // zero unless the verdict is Allow
+
+	// Closed tells, of an Unavailable, that it is not for want of a running
+	// container.
+	Closed bool
+
+	Why   string // for logs; never for the caller, who may be a stranger
+	Route Route  // zero unless the verdict is Allow
 
 	// Container is the Name of the container that the host leads to, empty
 	// when it leads nowhere.
@@ -50,10 +55,6 @@ type Decision struct {
 	// Generated says that the host has the form of a container's own host,
 	// known or not. Such a host is hard to guess and works as a credential.
 	Generated bool
-
-	// Closed tells, of an Unavailable, that it is not for want of a running
-	// container.
-	Closed bool
 
 	// Until ends an Allow that would otherwise last for as long as the
 	// table. Zero means no end.
@@ -65,10 +66,10 @@ type Route struct {
 	// API says that [Options].API answers; all else is zero then.
 	API bool
 
-	ContainerID string
-	Addr        netip.AddrPort
 	TLS         bool   // the container is spoken to over TLS
 	Instance    uint16 // what the header Swage-Instance says; 0: no such header
+	ContainerID string
+	Addr        netip.AddrPort
 
 	// Path, when not empty, replaces the path of the request. Prefix is put
 	// before it otherwise.

@@ -7,14 +7,14 @@ import (
 
 // lead finds the target of a path, and the part of the alias that it is of:
 // "" for the alias itself.
-func (a *alias) lead(path string) (to target, part string) {
+func (a *alias) lead(path string) (to *target, part string) {
 	for i := range a.paths {
 		p := &a.paths[i]
 		if p.path == "/" || strings.HasPrefix(path, p.path) && (len(path) == len(p.path) || path[len(p.path)] == '/') {
-			return p.target, p.path
+			return &p.target, p.path
 		}
 	}
-	return a.target, ""
+	return &a.target, ""
 }
 
 // route applies the alias's target path to a request's path. It reports false
