@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"strings"
 	"time"
 )
@@ -26,7 +27,7 @@ func (p *Proxy) logAccess(x *exchange) {
 		slog.Int64("bytes", x.written),
 		slog.Duration("duration", time.Since(x.begun)),
 		slog.String("client", x.request.Client.String()),
-		slog.String("protocol", x.r.Proto),
+		slog.String("protocol", protocol(x.r)),
 	)
 	if d.Container != "" {
 		attrs = append(attrs, slog.String("container", d.Container))
@@ -59,4 +60,12 @@ func redact(host string) string {
 		}
 	}
 	return strings.Join(labels, ".")
+}
+
+// protocol is the version of HTTP, which quic-go tells otherwise for a tunnel.
+func protocol(r *http.Request) string {
+	if r.ProtoMajor == 3 {
+		return "HTTP/3.0"
+	}
+	return r.Proto
 }

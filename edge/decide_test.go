@@ -34,24 +34,40 @@ func fixture() Config {
 		Zone:    zone,
 		Version: "c0ffee",
 		Containers: []Container{
-			{ProjectID: shop, ID: web, Name: "shop/web", Addr: netip.MustParseAddr("10.0.0.1")},
-			{ProjectID: shop, ID: asleep, Name: "shop/asleep"},
-			{ProjectID: blog, ID: gated, Name: "blog/gated", Addr: netip.MustParseAddr("10.0.0.3"), Permissions: office},
-			{ProjectID: blog, ID: dark, Name: "blog/dark", Permissions: office},
+			{ProjectID: shop, ID: web, Name: "shop/web", Catalogue: kit, Addr: netip.MustParseAddr("10.0.0.1")},
+			{ProjectID: shop, ID: asleep, Name: "shop/asleep", Catalogue: kit},
+			{ProjectID: blog, ID: gated, Name: "blog/gated", Catalogue: kit, Addr: netip.MustParseAddr("10.0.0.3"), Permissions: office},
+			{ProjectID: blog, ID: dark, Name: "blog/dark", Catalogue: kit, Permissions: office},
 		},
 		Aliases: []Alias{
-			{Name: "my-api", Container: "shop/web", Program: "http", Port: 3000, AllowPathOverride: true},
-			{Name: "app", Container: "shop/web", Program: "http", Port: 80, TargetPath: "/app", AllowPathOverride: true},
-			{Name: "folder", Container: "shop/web", Program: "http", Port: 80, TargetPath: "/app/", AllowPathOverride: true},
-			{Name: "page", Container: "shop/web", Program: "http", Port: 80, TargetPath: "/app/page"},
-			{Name: "front", Container: "shop/web", Program: "http", Port: 80},
-			{Name: "sale", Container: "shop/web", Program: "http", Port: 80, AllowPathOverride: true, ExpiresAt: noon},
-			{Name: "secret", Container: "blog/gated", Program: "http", Port: 80, TargetPath: "/in"},
-			{Name: "sleepy", Container: "shop/asleep", Program: "http", Port: 80, TargetPath: "/in"},
-			{Name: "x1", Container: "shop/web", Program: "http", Port: 65535, AllowPathOverride: true},
+			{Name: "my-api", Target: to("shop/web", "http", 3000), AllowPathOverride: true},
+			{Name: "app", Target: to("shop/web", "http", 80), TargetPath: "/app", AllowPathOverride: true},
+			{Name: "folder", Target: to("shop/web", "http", 80), TargetPath: "/app/", AllowPathOverride: true},
+			{Name: "page", Target: to("shop/web", "http", 80), TargetPath: "/app/page"},
+			{Name: "front", Target: to("shop/web", "http", 80)},
+			{Name: "sale", Target: to("shop/web", "http", 80), AllowPathOverride: true, ExpiresAt: noon},
+			{Name: "secret", Target: to("blog/gated", "http", 80), TargetPath: "/in"},
+			{Name: "sleepy", Target: to("shop/asleep", "http", 80), TargetPath: "/in"},
+			{Name: "x1", Target: to("shop/web", "http", 65535), AllowPathOverride: true},
 		},
 	}
 }
+
+// to is a target by port.
+func to(container, program string, port uint16) Target {
+	return Target{Container: container, Program: program, Port: port}
+}
+
+// kit is a catalogue with every kind of program: a sole port, instances that
+// share one, and instances with ports of their own.
+var kit = &Catalogue{Programs: []Program{
+	{Name: "terminal", Port: 76, Instances: 99},
+	{Name: "files", Port: 70, Instances: 1},
+	{Name: "notifications", Names: []string{"n", "notify"}, Port: 3999, Instances: 9},
+	{Name: "display", Port: 3998, Instances: 3, InstanceBase: 4000},
+	{Name: "code", Port: 3971, Instances: 5536, InstanceBase: 60000},
+	{Name: "agent", Port: 3972, Instances: 99},
+}}
 
 func mustCompile(t testing.TB, c Config) *Table {
 	t.Helper()
@@ -74,7 +90,7 @@ func TestHosts(t *testing.T) {
 		{webHost + "-http-1." + zone, "10.0.0.1:1"},
 		{webHost + "-http-443." + zone, "10.0.0.1:443"},
 		{webHost + "-http-3000." + zone, "10.0.0.1:3000"},
-		{webHost + "-http-65535." + zone, "10.0.0.1:65535"},
+		{webHost + "-http-59999." + zone, "10.0.0.1:59999"},
 		{shop + "-" + asleep + "-http." + zone, "unavailable"},
 		{shop + "-" + asleep + "-http-3000." + zone, "unavailable"},
 		{blog + "-" + gated + "-http." + zone, "deny"},
@@ -110,8 +126,6 @@ func TestHosts(t *testing.T) {
 		{webHost + "-http3000." + zone, "not found"},
 		{webHost + "-." + zone, "not found"},
 		{webHost + "." + zone, "not found"},
-		{webHost + "-https." + zone, "not found"},
-		{webHost + "-terminal." + zone, "not found"},
 		{webHost + "-http-80 ." + zone, "not found"},
 		{webHost + "-http_80." + zone, "not found"},
 
@@ -312,7 +326,7 @@ func doesNotAllocate(t *testing.T, table *Table, clients ...netip.Addr) {
 	t.Helper()
 	for _, host := range []string{
 		shop + "-" + web + "-HTTP-3000." + zone + ".:443", blog + "-" + gated + "-http." + zone, "app." + zone,
-		"secret." + zone, "nothing." + zone, "example.org", "[::1]:443",
+		"secret." + zone, "nothing." + zone, shop + "-" + web + "-notify-9." + zone, "status." + zone, "example.org", "[::1]:443",
 	} {
 		for _, client := range clients {
 			r := Request{Host: host, Client: client, Path: "/x/y", Time: noon}
@@ -336,7 +350,7 @@ func BenchmarkDecide(b *testing.B) {
 	for i := range n {
 		id := fmt.Sprintf("%024x", i)
 		c.Containers = append(c.Containers, Container{
-			ProjectID: shop, ID: id, Name: "shop/" + id, Permissions: document,
+			ProjectID: shop, ID: id, Name: "shop/" + id, Permissions: document, Catalogue: kit,
 			Addr: netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}),
 		})
 		requests[i] = Request{Host: shop + "-" + id + "-http-3000." + zone, Client: netip.MustParseAddr("192.0.7.9"), Path: "/"}
@@ -354,7 +368,7 @@ func BenchmarkCompile(b *testing.B) {
 	c := Config{Zone: zone}
 	document := fixture().Containers[2].Permissions
 	for i := range 10_000 {
-		c.Containers = append(c.Containers, Container{ProjectID: shop, ID: fmt.Sprintf("%024x", i), Permissions: document})
+		c.Containers = append(c.Containers, Container{ProjectID: shop, ID: fmt.Sprintf("%024x", i), Name: fmt.Sprint(i), Permissions: document, Catalogue: kit})
 	}
 	for b.Loop() {
 		mustCompile(b, c)

@@ -12,7 +12,7 @@ const (
 	Deny        Verdict = iota // the caller may not: 403
 	Allow                      // passed on
 	NotFound                   // nothing has this host or path: 404
-	Unavailable                // the caller may, but the container does not run: 503
+	Unavailable                // the container does not run, or is closed: 503
 )
 
 // String returns the verdict as it stands in logs.
@@ -40,8 +40,13 @@ type Request struct {
 // Decision is the answer to a Request. Its zero value denies.
 type Decision struct {
 	Verdict Verdict
-	Why     string // for logs; never for the caller, who may be a stranger
-	Route   Route  // zero unless the verdict is Allow
+
+	// Closed tells, of an Unavailable, that it is not for want of a running
+	// container.
+	Closed bool
+
+	Why   string // for logs; never for the caller, who may be a stranger
+	Route Route  // zero unless the verdict is Allow
 
 	// Container is the Name of the container that the host leads to, empty
 	// when it leads nowhere.
@@ -61,6 +66,8 @@ type Route struct {
 	// API says that [Options].API answers; all else is zero then.
 	API bool
 
+	TLS         bool   // the container is spoken to over TLS
+	Instance    uint16 // what the header Swage-Instance says; 0: no such header
 	ContainerID string
 	Addr        netip.AddrPort
 

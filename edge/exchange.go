@@ -35,6 +35,7 @@ type exchange struct {
 	status  int
 	written int64
 	length  int64 // of the body as announced, -1 when it is not
+	altSvc  string
 	err     error // why the container gave no answer
 }
 
@@ -130,6 +131,7 @@ func (x *exchange) Header() http.Header { return x.w.Header() }
 // WriteHeader implements http.ResponseWriter.
 func (x *exchange) WriteHeader(status int) {
 	if status >= 200 {
+		x.advertise()
 		if n, err := strconv.ParseInt(x.w.Header().Get("Content-Length"), 10, 64); err == nil {
 			x.length = n
 		}
@@ -138,10 +140,21 @@ func (x *exchange) WriteHeader(status int) {
 	x.w.WriteHeader(status)
 }
 
+// advertise names the edge's HTTP/3 in place of the container's, which has no
+// way to here.
+func (x *exchange) advertise() {
+	if x.altSvc != "" {
+		x.w.Header()["Alt-Svc"] = []string{x.altSvc}
+	}
+}
+
 // Write implements http.ResponseWriter. What the container sends is passed on
 // at once: the server would hold back a part of a body of known length until
 // its buffer is full. ReverseProxy itself does so for other bodies.
 func (x *exchange) Write(b []byte) (int, error) {
+	if x.status == 0 {
+		x.WriteHeader(http.StatusOK)
+	}
 	n, err := x.w.Write(b)
 	x.written += int64(n)
 	if err == nil && x.written < x.length {

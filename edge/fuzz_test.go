@@ -64,3 +64,31 @@ func FuzzAliasPath(f *testing.F) {
 		}
 	})
 }
+
+// FuzzPaths: no spelling of a path leads a stranger to a container that is not
+// open to everyone, and what a part of an alias serves stays below that part.
+func FuzzPaths(f *testing.F) {
+	for _, path := range []string{"/", "/api", "/api/x", "/api/admin", "/api/../x", "/api/%2e%2e/x", "/%61pi", "/api//admin", "/away", "/term/..", "/tls/."} {
+		f.Add(path)
+	}
+	c, _ := town()
+	table := mustCompile(f, c)
+	f.Fuzz(func(t *testing.T, path string) {
+		if !strings.HasPrefix(path, "/") {
+			return
+		}
+		d := table.Decide(Request{Host: "shop." + zone, Path: path, Client: callers["stranger"], Time: noon})
+		if d.Verdict != Allow {
+			if d.Route != (Route{}) {
+				t.Errorf("%q is refused and has the route %+v", path, d.Route)
+			}
+			return
+		}
+		if d.Container != "open" {
+			t.Errorf("%q reaches %s", path, d.Container)
+		}
+		if d.Route.Addr.Port() != 80 && (strings.Contains(path, "/../") || strings.HasSuffix(path, "/..")) {
+			t.Errorf("%q leaves its part of the alias", path)
+		}
+	})
+}

@@ -1,9 +1,12 @@
 package edge
 
 import (
+	"io"
+	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -17,6 +20,12 @@ func rewrite(pr *httputil.ProxyRequest) {
 	u := pr.Out.URL
 	u.Scheme = "http"
 	u.Host = route.Addr.String()
+	if route.TLS { // dialTLS finds the address
+		var buf [maxHost]byte
+		name, _ := normalise(&buf, pr.In.Host)
+		u.Scheme = "https"
+		u.Host = net.JoinHostPort(strings.TrimSuffix(string(name), "."), strconv.Itoa(int(route.Addr.Port())))
+	}
 	u.RawQuery = pr.In.URL.RawQuery // ReverseProxy drops what it cannot parse
 	path := route.Path
 	if path == "" {
@@ -30,7 +39,11 @@ func rewrite(pr *httputil.ProxyRequest) {
 	}
 
 	stripForged(pr.Out.Header)
-	stripForged(pr.Out.Trailer)
+	if len(pr.In.Trailer) > 0 && pr.Out.Body != nil {
+		stripForged(pr.Out.Trailer)
+		pr.Out.Body = &trailedBody{pr.Out.Body, x.r, pr.Out}
+		pr.Out.ContentLength = -1 // nothing can follow a body of known length
+	}
 
 	// Browsers upgrade to nothing but WebSocket, and other tunnels (h2c above
 	// all) would carry requests that nobody decides on. A server may ignore
@@ -54,6 +67,28 @@ func rewrite(pr *httputil.ProxyRequest) {
 	h["X-Forwarded-Host"] = []string{pr.In.Host}
 	h["X-Forwarded-Proto"] = []string{proto}
 	h["Forwarded"] = []string{forwarded(x.request.Client, pr.In.Host, proto)}
+	// No Via: Forwarded says as much, and servers stop to compress for it.
+	if route.Instance > 0 {
+		h["Swage-Instance"] = []string{strconv.Itoa(int(route.Instance))}
+	}
+}
+
+// trailedBody copies the trailers of a request, which are known at the end of
+// its body, to the request that is passed on.
+type trailedBody struct {
+	io.ReadCloser
+	in  *http.Request // as the server gave it: copies of it may not learn them
+	out *http.Request
+}
+
+func (b *trailedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		for name := range b.out.Trailer { // those announced, without the forged
+			b.out.Trailer[name] = b.in.Trailer[name]
+		}
+	}
+	return n, err
 }
 
 // forwarded is the value of the header Forwarded (RFC 7239, section 4). The

@@ -29,7 +29,7 @@ func normalise(buf *[maxHost]byte, host string) ([]byte, bool) {
 		return nil, false
 	}
 	name := buf[:len(host)]
-	for i := range name {
+	for i := range len(host) {
 		c := hostBytes[host[i]]
 		if c == 0 {
 			return nil, false

@@ -86,7 +86,8 @@ func (l *registry) again(x *exchange) {
 		x.cut(d)
 		return
 	}
-	if d.Route.ContainerID != was.ContainerID || d.Route.Addr != was.Addr || d.Route.API != was.API {
+	d.Route.Path, d.Route.Prefix = was.Path, was.Prefix
+	if d.Route != was {
 		x.cut(Decision{Verdict: Unavailable, Why: "the host leads elsewhere now"})
 		return
 	}

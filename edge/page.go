@@ -6,30 +6,56 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"strconv"
 	"strings"
 )
 
 // problem is an answer of the edge itself, as application/problem+json (RFC
-// 9457, section 3). Its type is "about:blank", so the title is the status's.
+// 9457, section 3). Its type is "about:blank", so the title is the status's;
+// reason tells apart what has the same status.
 type problem struct {
 	Type      string `json:"type"`
 	Title     string `json:"title"`
 	Status    int    `json:"status"`
 	Detail    string `json:"detail"`
+	Reason    string `json:"reason"`
 	RequestID string `json:"request_id"`
 	Client    string `json:"client,omitempty"` // the visitor's own address
 }
 
-// details say what a visitor may know. None depends on which containers exist.
-var details = map[int]string{
-	http.StatusBadRequest:         "The request is not valid HTTP.",
-	http.StatusForbidden:          "You may not open this address from where you are.",
-	http.StatusNotFound:           "There is nothing at this address.",
-	http.StatusMisdirectedRequest: "This connection is not for that host.",
-	http.StatusNotImplemented:     "This method is not supported.",
-	http.StatusBadGateway:         "Nothing listens there at the moment.",
-	http.StatusServiceUnavailable: "This is not running at the moment.",
-	http.StatusGatewayTimeout:     "There was no answer in time.",
+// refusal is why a request is answered by the edge. Its words are for
+// strangers: none depends on which containers exist.
+type refusal struct {
+	status         int
+	reason, detail string
+}
+
+var (
+	malformed       = refusal{http.StatusBadRequest, "malformed", "The request is not valid HTTP."}
+	refused         = refusal{http.StatusForbidden, "refused", "This address is not open to you from where you are."}
+	unknown         = refusal{http.StatusNotFound, "unknown", "There is nothing at this address. It may be misspelt, or no longer in use."}
+	wrongConnection = refusal{http.StatusMisdirectedRequest, "wrong-connection", "This connection is not for that host. Open the address anew."}
+	unsupported     = refusal{http.StatusNotImplemented, "unsupported", "This method is not supported."}
+	nothingListens  = refusal{http.StatusBadGateway, "nothing-listens", "Nothing listens there at the moment. What should may still be starting."}
+	brokenAnswer    = refusal{http.StatusBadGateway, "broken-answer", "What listens there gave no proper answer."}
+	starting        = refusal{http.StatusServiceUnavailable, "starting", "This server is starting. Try again in a moment."}
+	notRunning      = refusal{http.StatusServiceUnavailable, "not-running", "This is not running at the moment."}
+	closed          = refusal{http.StatusServiceUnavailable, "closed", "This is closed to visitors at the moment."}
+	noAnswer        = refusal{http.StatusGatewayTimeout, "no-answer", "There was no answer in time."}
+)
+
+// refusal is the answer to a request that is not passed on.
+func (d *Decision) refusal() refusal {
+	switch {
+	case d.Verdict == NotFound:
+		return unknown
+	case d.Verdict == Unavailable && d.Closed:
+		return closed
+	case d.Verdict == Unavailable:
+		return notRunning
+	default:
+		return refused
+	}
 }
 
 //go:embed page.html
@@ -38,15 +64,17 @@ var pageHTML string
 var pageTemplate = template.Must(template.New("page").Parse(pageHTML))
 
 // page answers the request in the client's format.
-func (x *exchange) page(status int) {
+func (x *exchange) page(why refusal) {
+	status := why.status
 	p := problem{
 		Type:      "about:blank",
 		Title:     http.StatusText(status),
 		Status:    status,
-		Detail:    details[status],
+		Detail:    why.detail,
+		Reason:    why.reason,
 		RequestID: x.idString(),
 	}
-	if status == http.StatusForbidden && x.request.Client.IsValid() {
+	if (status == http.StatusForbidden || status == http.StatusUnauthorized) && x.request.Client.IsValid() {
 		p.Client = x.request.Client.String()
 	}
 
@@ -73,6 +101,8 @@ func (x *exchange) page(status int) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("X-Request-Id", p.RequestID)
+	h.Set("X-Content-Type-Options", "nosniff")
+	x.advertise()
 	x.status = status
 	x.w.WriteHeader(status)
 	n, _ := x.w.Write([]byte(body.String()))
@@ -87,19 +117,40 @@ const (
 	formatJSON
 )
 
-// preferred is the first format that an Accept header names. Weights are not
-// read: browsers and libraries that want either name it first.
+// preferred is the format that an Accept header gives the greatest weight (RFC
+// 9110, section 12.5.1), the first of equals. A range such as "*/*" is met by
+// plain text, which people read in a terminal.
 func preferred(accept []string) format {
+	best, most := formatText, 0.0
 	for _, line := range accept {
 		for media := range strings.SplitSeq(line, ",") {
-			media, _, _ = strings.Cut(media, ";")
+			media, parameters, _ := strings.Cut(media, ";")
+			var f format
 			switch strings.ToLower(strings.TrimSpace(media)) {
 			case "text/html", "application/xhtml+xml":
-				return formatHTML
+				f = formatHTML
 			case "application/json", "application/problem+json":
-				return formatJSON
+				f = formatJSON
+			case "text/plain", "text/*", "*/*":
+				f = formatText
+			default:
+				continue
+			}
+			if q := weight(parameters); q > most {
+				best, most = f, q
 			}
 		}
 	}
-	return formatText
+	return best
+}
+
+// weight is the parameter q, 1 if there is none or it cannot be read.
+func weight(parameters string) float64 {
+	for p := range strings.SplitSeq(parameters, ";") {
+		name, value, _ := strings.Cut(strings.TrimSpace(p), "=")
+		if q, err := strconv.ParseFloat(value, 64); strings.EqualFold(name, "q") && err == nil && q >= 0 && q <= 1 {
+			return q
+		}
+	}
+	return 1
 }

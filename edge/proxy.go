@@ -50,6 +50,7 @@ type Proxy struct {
 	swapping  sync.Mutex // held by Swap
 	live      registry
 	upstreams upstreams
+	quic      sync.Map // port → struct{}: where HTTP/3 is served
 }
 
 // NewProxy returns a Proxy without a table: it answers 503 until the first
@@ -101,17 +102,9 @@ func (p *Proxy) Serve(ctx context.Context, l net.Listener, config *tls.Config) e
 	base, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 
-	// serving is read-locked by every handler. http.Server forgets hijacked
-	// connections, so their handlers are awaited by taking the write lock.
-	var serving sync.RWMutex
+	var serving handlers
 	srv := &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if !serving.TryRLock() {
-				panic(http.ErrAbortHandler)
-			}
-			defer serving.RUnlock()
-			p.ServeHTTP(w, r)
-		}),
+		Handler:           serving.await(p),
 		TLSConfig:         config,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
@@ -120,31 +113,57 @@ func (p *Proxy) Serve(ctx context.Context, l net.Listener, config *tls.Config) e
 		ConnContext:       withSocket,
 		ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 	}
-
-	failed := make(chan error, 1)
-	go func() { failed <- srv.ServeTLS(l, "", "") }()
-
-	var err error
-	select {
-	case err = <-failed:
-		err = fmt.Errorf("serve %v: %w", l.Addr(), err)
-	case <-ctx.Done():
-		deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.drain)
-		if shutdownErr := srv.Shutdown(deadline); !errors.Is(shutdownErr, context.DeadlineExceeded) {
-			err = shutdownErr
-		}
-		cancel()
-		<-failed
-	}
+	err := p.runUntil(ctx, srv, func() error { return srv.ServeTLS(l, "", "") })
 	cut()
 	err = errors.Join(err, srv.Close())
-	serving.Lock()
-	return err
+	serving.end()
+	if err != nil {
+		return fmt.Errorf("serve %v: %w", l.Addr(), err)
+	}
+	return nil
 }
+
+// runUntil runs a server until it fails or ctx ends, and then lets its requests
+// finish for a while.
+func (p *Proxy) runUntil(ctx context.Context, srv interface{ Shutdown(context.Context) error }, run func() error) error {
+	failed := make(chan error, 1)
+	go func() { failed <- run() }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.drain)
+		defer cancel()
+		err := srv.Shutdown(deadline)
+		<-failed
+		if errors.Is(err, context.DeadlineExceeded) {
+			return nil
+		}
+		return err
+	}
+}
+
+// handlers awaits the handlers of a server that is at its end: servers forget
+// connections that were hijacked.
+type handlers struct{ running sync.RWMutex }
+
+func (h *handlers) await(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !h.running.TryRLock() {
+			panic(http.ErrAbortHandler)
+		}
+		defer h.running.RUnlock()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// end returns when no handler runs, and none will.
+func (h *handlers) end() { h.running.Lock() }
 
 // ServeHTTP answers one request.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := newExchange(w, r)
+	x.altSvc = p.altSvc(r)
 	defer func() {
 		p.live.leave(x)
 		v := recover()
@@ -160,11 +179,12 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// Only HTTP/2 lets a space through, which would end the target in the
 	// request line that the container reads.
 	if strings.ContainsRune(r.RequestURI, ' ') {
-		x.page(http.StatusBadRequest)
+		x.page(malformed)
 		return
 	}
-	if r.Method == http.MethodConnect {
-		x.page(http.StatusNotImplemented)
+	tunnel := wantsTunnel(r)
+	if r.Method == http.MethodConnect && !tunnel {
+		x.page(unsupported)
 		return
 	}
 
@@ -172,27 +192,20 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case x.table == nil:
 		w.Header().Set("Retry-After", "5")
-		x.page(http.StatusServiceUnavailable)
+		x.page(starting)
 	case x.decision.Route.API:
 		p.api.ServeHTTP(x, x.r.WithContext(x.ctx))
+	case x.decision.Verdict == Allow && tunnel:
+		p.tunnel(x)
 	case x.decision.Verdict == Allow:
+		if r.ProtoMajor == 1 { // the others are so anyway
+			_ = http.NewResponseController(w).EnableFullDuplex()
+		}
 		p.reverse.ServeHTTP(x, x.r.WithContext(context.WithValue(x.ctx, exchangeKey{}, x)))
 	case x.decision.Verdict == NotFound && r.TLS != nil && r.TLS.ServerName != "" && !x.table.covers(r.Host):
-		x.page(http.StatusMisdirectedRequest)
+		x.page(wrongConnection)
 	default:
-		x.page(x.decision.Verdict.status())
-	}
-}
-
-// status is the HTTP status of an answer that is not passed on.
-func (v Verdict) status() int {
-	switch v {
-	case NotFound:
-		return http.StatusNotFound
-	case Unavailable:
-		return http.StatusServiceUnavailable
-	default:
-		return http.StatusForbidden
+		x.page(x.decision.refusal())
 	}
 }
 

@@ -1,23 +1,29 @@
 package edge
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
 )
 
-// programHTTP reaches any port of a container, 80 unless the host names one.
-const (
-	programHTTP = "http"
-	portHTTP    = 80
-)
-
 // labelAPI is the host of the agent's own API below the zone.
 const labelAPI = "api"
+
+// reserved are labels below the zone that are no alias's: hosts of the agent's
+// own.
+func reserved[T string | []byte](label T) bool {
+	switch string(label) {
+	case labelAPI, "status", "git", programSSH, "containers", "localhost":
+		return true
+	}
+	return false
+}
 
 // Table is a compiled [Config]: every route and every permission of a server
 // at one moment. It is never written after [Compile], so it may be shared
@@ -28,26 +34,40 @@ type Table struct {
 	suffix  string // "." + zone
 	api     bool
 
-	byKey map[string]*container // "{project id}-{container id}"
-	byID  map[string]*container
-	alias map[string]*alias // by label
+	byKey  map[string]*container // "{project id}-{container id}"
+	byID   map[string]*container
+	alias  map[string]*alias // by label
+	domain map[string]*alias // by custom domain
 }
 
 type container struct {
-	id       string
-	name     string
-	addr     netip.Addr
-	ingress  *ingress  // nil: no rules
-	document *document // nil: none, which allows
+	id        string
+	name      string
+	addr      netip.Addr
+	closed    bool
+	catalogue *catalogue // nil: no program at all
+	ingress   *ingress   // nil: no rules
+	document  *document  // nil: none, which allows
+}
+
+// target is a resolved [Target]. It leads nowhere without a container.
+type target struct {
+	container *container
+	endpoint  endpoint
 }
 
 type alias struct {
-	container *container
-	port      uint16
-	target    string // "" or a path other than "/"
-	below     string // target without its trailing slash
-	override  bool
-	expires   time.Time
+	target
+	path     string // "" or a target path other than "/"
+	below    string // path without its trailing slash
+	override bool
+	paths    []aliasPath // the longest first
+	expires  time.Time
+}
+
+type aliasPath struct {
+	path string
+	target
 }
 
 // Compile checks a Config and makes a Table of it. The error joins every
@@ -61,16 +81,16 @@ func Compile(c Config) (*Table, error) {
 		byKey:   make(map[string]*container, len(c.Containers)),
 		byID:    make(map[string]*container, len(c.Containers)),
 		alias:   make(map[string]*alias, len(c.Aliases)),
+		domain:  make(map[string]*alias),
 	}
 	named := make(map[string]*container, len(c.Containers))
 	var problems []error
 	if err := checkZone(c.Zone); err != nil {
 		problems = append(problems, err)
 	}
-	// Containers of a project share one document, so it is compiled once.
-	documents := make(map[*Permissions]*document)
+	shared := shared{make(map[*Permissions]*document), make(map[*Catalogue]*catalogue)}
 	for _, in := range c.Containers {
-		if err := t.addContainer(in, named, documents); err != nil {
+		if err := t.addContainer(in, named, shared); err != nil {
 			problems = append(problems, fmt.Errorf("container %q: %w", in.Name, err))
 		}
 	}
@@ -85,7 +105,13 @@ func Compile(c Config) (*Table, error) {
 	return t, nil
 }
 
-func (t *Table) addContainer(in Container, named map[string]*container, documents map[*Permissions]*document) error {
+// shared is what many containers have in common, compiled once.
+type shared struct {
+	documents  map[*Permissions]*document
+	catalogues map[*Catalogue]*catalogue
+}
+
+func (t *Table) addContainer(in Container, named map[string]*container, shared shared) error {
 	var problems []error
 	made := in.ID != "" || in.ProjectID != "" || in.Addr.IsValid()
 	for _, id := range []string{in.ProjectID, in.ID} {
@@ -99,20 +125,30 @@ func (t *Table) addContainer(in Container, named map[string]*container, document
 	if other, taken := t.byID[in.ID]; taken {
 		problems = append(problems, fmt.Errorf("id %s is also that of container %q", in.ID, other.name))
 	}
-	out := &container{id: in.ID, name: in.Name, addr: in.Addr.Unmap()}
+	out := &container{id: in.ID, name: in.Name, addr: in.Addr.Unmap(), closed: in.Closed}
 	var err error
 	if out.ingress, err = compileIngress(in.Ingress, out.addr); err != nil {
 		problems = append(problems, err)
 	}
 	if in.Permissions != nil {
-		compiled, done := documents[in.Permissions]
+		compiled, done := shared.documents[in.Permissions]
 		if !done {
 			if compiled, err = compileDocument(in.Permissions); err != nil {
 				problems = append(problems, err)
 			}
-			documents[in.Permissions] = compiled
+			shared.documents[in.Permissions] = compiled
 		}
 		out.document = compiled
+	}
+	if in.Catalogue != nil {
+		compiled, done := shared.catalogues[in.Catalogue]
+		if !done {
+			if compiled, err = compileCatalogue(in.Catalogue); err != nil {
+				problems = append(problems, err)
+			}
+			shared.catalogues[in.Catalogue] = compiled
+		}
+		out.catalogue = compiled
 	}
 	// Kept even when faulty, so that aliases of it are not reported as well;
 	// the table is discarded then.
@@ -131,34 +167,89 @@ func (t *Table) addAlias(in Alias, named map[string]*container) error {
 		problems = append(problems, errors.New("the name is not a lower-case DNS label of at most 63 characters"))
 	case looksGenerated(in.Name):
 		problems = append(problems, errors.New("the name looks like a container's own host"))
-	case in.Name == labelAPI:
-		problems = append(problems, errors.New("the name is that of the API"))
+	case reserved(in.Name):
+		problems = append(problems, errors.New("the name is reserved"))
 	case t.alias[in.Name] != nil:
-		problems = append(problems, fmt.Errorf("the name is also an alias of container %q", t.alias[in.Name].container.name))
+		problems = append(problems, errors.New("the name is used twice"))
 	}
-	target, known := named[in.Container]
-	if !known {
-		problems = append(problems, fmt.Errorf("there is no container %q", in.Container))
+	resolve := func(in Target) target {
+		to, err := resolve(in, named)
+		if err != nil {
+			problems = append(problems, err)
+		}
+		return to
 	}
-	if in.Program != programHTTP {
-		problems = append(problems, fmt.Errorf("there is no program %q", in.Program))
-	}
-	if in.Port == 0 {
-		problems = append(problems, errors.New("port 0"))
+	a := &alias{target: resolve(in.Target), override: in.AllowPathOverride, expires: in.ExpiresAt}
+	if in.TargetPath != "/" {
+		a.path = in.TargetPath
+		a.below = strings.TrimSuffix(in.TargetPath, "/")
 	}
 	if err := checkTargetPath(in.TargetPath); err != nil {
 		problems = append(problems, err)
 	}
-	if len(problems) > 0 {
-		return errors.Join(problems...)
+	for _, p := range in.Paths {
+		if err := checkAliasPath(p.Path); err != nil {
+			problems = append(problems, err)
+		}
+		a.paths = append(a.paths, aliasPath{p.Path, resolve(p.Target)})
 	}
-	a := &alias{container: target, port: in.Port, override: in.AllowPathOverride, expires: in.ExpiresAt}
-	if in.TargetPath != "/" {
-		a.target = in.TargetPath
-		a.below = strings.TrimSuffix(in.TargetPath, "/")
+	slices.SortFunc(a.paths, func(x, y aliasPath) int {
+		return cmp.Or(len(y.path)-len(x.path), strings.Compare(x.path, y.path))
+	})
+	for i := 1; i < len(a.paths); i++ {
+		if a.paths[i].path == a.paths[i-1].path {
+			problems = append(problems, fmt.Errorf("path %q is there twice", a.paths[i].path))
+		}
+	}
+	for _, domain := range in.Domains {
+		switch {
+		case len(domain) > maxHost || !isDomain(domain) || !strings.Contains(domain, "."):
+			problems = append(problems, fmt.Errorf("domain %q is not a lower-case DNS name of two labels or more", domain))
+		case domain == t.zone || strings.HasSuffix(domain, t.suffix):
+			problems = append(problems, fmt.Errorf("domain %q lies in the zone", domain))
+		case t.domain[domain] != nil:
+			problems = append(problems, fmt.Errorf("domain %q is used twice", domain))
+		}
+		t.domain[domain] = a
 	}
 	t.alias[in.Name] = a
-	return nil
+	return errors.Join(problems...)
+}
+
+// resolve finds a target. What its container does not offer is no fault: the
+// same catalogue may be right for one container and come too soon for another
+// that could not follow a change.
+func resolve(in Target, named map[string]*container) (target, error) {
+	if in == (Target{}) {
+		return target{}, nil
+	}
+	c, known := named[in.Container]
+	switch {
+	case !known:
+		return target{}, fmt.Errorf("there is no container %q", in.Container)
+	case in.Program == "":
+		return target{}, errors.New("a target without a program")
+	case in.Index < 0 || in.Index > math.MaxUint16:
+		return target{}, fmt.Errorf("there is no instance %d", in.Index)
+	}
+	n := uint16(in.Index)
+	if in.Program == programHTTP || in.Program == programHTTPS {
+		n = in.Port
+	}
+	e, ok := c.catalogue.find([]byte(in.Program), n)
+	if !ok {
+		return target{}, nil
+	}
+	return target{c, e}, nil
+}
+
+// Domains are the custom domains of the table, sorted: the names beside those
+// of the zone that a certificate may be made for.
+func (t *Table) Domains() []string {
+	if t == nil {
+		return nil
+	}
+	return names(t.domain)
 }
 
 func checkZone(zone string) error {
@@ -166,12 +257,19 @@ func checkZone(zone string) error {
 	if len(zone) > maxHost-maxLabel-1 {
 		return fmt.Errorf("zone %q is longer than %d characters", zone, maxHost-maxLabel-1)
 	}
-	for label := range strings.SplitSeq(zone, ".") {
-		if !isLabel(label) {
-			return fmt.Errorf("zone %q is not a lower-case DNS name", zone)
-		}
+	if !isDomain(zone) {
+		return fmt.Errorf("zone %q is not a lower-case DNS name", zone)
 	}
 	return nil
+}
+
+func isDomain(name string) bool {
+	for label := range strings.SplitSeq(name, ".") {
+		if !isLabel(label) {
+			return false
+		}
+	}
+	return true
 }
 
 // names returns the sorted keys, so that errors and reasons do not depend on

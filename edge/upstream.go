@@ -2,10 +2,12 @@ package edge
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -23,45 +25,57 @@ const (
 	// servers close: a request must not meet a connection that is closing.
 	idleUpstream = 4 * time.Second
 
+	handshakeTimeout       = 5 * time.Second
 	idlePerPort            = 64
 	responseHeaderTimeout  = 5 * time.Minute
 	expectContinueTimeout  = time.Second
 	maxResponseHeaderBytes = 256 << 10
 )
 
-// target is a container at an address. Both make the key of a pool of
+// place is a container at an address. Both make the key of a pool of
 // connections: what was opened to one container is never used for another that
 // has the address later.
-type target struct {
+type place struct {
 	containerID string
 	addr        netip.Addr
+	http2       bool // the connections speak HTTP/2 and nothing else
 }
 
-// upstreams holds a pool of connections for each target in use. Its zero value
+// upstreams holds a pool of connections for each place in use. Its zero value
 // is ready.
 type upstreams struct {
-	pools sync.Map // target → *http.Transport
+	pools sync.Map // place → *http.Transport
 }
 
-// RoundTrip sends a request to the target of its exchange.
+// RoundTrip sends a request to the place of its exchange.
 func (u *upstreams) RoundTrip(r *http.Request) (*http.Response, error) {
-	route := exchangeOf(r.Context()).decision.Route
-	return u.pool(target{route.ContainerID, route.Addr.Addr()}).RoundTrip(r)
+	x := exchangeOf(r.Context())
+	route := x.decision.Route
+	return u.pool(place{route.ContainerID, route.Addr.Addr(), isGRPC(x.r)}).RoundTrip(r)
 }
 
-func (u *upstreams) pool(to target) *http.Transport {
+// isGRPC says that a request can only be answered over HTTP/2, which is how
+// gRPC is defined. All else goes over HTTP/1.1, which every server speaks.
+func isGRPC(r *http.Request) bool {
+	kind := r.Header.Get("Content-Type")
+	const grpc = "application/grpc"
+	return r.ProtoMajor >= 2 && r.Method == http.MethodPost && strings.HasPrefix(kind, grpc) &&
+		(len(kind) == len(grpc) || kind[len(grpc)] == '+' || kind[len(grpc)] == ';')
+}
+
+func (u *upstreams) pool(to place) *http.Transport {
 	if pool, ok := u.pools.Load(to); ok {
 		return pool.(*http.Transport)
 	}
-	pool, _ := u.pools.LoadOrStore(to, newTransport())
+	pool, _ := u.pools.LoadOrStore(to, newTransport(to.http2))
 	return pool.(*http.Transport)
 }
 
-// keep drops the pools of targets that the table does not hold. Connections in
+// keep drops the pools of places that the table does not hold. Connections in
 // use are not put back into a dropped pool, they end with their request.
 func (u *upstreams) keep(t *Table) {
 	u.pools.Range(func(key, pool any) bool {
-		if to := key.(target); t.addrOf(to.containerID) != to.addr {
+		if to := key.(place); t.addrOf(to.containerID) != to.addr {
 			u.pools.Delete(key)
 			pool.(*http.Transport).CloseIdleConnections()
 		}
@@ -77,11 +91,20 @@ func (t *Table) addrOf(containerID string) netip.Addr {
 	return t.byID[containerID].addr
 }
 
-func newTransport() *http.Transport {
+func newTransport(http2 bool) *http.Transport {
 	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
+	protocols.SetHTTP1(!http2)
+	protocols.SetHTTP2(http2)
+	protocols.SetUnencryptedHTTP2(http2)
+	alpn := []string{"http/1.1"}
+	if http2 {
+		alpn = []string{"h2"}
+	}
 	return &http.Transport{
-		DialContext:            dial,
+		DialContext: dial,
+		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return dialTLS(ctx, network, address, alpn)
+		},
 		Protocols:              protocols,
 		DisableCompression:     true, // bodies are passed on as they are
 		MaxIdleConnsPerHost:    idlePerPort,
@@ -111,6 +134,31 @@ func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	}
 }
 
+// dialTLS opens a connection to where the request of the context goes. The
+// address holds the name that is asked for, so that connections are shared by
+// requests for one name only.
+//
+// The certificate is not verified: the container is asked at its own address,
+// on a network of this host, and knows best what it calls itself.
+func dialTLS(ctx context.Context, network, address string, alpn []string) (net.Conn, error) {
+	name, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := dial(ctx, network, exchangeOf(ctx).decision.Route.Addr.String())
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	secure := tls.Client(conn, &tls.Config{ServerName: name, InsecureSkipVerify: true, NextProtos: alpn})
+	if err := secure.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return secure, nil
+}
+
 // unanswered says that nobody replied in time, as opposed to a refusal or a
 // broken connection.
 func unanswered(err error) bool {
@@ -128,14 +176,16 @@ func upstreamError(_ http.ResponseWriter, r *http.Request, err error) {
 	case x.started.Load():
 		panic(http.ErrAbortHandler)
 	case errors.As(context.Cause(x.ctx), &cut):
-		x.page(cut.decision.Verdict.status())
+		x.page(cut.decision.refusal())
 	case x.ctx.Err() != nil:
 		x.status = statusClientGone
 		panic(http.ErrAbortHandler)
 	case unanswered(err):
-		x.page(http.StatusGatewayTimeout)
+		x.page(noAnswer)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		x.page(nothingListens)
 	default:
-		x.page(http.StatusBadGateway)
+		x.page(brokenAnswer)
 	}
 }
 

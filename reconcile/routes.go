@@ -1,8 +1,11 @@
 package reconcile
 
 import (
+	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
+	"strings"
 
 	"swage/edge"
 	"swage/runtime"
@@ -26,7 +29,13 @@ type View struct {
 // withdrawn before the container stops. What the fleet does not declare has
 // no route, unless it is kept.
 func Routes(f *schema.Fleet, server string, v View) edge.Config {
-	r := router{view: v, docs: map[*schema.Permissions]*edge.Permissions{}, projectID: map[string]runtime.ID{}}
+	r := router{
+		view:       v,
+		docs:       map[*schema.Permissions]*edge.Permissions{},
+		catalogues: map[catalogueKey]*edge.Catalogue{},
+		known:      map[string]bool{},
+		projectID:  map[string]runtime.ID{},
+	}
 	r.config = edge.Config{Zone: f.Zone(server), Version: f.Commit, API: len(f.Servers[server].Tokens) > 0}
 	for _, p := range v.Projects {
 		r.projectID[p.Name] = p.ID
@@ -61,31 +70,82 @@ func Routes(f *schema.Fleet, server string, v View) edge.Config {
 		}
 		for _, a := range p.Aliases {
 			i := slices.IndexFunc(a.Containers, func(name string) bool { return here[name] })
-			if !a.Enabled || i < 0 || a.Program != "http" { // the only program that the edge knows
+			if !a.Enabled || i < 0 {
 				continue
 			}
+			next := alias(a, p.Name+"/"+a.Containers[i])
 			if old, ok := v.Stay[a.Name]; ok {
-				r.config.Aliases = append(r.config.Aliases, old)
-				continue
+				// Where it leads waits, and nothing else: what ends or hides
+				// an alias never does.
+				next.Target, next.TargetPath, next.AllowPathOverride = old.Target, old.TargetPath, old.AllowPathOverride
 			}
-			r.config.Aliases = append(r.config.Aliases, alias(a, p.Name+"/"+a.Containers[i]))
+			r.config.Aliases = append(r.config.Aliases, next)
+		}
+	}
+	for _, a := range r.config.Aliases {
+		for i := range a.Paths {
+			if !r.known[a.Paths[i].Container] { // of another server, or called otherwise for now
+				a.Paths[i].Target = edge.Target{}
+			}
 		}
 	}
 	return r.config
 }
 
 func alias(a schema.Alias, ref string) edge.Alias {
-	return edge.Alias{
-		Name: a.Name, Container: ref, Program: a.Program, Port: a.Port,
+	out := edge.Alias{
+		Name: a.Name, Domains: a.Domains,
+		Target:     edge.Target{Container: ref, Program: a.Program, Port: a.Port, Index: a.Index},
 		TargetPath: a.TargetPath, AllowPathOverride: a.AllowPathOverride, ExpiresAt: a.ExpiresAt,
 	}
+	project, _, _ := strings.Cut(ref, "/")
+	for _, p := range a.Paths {
+		out.Paths = append(out.Paths, edge.AliasPath{Path: p.Path, Target: edge.Target{
+			Container: project + "/" + p.Container, Program: p.Program, Port: p.Port, Index: p.Index,
+		}})
+	}
+	return out
 }
 
 type router struct {
-	view      View
-	config    edge.Config
-	docs      map[*schema.Permissions]*edge.Permissions // most containers share one
-	projectID map[string]runtime.ID
+	view       View
+	config     edge.Config
+	docs       map[*schema.Permissions]*edge.Permissions // most containers share one
+	catalogues map[catalogueKey]*edge.Catalogue          // as they do this
+	known      map[string]bool                           // refs of the containers of config
+	projectID  map[string]runtime.ID
+}
+
+// catalogueKey tells catalogues apart without reading them: containers that
+// change nothing have the map of the fleet itself.
+type catalogueKey struct {
+	programs uintptr
+	agent    bool
+}
+
+// catalogue is what a container offers: nil without kit.
+func (r *router) catalogue(w schema.Container) *edge.Catalogue {
+	if !w.Kit {
+		return nil
+	}
+	key := catalogueKey{reflect.ValueOf(w.Programs).Pointer(), w.AI}
+	if known := r.catalogues[key]; known != nil {
+		return known
+	}
+	out := &edge.Catalogue{}
+	for _, name := range slices.Sorted(maps.Keys(w.Programs)) {
+		p := w.Programs[name]
+		if p.Port == 0 || name == "agent" && !w.AI { // http and https are there anyway
+			continue
+		}
+		e := edge.Program{Name: name, Names: slices.Clone(p.Names), Port: p.Port, Instances: p.Instances, InstanceBase: p.InstanceBase}
+		if p.Slug != name {
+			e.Names = append(e.Names, p.Slug)
+		}
+		out.Programs = append(out.Programs, e)
+	}
+	r.catalogues[key] = out
+	return out
 }
 
 func (r *router) container(ref string, id runtime.ID, p schema.Project, w schema.Container) {
@@ -94,12 +154,12 @@ func (r *router) container(ref string, id runtime.ID, p schema.Project, w schema
 		doc = permissions(w.Permissions)
 		r.docs[w.Permissions] = doc
 	}
-	t := edge.Container{ProjectID: string(r.projectID[p.Name]), ID: string(id), Name: ref, Permissions: doc, Ingress: ingress(w.Firewall)}
+	t := edge.Container{ProjectID: string(r.projectID[p.Name]), ID: string(id), Name: ref, Permissions: doc, Ingress: ingress(w.Firewall), Closed: !w.ProxyOpen, Catalogue: r.catalogue(w)}
+	r.known[ref] = true
 	if p.ID != "" {
 		t.ProjectID = p.ID
 	}
-	// A container that is closed is to the edge as one that does not run.
-	if w.State == string(runtime.Running) && w.ProxyOpen && id != "" {
+	if w.State == string(runtime.Running) && id != "" {
 		t.Addr = r.view.Addr[id]
 	}
 	if t.ID == "" || t.ProjectID == "" { // not made yet
@@ -149,6 +209,10 @@ func permissions(p *schema.Permissions) *edge.Permissions {
 	for group, programs := range p.Cells {
 		doc.Cells[group] = map[string]edge.Cell{}
 		for program, cell := range programs {
+			if cell.Level != "" { // the edge cannot hold anybody to less than all
+				doc.Cells[group][program] = edge.Cell{}
+				continue
+			}
 			var ports []edge.PortRange
 			for _, r := range cell.Ports {
 				ports = append(ports, edge.PortRange{First: r.From, Last: r.To})

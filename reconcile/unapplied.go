@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"swage/schema"
 )
@@ -15,31 +14,31 @@ import (
 func NotApplied(f *schema.Fleet) schema.Problems {
 	var out schema.Problems
 	more := map[string]int{} // by field
-	say := func(asked bool, pos schema.Pos, path string) {
+	say := func(asked bool, pos schema.Pos, path, field string) {
 		if !asked {
 			return
 		}
-		parts := strings.Split(path, ".")
-		field := parts[0] + "." + parts[min(2, len(parts)-1)]
 		if more[field]++; more[field] == 1 {
 			out = append(out, schema.Problem{Pos: pos, Path: path, Message: field})
 		}
 	}
 	for _, p := range f.Projects {
 		for _, c := range p.Containers {
-			at := func(asked bool, field string) { say(asked, c.Pos, "containers."+c.Name+"."+field) }
-			at(c.CopyFrom != nil && c.CopyFrom.Server != "" && c.CopyFrom.Server != c.Server, "copy_from.server")
-			if c.Permissions != nil {
-				for _, name := range slices.Sorted(maps.Keys(c.Permissions.Groups)) {
-					at(c.Permissions.Groups[name].Ranges == nil, "permissions.groups."+name)
+			at := func(asked bool, path, field string) { say(asked, c.Pos, "containers."+c.Name+"."+path, field) }
+			at(c.CopyFrom != nil && c.CopyFrom.Server != "" && c.CopyFrom.Server != c.Server, "copy_from.server", "server")
+			if c.Permissions == nil {
+				continue
+			}
+			for _, name := range slices.Sorted(maps.Keys(c.Permissions.Groups)) {
+				at(c.Permissions.Groups[name].Ranges == nil, "permissions.groups."+name, "group")
+			}
+			for _, group := range slices.Sorted(maps.Keys(c.Permissions.Cells)) {
+				cells := c.Permissions.Cells[group]
+				for _, program := range slices.Sorted(maps.Keys(cells)) {
+					// Until then such a cell allows nothing.
+					at(cells[program].Level != "", "permissions.permissions."+group+"."+program+".level", "level")
 				}
 			}
-		}
-		for _, a := range p.Aliases {
-			at := func(asked bool, field string) { say(asked, a.Pos, "aliases."+a.Name+"."+field) }
-			at(a.Program != "http", "program")
-			at(len(a.Paths) > 0, "paths")
-			at(len(a.Domains) > 0, "domains")
 		}
 	}
 	for i := range out {

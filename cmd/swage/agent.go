@@ -70,7 +70,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	if err := os.WriteFile(filepath.Join(node.StateDir, "ca.crt"), ca.PEM(), 0o644); err != nil {
 		return err
 	}
-	inherited, err := inheritedListeners()
+	inherited, datagrams, err := inheritedSockets()
 	if err != nil {
 		return err
 	}
@@ -116,6 +116,9 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 		front.inherited = true
 		front.serve(ctx, l)
 		_, agent.Port, _ = net.SplitHostPort(l.Addr().String())
+	}
+	for _, conn := range datagrams {
+		front.serveQUIC(ctx, conn)
 	}
 	g.Go(func() error { return agent.Run(ctx) })
 	g.Go(func() error { return api.Serve(ctx, socket, answers.Local(), log) })

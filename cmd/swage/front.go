@@ -7,7 +7,10 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
+	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
@@ -33,7 +36,7 @@ type front struct {
 // fleet names now. The table is in force before anything new listens.
 func (f *front) publish(e reconcile.Edge) error {
 	var failed []error
-	if err := f.ca.SetNames(e.Zone, "*."+e.Zone); err != nil {
+	if err := f.ca.SetNames(slices.Concat([]string{e.Zone, "*." + e.Zone}, e.Table.Domains())...); err != nil {
 		failed = append(failed, fmt.Errorf("no certificate for %s; the last one stays in use: %w", e.Zone, err))
 	}
 	f.proxy.Swap(e.Table)
@@ -54,6 +57,13 @@ func (f *front) publish(e reconcile.Edge) error {
 		ctx, cancel := context.WithCancel(f.ctx)
 		f.open[addr] = cancel
 		f.serve(ctx, l)
+		// HTTP/3 is at the same port, and nobody depends on it.
+		conn, err := net.ListenPacket("udp", l.Addr().String())
+		if err != nil {
+			failed = append(failed, fmt.Errorf("the edge serves without HTTP/3: %w", err))
+			continue
+		}
+		f.serveQUIC(ctx, conn)
 	}
 	for addr, cancel := range f.open {
 		if !wanted[addr] {
@@ -69,29 +79,64 @@ func (f *front) serve(ctx context.Context, l net.Listener) {
 	f.group.Go(func() error { return f.proxy.Serve(ctx, l, f.ca.TLSConfig()) })
 }
 
-// inheritedListeners takes the sockets that systemd or another parent passed
-// in (sd_listen_fds(3)): descriptors from 3 on, LISTEN_FDS of them, meant for
-// the process LISTEN_PID.
-func inheritedListeners() ([]net.Listener, error) {
+func (f *front) serveQUIC(ctx context.Context, conn net.PacketConn) {
+	f.log.Info("listening for HTTP/3", "address", conn.LocalAddr().String())
+	f.group.Go(func() error { return f.proxy.ServeQUIC(ctx, conn, f.ca.TLSConfig()) })
+}
+
+// inheritedSockets takes the sockets that systemd or another parent passed in
+// (sd_listen_fds(3)): descriptors from 3 on, LISTEN_FDS of them, meant for the
+// process LISTEN_PID. Datagram sockets are for HTTP/3.
+func inheritedSockets() (streams []net.Listener, datagrams []net.PacketConn, err error) {
 	if pid := os.Getenv("LISTEN_PID"); pid == "" || pid != strconv.Itoa(os.Getpid()) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	n, err := strconv.Atoi(os.Getenv("LISTEN_FDS"))
 	if err != nil || n < 0 || n > 64 {
-		return nil, fmt.Errorf("LISTEN_FDS is %q, want a small number", os.Getenv("LISTEN_FDS"))
+		return nil, nil, fmt.Errorf("LISTEN_FDS is %q, want a small number", os.Getenv("LISTEN_FDS"))
 	}
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
 		os.Unsetenv(name) // not for our children
 	}
-	var out []net.Listener
 	for fd := 3; fd < 3+n; fd++ {
-		file := os.NewFile(uintptr(fd), "inherited")
-		l, err := net.FileListener(file) // a copy of its own, closed on exec
-		err = errors.Join(err, file.Close())
+		kind, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_TYPE)
 		if err != nil {
-			return nil, fmt.Errorf("inherited descriptor %d: %w", fd, err)
+			return nil, nil, fmt.Errorf("inherited descriptor %d: %w", fd, err)
 		}
-		out = append(out, l)
+		file := os.NewFile(uintptr(fd), "inherited")
+		if kind == syscall.SOCK_DGRAM { // both are copies of their own, closed on exec
+			var conn net.PacketConn
+			conn, err = net.FilePacketConn(file)
+			datagrams = append(datagrams, conn)
+		} else {
+			var l net.Listener
+			l, err = net.FileListener(file)
+			streams = append(streams, l)
+		}
+		if err = errors.Join(err, file.Close()); err != nil {
+			return nil, nil, fmt.Errorf("inherited descriptor %d: %w", fd, err)
+		}
 	}
-	return out, nil
+	return streams, datagrams, nil
+}
+
+// withExtendedConnect starts the process again, as the same process, with what
+// lets net/http take WebSockets over HTTP/2 (RFC 8441): it reads that from the
+// environment alone, before any code of ours runs. Sockets that were passed in
+// stay where they are. An environment that decides already is left alone; if
+// the start fails, HTTP/2 is served without.
+func withExtendedConnect() {
+	debug := os.Getenv("GODEBUG")
+	if strings.Contains(debug, "http2xconnect=") {
+		return
+	}
+	if debug != "" {
+		debug += ","
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return
+	}
+	os.Setenv("GODEBUG", debug+"http2xconnect=1")
+	_ = syscall.Exec(self, os.Args, os.Environ())
 }

@@ -20,6 +20,9 @@ import (
 
 func main() {
 	schema.EvaluateMain()
+	if len(os.Args) > 1 && os.Args[1] == "agent" {
+		withExtendedConnect()
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr, openIncus)

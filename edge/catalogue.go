@@ -1,0 +1,154 @@
+package edge
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// Programs that are in every catalogue.
+const (
+	programHTTP  = "http"
+	programHTTPS = "https"
+	portHTTP     = 80
+	portHTTPS    = 443
+)
+
+// programSSH stands in hosts as the programs do, and is not spoken over HTTPS.
+const programSSH = "ssh"
+
+// catalogue is a compiled [Catalogue].
+type catalogue struct {
+	byName map[string]*program // by all names
+	spans  []span              // sorted, apart from each other
+}
+
+type program struct {
+	name      string
+	port      uint16
+	base      uint16 // 0: instances share port
+	instances uint16
+}
+
+// span is a range of ports that belong to a program of the kit. The first is
+// that of an instance, and the following those of the following instances.
+type span struct {
+	first, last uint16
+	instance    uint16
+	program     *program
+}
+
+// endpoint is one way into a container.
+type endpoint struct {
+	// What permissions know it as: a port of http or https, an instance of
+	// another program.
+	program string
+	number  uint16
+
+	port     uint16
+	instance uint16 // what the program is told, 0 when the port says it
+	tls      bool
+}
+
+// find resolves a program's name and a number, 0 for none, to an endpoint of a
+// container. It does not allocate.
+func (c *catalogue) find(name []byte, n uint16) (endpoint, bool) {
+	if c == nil {
+		return endpoint{}, false
+	}
+	switch string(name) {
+	case programHTTP:
+		return c.at(cmp.Or(n, portHTTP), programHTTP), true
+	case programHTTPS:
+		e := c.at(cmp.Or(n, portHTTPS), programHTTPS)
+		e.tls = true
+		return e, true
+	}
+	p, ok := c.byName[string(name)]
+	if !ok || n > p.instances {
+		return endpoint{}, false
+	}
+	e := endpoint{port: p.port, program: p.name, number: cmp.Or(n, 1)}
+	switch {
+	case p.base == 0:
+		e.instance = e.number
+	case n > 0:
+		e.port = p.base + n - 1
+	}
+	return e, true
+}
+
+// at is a port as http and https reach it. One that belongs to a program of
+// the kit is judged, and served, as that program.
+func (c *catalogue) at(port uint16, as string) endpoint {
+	i, j := 0, len(c.spans)
+	for i < j {
+		if mid := (i + j) / 2; c.spans[mid].last < port {
+			i = mid + 1
+		} else {
+			j = mid
+		}
+	}
+	if i == len(c.spans) || port < c.spans[i].first {
+		return endpoint{port: port, program: as, number: port}
+	}
+	s := &c.spans[i]
+	e := endpoint{port: port, program: s.program.name, number: s.instance + port - s.first}
+	if s.program.base == 0 {
+		e.instance = e.number
+	}
+	return e
+}
+
+func compileCatalogue(in *Catalogue) (*catalogue, error) {
+	c := &catalogue{byName: map[string]*program{}}
+	var problems []error
+	for _, p := range in.Programs {
+		wrong := func(format string, args ...any) {
+			problems = append(problems, fmt.Errorf("program %q: %w", p.Name, fmt.Errorf(format, args...)))
+		}
+		if p.Port == 0 {
+			wrong("port 0")
+		}
+		if p.Instances < 1 || p.Instances > math.MaxUint16 || int(p.InstanceBase)+p.Instances-1 > math.MaxUint16 {
+			wrong("%d instances from port %d", p.Instances, p.InstanceBase)
+			continue
+		}
+		out := &program{name: p.Name, port: p.Port, base: p.InstanceBase, instances: uint16(p.Instances)}
+		for _, name := range append([]string{p.Name}, p.Names...) {
+			other, taken := c.byName[name]
+			switch {
+			case !isProgram(name):
+				wrong("the name %q is not of lower-case letters and digits", name)
+			case name == programHTTP, name == programHTTPS, name == programSSH:
+				wrong("the name %q is not for programs of the kit", name)
+			case taken && other != out:
+				wrong("the name %q is that of program %q", name, other.name)
+			}
+			c.byName[name] = out
+		}
+		c.spans = append(c.spans, span{out.port, out.port, 1, out})
+		if out.base > 0 {
+			c.spans = append(c.spans, span{out.base, out.base + out.instances - 1, 1, out})
+		}
+	}
+	slices.SortFunc(c.spans, func(a, b span) int { return int(a.first) - int(b.first) })
+	for i := 1; i < len(c.spans); i++ {
+		if a, b := c.spans[i-1], c.spans[i]; b.first <= a.last {
+			problems = append(problems, fmt.Errorf("programs %q and %q overlap at port %d", a.program.name, b.program.name, b.first))
+		}
+	}
+	return c, errors.Join(problems...)
+}
+
+// isProgram says that a host label can hold the name between its dashes.
+func isProgram(name string) bool {
+	for i := range len(name) {
+		if c := name[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return name != ""
+}
