@@ -270,6 +270,7 @@ func TestTheLeaseKeepsASecondAgentOut(t *testing.T) {
 		synctest.Wait()
 		time.Sleep(2 * runtime.LeaseTime)
 		n.restart()
+		n.Accepted = &memory{} // on another machine
 		n.Holder = runtime.Holder{Name: "the second"}
 		n.source.push(`containers: {one1: {}, two2: {}}`)
 		var taken *runtime.Taken

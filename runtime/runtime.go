@@ -54,7 +54,8 @@ type Runtime interface {
 	Watch(ctx context.Context, changed chan<- struct{}) error
 
 	// Note keeps a short value under a key for the whole scope, where the
-	// next agent finds it with Observe. An empty value takes it away.
+	// next agent finds it with Observe. An empty value takes it away. Watch
+	// tells neither of notes nor of the lease.
 	Note(ctx context.Context, key, value string) error
 
 	// Lease takes the lease on the scope for h, or renews it. While another

@@ -66,7 +66,7 @@ func (r *Runtime) matters(e api.Event) bool {
 		}
 		return r.ours(e.Project)
 	case strings.Contains(l.Source, "/swage."): // see note.go
-		return l.Action == "project-created" && strings.Contains(l.Source, "/"+r.recordPrefix(notes))
+		return false
 	}
 	return strings.HasPrefix(l.Action, "project-") && r.ours(path.Base(l.Source))
 }

@@ -35,7 +35,7 @@ func RunMaking(t *testing.T, image string, open func(*testing.T, runtime.Scope) 
 		{"notes that are written at once are all kept", (*suite).rememberAtOnce},
 		{"one holds the lease", (*suite).lease},
 		{"of many who want the lease one gets it", (*suite).leaseAtOnce},
-		{"notes are hinted at, the lease is not", (*suite).watchNotes},
+		{"neither notes nor the lease are hinted at", (*suite).watchNotes},
 		{"an instance is adopted as it is", with((*suite).adopt)},
 		{"what is marked is not adopted", with((*suite).adoptMarked)},
 		{"a running container is copied", func(s *suite) { s.copy(runtime.Running) }},
@@ -195,26 +195,31 @@ func (s *suite) watchNotes() {
 			return false
 		}
 	}
-	for i := 0; !hinted(); i++ { // Watch has begun when it first sees one
+	project := func(i int) runtime.Step {
+		return runtime.CreateProject{Project: runtime.Project{Name: fmt.Sprintf("web%d", i)}}
+	}
+	n := 0
+	for ; !hinted(); n++ { // Watch has begun when it first sees one
 		if ctx.Err() != nil {
-			s.Fatal("no hint at a note")
+			s.Fatal("no hint at a project")
 		}
-		s.note(rt, "n", fmt.Sprint(i))
+		s.do(project(n))
 	}
 	for hinted() {
 		continue
 	}
-	for range 3 {
+	for i := range 3 {
 		if err := rt.Lease(ctx, runtime.Holder{Name: "h"}); err != nil {
 			s.Fatal(err)
 		}
+		s.note(rt, "n", fmt.Sprint(i))
 	}
 	if hinted() {
-		s.Error("the lease was hinted at")
+		s.Error("swage's own notes woke it")
 	}
-	s.note(rt, "n", "last")
+	s.do(project(n))
 	if !hinted() {
-		s.Error("a note was not hinted at")
+		s.Error("a project was not hinted at")
 	}
 	cancel()
 	<-ended
