@@ -31,7 +31,7 @@ down: build
 	@.bin/lab down --dir $(LAB)
 
 test: build
-	@./cmd/lab/with-lab go test -race -timeout 15m ./...
+	@./cmd/lab/with-lab go test -race -timeout 20m ./...
 
 check:
 	@./cmd/lab/check
