@@ -130,6 +130,11 @@ func (x *exchange) Header() http.Header { return x.w.Header() }
 
 // WriteHeader implements http.ResponseWriter.
 func (x *exchange) WriteHeader(status int) {
+	// Over HTTP/1 the server sends it by itself when the body is first read,
+	// which the container's own 100 has just let happen: once is enough.
+	if status == http.StatusContinue && x.r.ProtoMajor == 1 {
+		return
+	}
 	if status >= 200 {
 		x.advertise()
 		if n, err := strconv.ParseInt(x.w.Header().Get("Content-Length"), 10, 64); err == nil {
