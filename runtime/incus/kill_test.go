@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -126,16 +127,21 @@ func TestAKilledProcessLeavesNothingBehind(t *testing.T) {
 	} {
 		for _, heard := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, heard %t", c.name, heard), func(t *testing.T) {
+				// Every third one where time is short.
+				stride := 3
+				if os.Getenv("SWAGE_SOAK") != "" {
+					stride = 1
+				}
 				requests := 0
-				for ; requests < 30; requests++ {
+				for ; requests < 30; requests += stride {
 					if !killedAfter(t, requests, heard, c.make) {
 						break
 					}
 				}
-				if requests == 0 || requests == 30 {
+				if requests == 0 || requests >= 30 {
 					t.Errorf("it was killed %d times", requests)
 				}
-				t.Logf("killed at %d requests", requests)
+				t.Logf("killed up to request %d", requests)
 			})
 		}
 	}
