@@ -98,6 +98,7 @@ type Memory interface {
 // the loop's only clocks.
 const (
 	stepDeadline = 5 * time.Minute
+	seekDeadline = 15 * time.Second // for another server's engine
 	firstRetry   = time.Second
 	lastRetry    = 2 * time.Minute
 	leaseRetry   = 5 * time.Second // while another holds the lease
@@ -310,10 +311,18 @@ func (a *Agent) terms(ctx context.Context) (Terms, error) {
 		return t, err
 	}
 	for ref, m := range t.Making {
-		if m.Adopt == "" || a.present(ref) {
+		if m.Adopt == "" && m.Origin == nil || a.present(ref) {
 			continue
 		}
-		found, err := a.rt.Inspect(ctx, m.Adopt)
+		var found runtime.Container
+		var err error
+		if m.Origin != nil {
+			limited, cancel := context.WithTimeout(ctx, seekDeadline)
+			found, err = a.rt.Seek(limited, *m.Origin)
+			cancel()
+		} else {
+			found, err = a.rt.Inspect(ctx, m.Adopt)
+		}
 		if m.NotFound = err; err == nil {
 			m.Found = &found
 		}

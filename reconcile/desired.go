@@ -137,10 +137,19 @@ func Scope(f *schema.Fleet, server string) runtime.Scope {
 	if s.Group != "" {
 		placement = "@" + s.Group
 	}
+	var subnets []string
+	for _, p := range s.Subnets {
+		subnets = append(subnets, p.String())
+	}
 	return runtime.Scope{
 		Fleet: runtime.ID(f.ID), Server: server, Placement: placement,
+		Subnets: strings.Join(subnets, " "), Daemon: daemon(s),
 		Bridge: s.Bridge, StoragePool: s.StoragePool, Prefix: s.ProjectPrefix, ImageServer: s.ImageServer,
 	}
+}
+
+func daemon(s schema.Server) runtime.Daemon {
+	return runtime.Daemon{Socket: s.IncusSocket, Remote: s.IncusRemote, Certificate: s.IncusCertificate}
 }
 
 // Between is the plan from one fleet to another for one server, as if the

@@ -488,6 +488,40 @@ func TestCopies(t *testing.T) {
 	}
 }
 
+// [F4] copy_from: what another server has, once it is there.
+func TestCopiesFromAnotherServer(t *testing.T) {
+	n := newNode()
+	const copied = `containers: {here: {}, copied: copy_from: {server: "there", container: "web1"}}`
+	r := n.pass(t, copied)
+	if len(r.Held) != 1 || !strings.Contains(r.Held[0].Why, "there is no there:web/web1") || n.running(t) != "here" {
+		t.Fatalf("%s runs, held %v", n.running(t), r.Held)
+	}
+	there := scope
+	there.Server, there.Prefix = "there", "there-"
+	source := runtime.Container{ID: "333333333333333333333333", Project: "web", Name: "web1", Image: "tiny/2", Status: runtime.Stopped}
+	for _, s := range []runtime.Step{runtime.CreateProject{Project: runtime.Project{Name: "web"}}, runtime.CreateContainer{New: source}} {
+		if _, err := n.engine.Open(there).Do(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := n.pass(t, copied); !strings.Contains(steps(r), "create container web/copied (copy of there:web/web1, running)") {
+		t.Errorf("steps %s", steps(r))
+	}
+	if n.running(t) != "copied here" || n.observe(t).Containers[0].Image != "tiny/2" {
+		t.Errorf("%s runs: %+v", n.running(t), n.observe(t).Containers[0])
+	}
+	// The source is read at creation only.
+	n.engine.Fault = func(c runtime.Call) error {
+		if c.Method == "Seek" {
+			return errors.New("the other server is away")
+		}
+		return nil
+	}
+	if r := n.pass(t, copied); len(r.Held) > 0 {
+		t.Errorf("held %v", r.Held)
+	}
+}
+
 // [F4] An instance is adopted if that changes nothing of it, else refused with
 // what would change.
 func TestAdopt(t *testing.T) {

@@ -28,8 +28,14 @@ func (d *differ) copies() {
 }
 
 // source finds what is to be copied: what is there, or what the same plan
-// makes, which has no ID yet unless it is written.
+// makes, which has no ID yet unless it is written; or what another server has.
 func (d *differ) source(w runtime.Container, from *schema.CopyFrom) (id runtime.ID, image string, kit bool, ref, why string) {
+	if m := d.terms.Making[w.Ref()]; m.Origin != nil {
+		if m.Found != nil {
+			id, image, kit = m.Found.ID, m.Found.Image, m.Found.Kit
+		}
+		return id, image, kit, m.Origin.Name(), ""
+	}
 	project := from.Project
 	if project == "" {
 		project = w.Project
@@ -89,14 +95,14 @@ func (d *differ) cannotMake(w runtime.Container) string {
 		return "the server has maintenance: true and makes nothing new"
 	case slices.ContainsFunc(d.have.Archives, func(a runtime.Archive) bool { return a.ID == w.ID }):
 		return fmt.Sprintf("the snapshots of a deleted container are kept under this id; to have its data back write another id and copy_from: {archive: %q}, else swage snapshots delete %s first", w.ID, w.ID)
-	case m.Copy != nil && m.Copy.Server != "" && m.Copy.Server != d.terms.Server:
-		return fmt.Sprintf("copy_from: copies from another server (%s) are not made; export the container there with incus, import it here and adopt it", m.Copy.Server)
+	case m.Origin != nil && m.NotFound != nil:
+		return "copy_from: " + m.NotFound.Error()
 	case m.Copy != nil:
 		_, _, _, _, why := d.source(w, m.Copy)
 		return why
 	case m.NotFound != nil:
 		return "adopt: " + m.NotFound.Error()
-	case m.Found != nil:
+	case m.Adopt != "" && m.Found != nil:
 		return d.cannotAdopt(w, *m.Found)
 	}
 	return ""
@@ -189,7 +195,8 @@ func (d *differ) make(w runtime.Container) {
 		return
 	case m.Copy != nil:
 		id, _, _, ref, _ := d.source(w, m.Copy)
-		d.do(runtime.CopyContainer{New: w, From: id, Of: ref, Snapshot: m.Copy.Snapshot})
+		step := runtime.CopyContainer{New: w, From: id, Of: ref, Snapshot: m.Copy.Snapshot, Origin: m.Origin}
+		d.do(step)
 		return
 	}
 	// A spare has a ramdisk, and runs.

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -49,6 +50,9 @@ type Making struct {
 	Copy    *schema.CopyFrom
 	// Adopt is the instance to take over; Found is what it is, or NotFound why
 	// it cannot be told. A plan without a server at hand has neither.
+	// Origin is the source of a copy on another server, and Found and NotFound
+	// tell of it likewise.
+	Origin   *runtime.Origin
 	Adopt    string
 	Found    *runtime.Container
 	NotFound error
@@ -84,6 +88,13 @@ func TermsOf(f *schema.Fleet, server string) Terms {
 				}
 			}
 			m := Making{Fresh: !c.Cache, NoClaim: c.BypassPrespawn, Copy: c.CopyFrom, Adopt: c.Adopt}
+			if from := c.CopyFrom; from != nil && from.Server != "" && from.Server != server {
+				project := cmp.Or(from.Project, p.Name)
+				m.Origin = &runtime.Origin{
+					Peer:      runtime.Peer{Server: from.Server, Daemon: daemon(f.Servers[from.Server])},
+					Container: project + "/" + from.Container, Archive: runtime.ID(from.Archive), Snapshot: from.Snapshot,
+				}
+			}
 			if m != (Making{}) {
 				t.Making[ref] = m
 			}

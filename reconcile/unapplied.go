@@ -25,7 +25,6 @@ func NotApplied(f *schema.Fleet) schema.Problems {
 	for _, p := range f.Projects {
 		for _, c := range p.Containers {
 			at := func(asked bool, path, field string) { say(asked, c.Pos, "containers."+c.Name+"."+path, field) }
-			at(c.CopyFrom != nil && c.CopyFrom.Server != "" && c.CopyFrom.Server != c.Server, "copy_from.server", "server")
 			if c.Permissions == nil {
 				continue
 			}

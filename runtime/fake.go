@@ -292,6 +292,31 @@ func (v *fakeView) Inspect(ctx context.Context, instance string) (Container, err
 	return out, err
 }
 
+func (v *fakeView) Seek(ctx context.Context, o Origin) (Container, error) {
+	var out Container
+	err := v.call(ctx, Call{Method: "Seek"}, func() error {
+		c, err := v.elsewhere(o)
+		out = c.Container
+		return err
+	})
+	return out, err
+}
+
+// elsewhere finds what another server has: the engine is that of all.
+func (v *fakeView) elsewhere(o Origin) (fakeContainer, error) {
+	peer := fakeView{v.Fake, mark{v.mark.Fleet, o.Peer.Server}, v.prefix}
+	for _, c := range v.world.Containers {
+		named := c.Role == inUse && c.Ref() == o.Container
+		if o.Archive != "" {
+			named = c.Role == archived && c.ID == o.Archive
+		}
+		if c.Mark == peer.mark && named {
+			return peer.original(c.ID, o.Snapshot)
+		}
+	}
+	return fakeContainer{}, fmt.Errorf("there is no %s", o.Name())
+}
+
 func (v *fakeView) Do(ctx context.Context, s Step) (Done, error) {
 	var d Done
 	err := v.call(ctx, Call{Method: "Do", Step: s}, func() (err error) {
@@ -452,20 +477,35 @@ func (v *fakeView) copyContainer(s CopyContainer) (Done, error) {
 	if d, ok := v.made(s.New); ok {
 		return d, nil
 	}
-	i := v.find(s.From)
-	if i < 0 {
-		return Done{}, fmt.Errorf("container %s does not exist", s.From)
+	var from fakeContainer
+	var err error
+	if s.Origin != nil {
+		from, err = v.elsewhere(*s.Origin)
+	} else {
+		from, err = v.original(s.From, s.Snapshot)
 	}
-	from := v.world.Containers[i]
-	if from.Role == spare || from.Role == archived && len(from.Taken) == 0 {
-		return Done{}, fmt.Errorf("%s has nothing to copy", s.From)
-	}
-	if s.Snapshot != "" && !slices.ContainsFunc(from.Taken, func(x Snapshot) bool { return x.Name == s.Snapshot }) {
-		return Done{}, fmt.Errorf("%s has no snapshot %s", from.Ref(), s.Snapshot)
+	if err != nil {
+		return Done{}, err
 	}
 	c := s.New
 	c.Image, c.Kit = from.Image, from.Kit
 	return v.add(c, inUse)
+}
+
+// original is what can be copied.
+func (v *fakeView) original(id ID, snapshot string) (fakeContainer, error) {
+	i := v.find(id)
+	if i < 0 {
+		return fakeContainer{}, fmt.Errorf("container %s does not exist", id)
+	}
+	from := v.world.Containers[i]
+	if from.Role == spare || from.Role == archived && len(from.Taken) == 0 {
+		return from, fmt.Errorf("%s has nothing to copy", id)
+	}
+	if snapshot != "" && !slices.ContainsFunc(from.Taken, func(x Snapshot) bool { return x.Name == snapshot }) {
+		return from, fmt.Errorf("%s has no snapshot %s", from.Ref(), snapshot)
+	}
+	return from, nil
 }
 
 func (v *fakeView) claim(s ClaimContainer) (Done, error) {

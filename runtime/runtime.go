@@ -20,7 +20,10 @@ type Scope struct {
 	Prefix      string // put before a project's name to make its Incus project
 	ImageServer string // simplestreams server for images that are not here
 	Placement   string // cluster member, or "@" and a group, of new containers; empty: as the engine chooses
+	Subnets     string // CIDRs that addresses are taken from, with blanks between; empty: those of the bridge
 	Ramdisks    string // folder of this host below which ramdisks are mounted
+	Daemon      Daemon
+	Identity    string // folder of this host with the client certificate for daemons elsewhere
 }
 
 // Runtime runs containers. Implementations hold no truth of their own: all
@@ -39,6 +42,10 @@ type Runtime interface {
 	// "<incus project>/<instance>", in normal form with neither ID, Project
 	// nor Name, to compare it before it is adopted.
 	Inspect(ctx context.Context, instance string) (Container, error)
+
+	// Seek returns a container or an archive of another server of the fleet,
+	// in normal form, to be copied. Its error is for people.
+	Seek(ctx context.Context, o Origin) (Container, error)
 
 	// Do performs one step and returns when it is done. Doing a step twice
 	// is as good as once, also after a crash half-way. An object that is in

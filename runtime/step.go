@@ -40,8 +40,9 @@ type (
 	CopyContainer struct {
 		New      Container
 		From     ID
-		Of       string // project/container of From, for people
-		Snapshot string // empty: as it is; of an archive, the newest
+		Of       string  // project/container of From, for people
+		Snapshot string  // empty: as it is; of an archive, the newest
+		Origin   *Origin // on another server, in the place of From and Snapshot
 	}
 	// ClaimContainer makes a spare into the container without a restart:
 	// init sees its environment after the next one. Image and Kit are those of

@@ -78,11 +78,13 @@ type Server struct {
 	MaxContainers int   // 0: no limit
 	MaxMemory     int64 // bytes; 0: no limit
 
-	IncusSocket   string // empty: that of the node file
-	IncusRemote   string
-	ProjectPrefix string
-	ImageServer   string // asked for images that the server lacks
-	Member, Group string // of an Incus cluster; empty: as Incus chooses
+	IncusSocket string // empty: that of the node file
+	IncusRemote string // of the agent without IncusSocket; of other servers always
+	// IncusCertificate is that of IncusRemote, in PEM; empty: a public one.
+	IncusCertificate string
+	ProjectPrefix    string
+	ImageServer      string // asked for images that the server lacks
+	Member, Group    string // of an Incus cluster; empty: as Incus chooses
 
 	AgeRecipients []string
 	Tokens        map[string]Token

@@ -66,6 +66,7 @@ type rawServer struct {
 	Incus struct {
 		Socket        string
 		Remote        string
+		Certificate   string
 		ProjectPrefix string `json:"project_prefix"`
 		ImageServer   string `json:"image_server"`
 	}

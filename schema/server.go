@@ -28,7 +28,7 @@ func (r *resolver) server(f *Fleet, d *declared[rawServer]) Server {
 		Pos: d.label, Listen: raw.Listen, HTTP: raw.HTTP, SSH: raw.SSH,
 		Bridge: raw.Network.Bridge, StoragePool: raw.StoragePool,
 		MaxContainers: raw.Limits.Containers, MaxMemory: size(raw.Limits.Memory),
-		IncusSocket: raw.Incus.Socket, IncusRemote: raw.Incus.Remote,
+		IncusSocket: raw.Incus.Socket, IncusRemote: raw.Incus.Remote, IncusCertificate: raw.Incus.Certificate,
 		ProjectPrefix: raw.Incus.ProjectPrefix, ImageServer: raw.Incus.ImageServer,
 		Member: raw.Placement.Member, Group: raw.Placement.Group,
 		AgeRecipients: raw.AgeRecipients, Webhooks: raw.Webhooks, Forge: Forge(raw.Forge),
@@ -67,8 +67,8 @@ func (r *resolver) server(f *Fleet, d *declared[rawServer]) Server {
 	if raw.TLS.Type == "files" && len(raw.TLS.Certificates) == 0 {
 		r.add(d.in("tls", "certificates"), "is empty; want one certificate at least")
 	}
-	if raw.Incus.Socket != "" && raw.Incus.Remote != "" {
-		r.add(d.in("incus", "remote"), "stands beside socket; want one of the two")
+	if raw.Incus.Certificate != "" && raw.Incus.Remote == "" {
+		r.add(d.in("incus", "certificate"), "is that of remote, which is missing")
 	}
 	s.Tokens = r.tokens(d)
 	if doc := raw.Status.Permissions; doc != nil {

@@ -82,7 +82,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 		Server: node.Server,
 		Source: git.Follow(node.Source.Path, node.Source.Branch),
 		Open: func(s runtime.Scope) (runtime.Runtime, error) {
-			return open(node.Incus.Socket, ramdisks(s, node.StateDir))
+			return open(node.Incus.Socket, onHost(s, node.StateDir))
 		},
 		Loader:   schema.Loader{Limits: node.Limits},
 		Keys:     keys,

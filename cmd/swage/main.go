@@ -37,9 +37,9 @@ func openIncus(socket string, scope runtime.Scope) (runtime.Runtime, error) {
 	return incus.Open(socket, scope)
 }
 
-// ramdisks puts the ramdisks of a scope below the agent's folder.
-func ramdisks(s runtime.Scope, stateDir string) runtime.Scope {
-	s.Ramdisks = filepath.Join(stateDir, "ramdisks")
+// onHost puts what a scope has on this host below the agent's folder.
+func onHost(s runtime.Scope, stateDir string) runtime.Scope {
+	s.Ramdisks, s.Identity = filepath.Join(stateDir, "ramdisks"), stateDir
 	return s
 }
 

@@ -25,7 +25,7 @@ type target struct{ server, socket, identities, state string }
 
 func (t *target) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&t.server, "server", "", "server of the fleet that this machine is (default: the only one)")
-	cmd.Flags().StringVar(&t.socket, "incus-socket", defaultIncusSocket(), "unix socket of the Incus daemon")
+	cmd.Flags().StringVar(&t.socket, "incus-socket", "", "unix socket of the Incus daemon (default: as the fleet says, $INCUS_SOCKET, or where Incus has it)")
 	cmd.Flags().StringVar(&t.state, "state-dir", schema.DefaultStateDir, "state_dir of the agent of this machine, whose ramdisks are below it")
 	cmd.Flags().StringVar(&t.identities, "age-identities", "", "file with the age keys that secrets are encrypted to")
 }
@@ -65,7 +65,12 @@ func (t *target) agent(ctx context.Context, args []string, open opener) (*reconc
 		Server: t.server,
 		Keys:   keys,
 		Source: reconcile.Local{Tree: tree},
-		Open:   func(s runtime.Scope) (runtime.Runtime, error) { return open(t.socket, ramdisks(s, t.state)) },
+		Open: func(s runtime.Scope) (runtime.Runtime, error) {
+			if t.socket != "" {
+				s.Daemon = runtime.Daemon{Socket: t.socket}
+			}
+			return open(defaultIncusSocket(), onHost(s, t.state))
+		},
 		Log:    slog.New(slog.DiscardHandler),
 	}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/lxc/incus/v6/shared/api"
@@ -25,9 +26,10 @@ type attachment struct {
 // bridge is what there is to know of the network of all containers.
 type bridge struct {
 	name    string
-	subnet  netip.Prefix // with the bridge's own address
-	subnet6 netip.Prefix // invalid: none
-	leases6 bool         // it hands out IPv6 addresses itself
+	subnet  netip.Prefix   // with the bridge's own address
+	subnet6 netip.Prefix   // invalid: none
+	leases6 bool           // it hands out IPv6 addresses itself
+	pools   []netip.Prefix // that addresses are taken from; none: all of subnet
 }
 
 // mac is made from the address: a neighbour that remembers it is then right,
@@ -116,8 +118,30 @@ func (r *Runtime) readBridge(ctx context.Context) (bridge, error) {
 	if p, err := netip.ParsePrefix(network.Config["ipv6.address"]); err == nil && p.Bits() <= 64 {
 		b.subnet6 = p
 	}
+	for _, text := range strings.Fields(r.scope.Subnets) {
+		pool, err := netip.ParsePrefix(text)
+		own := b.subnet
+		if err == nil && pool.Addr().Is6() {
+			own = b.subnet6
+		}
+		switch {
+		case err != nil:
+			return b, err
+		case !own.IsValid() || !own.Contains(pool.Addr()) || pool.Bits() < own.Bits():
+			return b, fmt.Errorf("network %s has no addresses of %s: its subnets are %s and %s", b.name, pool, b.subnet, b.subnet6)
+		case pool.Addr().Is6() && pool.Bits() > own.Bits():
+			return b, fmt.Errorf("network %s: an IPv6 address is made from the IPv4 one in all of %s; %s cannot narrow it", b.name, own, pool)
+		case pool.Addr().Is4():
+			b.pools = append(b.pools, pool)
+		}
+	}
 	b.leases6 = network.Config["ipv6.dhcp"] != "false" && network.Config["ipv6.dhcp.stateful"] == "true"
 	return b, nil
+}
+
+// offers reports whether containers may have an address.
+func (b bridge) offers(addr netip.Addr) bool {
+	return len(b.pools) == 0 || slices.ContainsFunc(b.pools, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 // allocate reserves a free address of the bridge. The search begins at a place
@@ -148,12 +172,12 @@ func (r *Runtime) allocate(ctx context.Context, id runtime.ID) (attachment, erro
 		var n [4]byte
 		binary.BigEndian.PutUint32(n[:], first+(hash.Sum32()%size+i)%size)
 		a := attachment{b, netip.AddrFrom4(n)}
-		if a.addr != b.subnet.Addr() && !r.taken[a.addr] && !r.taken[a.addr6()] {
+		if a.addr != b.subnet.Addr() && b.offers(a.addr) && !r.taken[a.addr] && !r.taken[a.addr6()] {
 			r.taken[a.addr] = true
 			return a, nil
 		}
 	}
-	return attachment{}, errors.New("network " + b.name + " has no free IPv4 address; give it a larger subnet")
+	return attachment{}, errors.New("network " + b.name + " has no free IPv4 address; give it a larger subnet, or more of it in network.subnets")
 }
 
 // inUse gathers the addresses of all instances, ours or not, and those that

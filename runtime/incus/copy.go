@@ -23,13 +23,18 @@ func (r *Runtime) copy(ctx context.Context, s runtime.CopyContainer) (runtime.Do
 	} else if ok {
 		return r.resume(ctx, at, w)
 	}
-	making := copying + string(s.From) + " " + s.Snapshot
-	source, err := r.origin(ctx, making, &w)
+	runtime.Phase(ctx, "copying")
+	how := recipe{making: copying + string(s.From) + " " + s.Snapshot}
+	var err error
+	if s.Origin != nil {
+		how, err = r.pull(ctx, *s.Origin, &w)
+	} else {
+		how.source, err = r.origin(ctx, how.making, &w)
+	}
 	if err != nil {
 		return runtime.Done{}, err
 	}
-	runtime.Phase(ctx, "copying")
-	at, err := r.build(ctx, w, recipe{source: source, making: making})
+	at, err := r.build(ctx, w, how)
 	if err != nil {
 		return runtime.Done{}, err
 	}

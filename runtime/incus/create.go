@@ -57,7 +57,10 @@ type recipe struct {
 	source api.InstanceSource
 	making string // of keyMaking meanwhile: how to make it again
 	role   string
+	arch   string // of a copy from another server
 }
+
+func (how recipe) copy() bool { return how.source.Type != "image" }
 
 // build makes an instance that is whole, and stopped.
 func (r *Runtime) build(ctx context.Context, w runtime.Container, how recipe) (place, error) {
@@ -84,12 +87,13 @@ func (r *Runtime) build(ctx context.Context, w runtime.Container, how recipe) (p
 		return place{}, err
 	}
 	put := api.InstancePut{
-		Config:      keys,
-		Description: w.Comment,
-		Profiles:    []string{}, // nothing that others may change
-		Devices:     devices(w, r.scope, a.device()),
+		Config:       keys,
+		Architecture: how.arch,
+		Description:  w.Comment,
+		Profiles:     []string{}, // nothing that others may change
+		Devices:      devices(w, r.scope, a.device()),
 	}
-	if how.source.Type == "copy" && !w.Ramdisk {
+	if how.copy() && !w.Ramdisk {
 		// Else Incus would look for that of the source; see own.
 		put.Devices[ramdisk] = noDevice
 	}
@@ -114,7 +118,7 @@ func (r *Runtime) build(ctx context.Context, w runtime.Container, how recipe) (p
 	if err := <-guarded; err != nil {
 		return place{}, err
 	}
-	if how.source.Type == "copy" {
+	if how.copy() {
 		if err := r.own(ctx, at, put); err != nil {
 			return place{}, err
 		}
@@ -155,6 +159,9 @@ func (r *Runtime) remake(ctx context.Context, at *place) error {
 		return r.patch(ctx, *at, map[string]any{"config": map[string]string{keyMaking: ""}})
 	}
 	c := container(in)
+	if in.Config[keyMaking] == pulling {
+		return errors.Join(fmt.Errorf("the copy of %s from another server was cut short; it begins anew", c.Ref()), r.delete(ctx, c))
+	}
 	source, err := r.origin(ctx, in.Config[keyMaking], &c)
 	if err != nil {
 		return err
@@ -168,7 +175,7 @@ func (r *Runtime) remake(ctx context.Context, at *place) error {
 
 // simple: all that is applied is there when it has started; see begun.
 func simple(w runtime.Container, how recipe) bool {
-	return w.Status == runtime.Running && how.source.Type != "copy"
+	return w.Status == runtime.Running && !how.copy()
 }
 
 // complete is the end of making a container that is not simple.

@@ -17,6 +17,7 @@ import (
 // this process has the lease: one that only looks changes nothing.
 type guard struct {
 	firewall firewall.Firewall
+	away     bool // the daemon is on another host
 
 	mu sync.Mutex
 	on bool
@@ -57,7 +58,8 @@ func (g *guard) start() {
 	_, err := net.InterfaceByName(g.firewall.Bridge)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.on, g.elsewhere = err == nil, err != nil
+	g.elsewhere = g.away || err != nil
+	g.on = !g.elsewhere
 }
 
 // stop leaves what is in force as it is.

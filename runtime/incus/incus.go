@@ -69,6 +69,7 @@ type Runtime struct {
 	boot   string // names the time since the host's last start
 
 	guard guard
+	peers peers
 
 	mu sync.Mutex
 	// where the containers are that Observe or a step saw.
@@ -99,26 +100,43 @@ type place struct {
 	comment       string
 }
 
-// Open connects to the daemon at a unix socket. It does not ask it anything
-// yet, so it succeeds while the daemon is away.
+// Open connects to the daemon that the scope names, or else to the one at a
+// unix socket. It does not ask it anything yet, so it succeeds while the daemon
+// is away.
 func Open(socket string, scope runtime.Scope) (*Runtime, error) {
-	c, err := incus.ConnectIncusUnixWithContext(context.Background(), socket, &incus.ConnectionArgs{
+	client, boot, err := dial(socket, scope)
+	if err != nil {
+		return nil, err
+	}
+	return &Runtime{
+		client: client, scope: scope, boot: boot,
+		where: map[runtime.ID]place{}, projects: map[string]string{}, plain: map[string]bool{}, unsettled: true,
+		guard: guard{away: away(scope.Daemon), firewall: firewall.Firewall{Table: "swage-" + string(scope.Fleet) + "-" + scope.Server, Bridge: scope.Bridge}},
+	}, nil
+}
+
+func dial(socket string, scope runtime.Scope) (c *incus.ProtocolIncus, boot string, err error) {
+	if scope.Daemon.Socket != "" {
+		socket = scope.Daemon.Socket
+	} else if away(scope.Daemon) {
+		if c, err = connect(scope.Daemon, scope.Identity); err != nil {
+			return nil, "", fmt.Errorf("incus at %s: %w", scope.Daemon.Remote, err)
+		}
+		return c, "", nil // nobody tells when that host starts again
+	}
+	local, err := incus.ConnectIncusUnixWithContext(context.Background(), socket, &incus.ConnectionArgs{
 		SkipGetServer: true,
 		SkipGetEvents: true, // operations are waited for by their own call
 		UserAgent:     "swage",
 	})
 	if err != nil {
-		return nil, fmt.Errorf("incus at %s: %w", socket, err)
+		return nil, "", fmt.Errorf("incus at %s: %w", socket, err)
 	}
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		return nil, fmt.Errorf("the host's boot id: %w", err)
+		return nil, "", fmt.Errorf("the host's boot id: %w", err)
 	}
-	return &Runtime{
-		client: c.(*incus.ProtocolIncus), scope: scope, boot: strings.TrimSpace(string(boot)),
-		where: map[runtime.ID]place{}, projects: map[string]string{}, plain: map[string]bool{}, unsettled: true,
-		guard: guard{firewall: firewall.Firewall{Table: "swage-" + string(scope.Fleet) + "-" + scope.Server, Bridge: scope.Bridge}},
-	}, nil
+	return local.(*incus.ProtocolIncus), strings.TrimSpace(string(id)), nil
 }
 
 // in is a client for one project and one call. UseProject makes a copy;

@@ -120,10 +120,10 @@ func start(t *testing.T, s runtime.Scope, id runtime.ID) string {
 }
 
 func TestIncusKeepsTheContractOfMaking(t *testing.T) {
-	socket(t)
+	daemon, identity := overNetwork(t)
 	runtimetest.RunMaking(t, "tiny/1", func(t *testing.T, s runtime.Scope) runtime.Runtime {
-		s.Ramdisks = ramdisks()
+		s.Ramdisks, s.Identity = ramdisks(), identity
 		return opened(t, s)
 	},
-		runtimetest.Hands{Foreign: foreign, Snapshot: snapshot, Start: start})
+		runtimetest.Hands{Foreign: foreign, Snapshot: snapshot, Start: start, Daemon: daemon})
 }

@@ -38,6 +38,9 @@ func (r *Runtime) mount(at place) error {
 	if !at.ramdisk {
 		return nil
 	}
+	if away(r.scope.Daemon) {
+		return errors.New("a ramdisk needs the agent on the host of Incus, which is elsewhere; write ramdisk: false")
+	}
 	return r.mountRamdisk(at.id, at.memory)
 }
 

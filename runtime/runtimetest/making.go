@@ -24,6 +24,8 @@ type Hands struct {
 	Snapshot func(t *testing.T, s runtime.Scope, id runtime.ID, name string)
 	// Start tells one start of a container from the next.
 	Start func(t *testing.T, s runtime.Scope, id runtime.ID) string
+	// Daemon is how the engine is reached from other servers.
+	Daemon runtime.Daemon
 }
 
 // RunMaking is the part of the contract about containers that are not made
@@ -45,6 +47,7 @@ func RunMaking(t *testing.T, image string, open func(*testing.T, runtime.Scope) 
 		{"a container with snapshots becomes an archive", with((*suite).archive)},
 		{"a container becomes an archive with the snapshot taken last", (*suite).archiveLast},
 		{"an archive is copied", (*suite).copyArchive},
+		{"what another server has is copied", with((*suite).copyFromPeer)},
 		{"a snapshot is deleted", with((*suite).deleteSnapshot)},
 		{"spares are made and deleted", (*suite).spare},
 		{"a spare is claimed while it runs", with((*suite).claim)},
@@ -430,6 +433,51 @@ func (s *suite) copyArchive() {
 	if len(a.Archives) != 1 {
 		s.Errorf("archives %v", a.Archives)
 	}
+}
+
+func (s *suite) copyFromPeer(h Hands) {
+	scope := s.scope
+	scope.Server, scope.Prefix = "there", "u"+scope.Prefix[1:]
+	there := &suite{T: s.T, image: s.image, scope: scope, open: s.open, rt: s.open(s.T, scope)}
+	s.Cleanup(there.clean)
+	from, gone := there.made("web1", runtime.Running), there.container("gone", runtime.Stopped)
+	there.do(runtime.CreateContainer{New: gone})
+	h.Snapshot(s.T, scope, from.ID, "monday")
+	there.do(runtime.DeleteContainer{Target: gone, Archives: true, Snapshot: "last"})
+
+	origin := func(container, snapshot string, archive runtime.ID) *runtime.Origin {
+		return &runtime.Origin{Peer: runtime.Peer{Server: "there", Daemon: h.Daemon}, Container: container, Archive: archive, Snapshot: snapshot}
+	}
+	s.do(runtime.CreateProject{Project: runtime.Project{Name: "web"}})
+	var all []runtime.Container
+	for name, o := range map[string]*runtime.Origin{
+		"as-it-is":   origin("web/web1", "", ""),
+		"a-snapshot": origin("web/web1", "monday", ""),
+		"an-archive": origin("", "", gone.ID),
+	} {
+		found, err := s.rt.Seek(s.Context(), *o)
+		if err != nil || found.Image != from.Image || found.Kit != from.Kit {
+			s.Errorf("%s: found %+v, %v", o.Name(), found, err)
+		}
+		c := s.copied(from, name, runtime.Running)
+		for range 2 {
+			if d := s.do(runtime.CopyContainer{New: c, Of: o.Name(), Origin: o}); d.Container.ID != c.ID || !d.Addr.IsValid() {
+				s.Errorf("done %+v", d)
+			}
+		}
+		all = append(all, c)
+	}
+	s.want(all...)
+	for _, o := range []*runtime.Origin{origin("web/none", "", ""), origin("web/web1", "tuesday", ""), origin("", "", from.ID)} {
+		if _, err := s.rt.Seek(s.Context(), *o); err == nil {
+			s.Errorf("%+v was found", o)
+		}
+		if _, err := s.rt.Do(s.Context(), runtime.CopyContainer{New: s.container("none", runtime.Stopped), Origin: o}); err == nil {
+			s.Errorf("%+v was copied", o)
+		}
+	}
+	s.want(all...)
+	there.want(from)
 }
 
 func (s *suite) deleteSnapshot(h Hands) {
