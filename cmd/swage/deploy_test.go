@@ -254,8 +254,14 @@ func TestSystemImages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := func(c instance, script string) string {
-		return strings.TrimSpace(s.incus("exec", "--project", c.Project, c.Name, "--", "sh", "-c", script))
+	in := func(c instance, script string) (out string) {
+		t.Helper()
+		// Incus sometimes loses what a short command said; the last word tells.
+		s.eventually("all of what the script said arrives", func() (whole bool) {
+			out, whole = strings.CutSuffix(s.incus("exec", "--project", c.Project, c.Name, "--", "sh", "-ec", script+"\necho whole"), "whole\n")
+			return whole
+		})
+		return strings.TrimSpace(out)
 	}
 	debs := func() (out []instance) {
 		for i := range images {

@@ -71,7 +71,7 @@ func (t *target) agent(ctx context.Context, args []string, open opener) (*reconc
 			}
 			return open(defaultIncusSocket(), onHost(s, t.state))
 		},
-		Log:    slog.New(slog.DiscardHandler),
+		Log: slog.New(slog.DiscardHandler),
 	}, nil
 }
 
