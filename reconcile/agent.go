@@ -57,8 +57,10 @@ type Agent struct {
 	taken    atomic.Pointer[runtime.Taken] // who took the lease away
 	edge     error                         // of the last Publish
 
-	fleet   *schema.Fleet            // accepted
-	before  *schema.Fleet            // accepted before, until what it alone declares is marked
+	newest  *schema.Fleet            // accepted
+	fleet   *schema.Fleet            // in force: the newest, unless there is a Standing
+	rolled  *rolled                  // in force for a commit that was rolled back
+	before  *schema.Fleet            // in force before, until what it alone declares is marked
 	done    *schema.Fleet            // applied last, with nothing left to do
 	earlier map[string]*schema.Fleet // by commit, that containers are kept by; nil: cannot be read
 	seen    *runtime.Actual          // newest knowledge; nil before the first Observe
@@ -75,6 +77,7 @@ type Agent struct {
 	asks     chan func(context.Context)
 	journal  journal
 	said     Report              // that ended last
+	moved    bool                // the Standing changed since the pass began
 	again    bool                // a hint came during a pass and was not for a commit
 	attempts map[string]*attempt // by beginning; nil outside Run, where nobody loops
 	report   atomic.Pointer[Report]
@@ -196,28 +199,43 @@ func (a *Agent) Pass(ctx context.Context) (Report, error) {
 		defer a.close()
 	}
 	plan, rejected, err := a.plan(ctx, &r)
+	suspended := r.Standing != nil && r.Standing.Mode == ModeSuspended
 	if err == nil {
 		r.Held, r.Drift = plan.Held, plan.Drift
+	}
+	if err == nil && !suspended {
 		err = a.mark(ctx, plan)
 	}
-	if err == nil {
-		err = a.execute(ctx, plan, &r)
+	if err == nil && !suspended {
+		if err = a.execute(ctx, plan, &r); err != nil && ctx.Err() == nil && a.lost() == nil {
+			a.rollBack(ctx, err)
+		}
 	}
 	err = errors.Join(err, a.edge)
-	if ctx.Err() == nil && a.rt != nil && a.lost() == nil {
+	if ctx.Err() == nil && a.rt != nil && a.lost() == nil && !suspended {
 		a.marked(ctx)
 	}
 	switch {
 	case r.State == Superseded || r.State == Interrupted:
 	case err != nil:
 		r.State, r.Error = Failed, err.Error()
+	case suspended:
+		r.State = Suspended
+	case r.Standing != nil && r.Standing.Mode == ModeRolledBack:
+		r.State = RolledBack
 	case len(plan.Held) > 0:
 		r.State = Incomplete
 	default:
 		r.State = Applied
+		if r.Standing != nil {
+			r.State = Pinned
+		}
 		a.finished(ctx)
 	}
 	r.Finished = time.Now()
+	if ctx.Err() == nil && a.rt != nil && a.seen != nil && a.lost() == nil {
+		a.record(ctx, &r)
+	}
 	a.ended(&r)
 	a.tell(&r)
 	if r.State == Applied && len(plan.Steps) > 0 {
@@ -263,7 +281,9 @@ func (a *Agent) plan(ctx context.Context, r *Report) (plan Plan, rejected, err e
 	if err != nil {
 		return Plan{}, nil, err
 	}
-	r.Commit, r.Zone = a.fleet.Commit, a.fleet.Zone(a.Server)
+	if err := a.settle(ctx, r); err != nil {
+		return Plan{}, rejected, err
+	}
 	if a.seen != nil {
 		a.keep(ctx)
 		if err := a.publish(); err != nil {
@@ -278,6 +298,14 @@ func (a *Agent) plan(ctx context.Context, r *Report) (plan Plan, rejected, err e
 		return Plan{}, rejected, a.blind(fmt.Errorf("observe: %w", err))
 	}
 	a.seen = &seen
+	if err := a.settle(ctx, r); err != nil {
+		return Plan{}, rejected, err
+	}
+	if a.acting && a.standing() == nil && a.newest.Commit != folder { // a rollback that is over
+		if err := a.stand(ctx, nil); err != nil {
+			return Plan{}, rejected, err
+		}
+	}
 	a.recallBefore(ctx)
 	a.recallDone(ctx)
 	a.keep(ctx)
@@ -306,6 +334,12 @@ func (a *Agent) terms(ctx context.Context) (Terms, error) {
 	t := TermsOf(a.fleet, a.Server)
 	t.ApprovedPlan = a.Approved
 	a.holdMoved(t)
+	if a.rolled != nil && a.fleet == a.rolled.fleet {
+		t.RolledBack = map[runtime.ID]bool{}
+		for _, h := range a.seen.Containers {
+			_, t.RolledBack[h.ID] = a.declared(a.rolled.of, h)
+		}
+	}
 	var err error
 	if t.Approved, err = a.approved(ctx); err != nil {
 		return t, err
@@ -345,18 +379,17 @@ func (a *Agent) accept(ctx context.Context, r *Report) (rejected, err error) {
 	newest, err := a.Source.Latest(ctx)
 	if err != nil {
 		a.recall(ctx)
-		if a.fleet != nil {
+		if a.newest != nil {
 			return fmt.Errorf("source: %w", err), nil
 		}
 		return nil, fmt.Errorf("source: %w", err)
 	}
-	if a.fleet != nil && a.fleet.Commit == newest.Commit && newest.Commit != "local" {
+	if a.newest != nil && a.newest.Commit == newest.Commit && newest.Commit != folder {
 		return nil, nil
 	}
 	fleet, err := a.load(ctx, &a.Loader, newest)
 	if err == nil {
-		a.fleet = fleet
-		a.current.Store(fleet)
+		a.newest = fleet
 		a.accepted(fleet)
 		for _, w := range slices.Concat(fleet.Warnings, NotApplied(fleet)) {
 			a.Log.Warn(w.Warning(), "commit", newest.Commit)
@@ -378,7 +411,7 @@ func (a *Agent) accept(ctx context.Context, r *Report) (rejected, err error) {
 	r.Rejected = &Rejected{newest.Commit, err.Error()}
 	rejected = fmt.Errorf("commit %s is rejected:\n%w", newest.Commit, err)
 	a.recall(ctx)
-	if a.fleet == nil {
+	if a.newest == nil {
 		return nil, rejected
 	}
 	return rejected, nil
@@ -387,7 +420,7 @@ func (a *Agent) accept(ctx context.Context, r *Report) (rejected, err error) {
 // recall takes up the commit that an earlier process accepted, when this one
 // has none.
 func (a *Agent) recall(ctx context.Context) {
-	if a.fleet != nil || a.Accepted == nil {
+	if a.newest != nil || a.Accepted == nil {
 		return
 	}
 	commit, err := a.Accepted.Load()
@@ -403,8 +436,7 @@ func (a *Agent) recall(ctx context.Context) {
 		a.Log.Error("the last accepted commit cannot be read", "commit", commit, "err", err)
 		return
 	}
-	a.fleet = fleet
-	a.current.Store(fleet)
+	a.newest = fleet
 }
 
 func (a *Agent) load(ctx context.Context, loader *schema.Loader, s Snapshot) (*schema.Fleet, error) {

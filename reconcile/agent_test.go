@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -32,19 +33,16 @@ type commits struct {
 	all     []fs.FS
 	changed chan<- struct{}
 	err     error
-	report  bool // drift: "report"
+	// settings are more of swage.cue.
+	settings string
 }
 
 // push adds a commit with one project file.
 func (c *commits) push(project string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	drift := ""
-	if c.report {
-		drift = "drift: \"report\"\n"
-	}
 	c.all = append(c.all, fstest.MapFS{
-		"swage.cue":            {Data: []byte(drift + "id: \"5a6b7c8d9e0f1a2b3c4d5e6f\"\ndomain: \"example.com\"\ncontainer_image: \"tiny/1\"\n")},
+		"swage.cue":            {Data: []byte(c.settings + "id: \"5a6b7c8d9e0f1a2b3c4d5e6f\"\ndomain: \"example.com\"\ncontainer_image: \"tiny/1\"\n")},
 		"servers/lab.cue":      {},
 		"projects/web/app.cue": {Data: []byte(project)},
 	})
@@ -56,20 +54,23 @@ func (c *commits) push(project string) {
 	}
 }
 
+// whole is the hash of a commit, by its number.
+func whole(n string) string { return strings.Repeat("0", 40-len(n)) + n }
+
 func (c *commits) Latest(context.Context) (reconcile.Snapshot, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.all) == 0 || c.err != nil {
 		return reconcile.Snapshot{}, errors.Join(errors.New("no commit"), c.err)
 	}
-	return reconcile.Snapshot{Commit: fmt.Sprintf("c%d", len(c.all)), Tree: c.all[len(c.all)-1]}, nil
+	return reconcile.Snapshot{Commit: whole(strconv.Itoa(len(c.all))), Tree: c.all[len(c.all)-1]}, nil
 }
 
 func (c *commits) At(_ context.Context, commit string) (reconcile.Snapshot, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var n int
-	if _, err := fmt.Sscanf(commit, "c%d", &n); err != nil || n > len(c.all) {
+	n, err := strconv.Atoi(commit)
+	if err != nil || n > len(c.all) {
 		return reconcile.Snapshot{}, fmt.Errorf("no commit %s", commit)
 	}
 	return reconcile.Snapshot{Commit: commit, Tree: c.all[n-1]}, nil
@@ -142,7 +143,7 @@ func TestARejectedCommitChangesNothing(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "projects/web/app.cue:2:15: containers.one1.state") {
 			t.Errorf("%s: error %v", when, err)
 		}
-		if r.Rejected == nil || r.Rejected.Commit != "c2" || r.Commit != "c1" || r.State != reconcile.Applied {
+		if r.Rejected == nil || r.Rejected.Commit != whole("2") || r.Commit != whole("1") || r.State != reconcile.Applied {
 			t.Errorf("%s: report %+v", when, r)
 		}
 		if n.running(t) != "one1 two2" || n.engine.Writes() != writes {
@@ -175,7 +176,7 @@ func TestWhatRunsIsKeptWhileTheSourceIsAway(t *testing.T) {
 	n.source.err = errors.New("gone fishing")
 	for _, when := range []string{"at once", "after a restart"} {
 		r, err := n.Pass(t.Context())
-		if err == nil || r.State != reconcile.Applied || r.Commit != "c1" || n.running(t) != "one1 two2" {
+		if err == nil || r.State != reconcile.Applied || r.Commit != whole("1") || n.running(t) != "one1 two2" {
 			t.Errorf("%s: %v %s, %v, %s runs", when, r.State, r.Commit, err, n.running(t))
 		}
 		n.restart()
@@ -426,13 +427,13 @@ func TestANewCommitDoesNotWaitForAHungStep(t *testing.T) {
 		go func() { ended <- n.Run(ctx) }()
 		n.source.push(`containers: {one1: {}, hang: {}}`)
 		synctest.Wait()
-		if r := n.Report(); r.Commit != "c1" || r.State != reconcile.Applying {
+		if r := n.Report(); r.Commit != whole("1") || r.State != reconcile.Applying {
 			t.Errorf("while a step hangs: %s %s", r.Commit, r.State)
 		}
 		tables = 0
 		n.source.push(`containers: {one1: {}, two2: id: "222222222222222222222222"}`)
 		synctest.Wait()
-		if r := n.Report(); r.Commit != "c2" || r.State != reconcile.Applied || n.running(t) != "one1 two2" {
+		if r := n.Report(); r.Commit != whole("2") || r.State != reconcile.Applied || n.running(t) != "one1 two2" {
 			t.Errorf("the new commit: %s %s, %s runs", r.Commit, r.State, n.running(t))
 		}
 		if tables == 0 {

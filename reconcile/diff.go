@@ -151,6 +151,8 @@ func (d *differ) keepDeleted() {
 			d.keep(h, "it is protected; declare it with protected: false in a commit of its own first")
 		case server != "":
 			d.keep(h, "its server cannot change to %s; put the server back, or make a new container there and delete this one", server)
+		case d.terms.RolledBack[h.ID]:
+			d.keep(h, "it came with the commit that was rolled back; the next commit decides about it")
 		case anew[h.Ref()]:
 			d.keep(h, "its name is declared with another id; give it back its id %s, or remove the declaration first", h.ID)
 		case d.renamed[h.ID] != "":

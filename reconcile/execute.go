@@ -457,8 +457,11 @@ func (x *execution) publish() {
 
 // newerCommit reports whether the source has moved past what is applied.
 func (a *Agent) newerCommit(ctx context.Context) bool {
+	if a.moved {
+		return true
+	}
 	newest, err := a.Source.Latest(ctx)
-	if err != nil || newest.Commit == a.fleet.Commit {
+	if err != nil || newest.Commit == a.newest.Commit {
 		return false
 	}
 	rejected := a.report.Load().Rejected

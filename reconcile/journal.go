@@ -25,10 +25,12 @@ const (
 	StepFailed     = "step.failed"
 	DriftSeen      = "drift"
 	DeletionHeld   = "held"
+	// StandingChanged has the new mode in Text: pinned, suspended, resumed.
+	StandingChanged = "standing"
 )
 
-// remembered is how many events a journal keeps.
-const remembered = 1000
+// kept is how many events a journal keeps.
+const kept = 1000
 
 // journal keeps the newest events. The zero journal is empty and ready.
 type journal struct {
@@ -43,8 +45,8 @@ func (j *journal) add(e Event) {
 	defer j.mu.Unlock()
 	j.last++
 	e.ID, e.Time = j.last, time.Now().UTC()
-	if len(j.events) == remembered {
-		j.events = append(j.events[:0:0], j.events[remembered/10:]...)
+	if len(j.events) == kept {
+		j.events = append(j.events[:0:0], j.events[kept/10:]...)
 	}
 	j.events = append(j.events, e)
 	if j.news != nil {

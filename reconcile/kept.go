@@ -58,8 +58,8 @@ func (a *Agent) keep(ctx context.Context) {
 
 // at is the fleet of an earlier commit; nil if it cannot be read.
 func (a *Agent) at(ctx context.Context, commit string) *schema.Fleet {
-	for _, f := range []*schema.Fleet{a.fleet, a.before, a.done} {
-		if f != nil && f.Commit == commit {
+	for _, f := range []*schema.Fleet{a.newest, a.fleet, a.before, a.done} {
+		if f != nil && f.Commit == commit && (a.rolled == nil || f != a.rolled.fleet) {
 			return f
 		}
 	}
@@ -90,6 +90,8 @@ const (
 	noteAccepted = "accepted" // commit whose removals are marked on the containers
 	noteApplied  = "applied"  // commit of which nothing was left to do
 	noteApproved = "approved" // ids of containers whose deletion a person approved
+	noteStanding = "standing" // see Standing
+	noteHistory  = "history"  // see HistoryEntry
 )
 
 // recallBefore takes up the fleet that was accepted before this one.

@@ -410,7 +410,10 @@ func TestWhatIsKeptKeepsItsDocument(t *testing.T) {
 func TestDriftIsReported(t *testing.T) {
 	for _, report := range []bool{false, true} {
 		n := newNode()
-		n.source.report = report
+		n.source.settings = ""
+		if report {
+			n.source.settings = "drift: \"report\"\n"
+		}
 		n.pass(t, `containers: app: environment_vars: A: "1"`)
 		n.engine.Meddle(n.id(t, "app"), func(c *runtime.Container) { c.Env = map[string]string{"A": "2"} })
 		r, err := n.Pass(t.Context())

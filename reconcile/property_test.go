@@ -74,7 +74,7 @@ func drawFleet(t *rapid.T) *schema.Fleet {
 // else, as after a crash.
 func accepted(engine *runtime.Fake, f *schema.Fleet) *Agent {
 	return &Agent{
-		Server: "lab", Source: only(f.Commit), Log: slog.New(slog.DiscardHandler), fleet: f,
+		Server: "lab", Source: only(f.Commit), Log: slog.New(slog.DiscardHandler), newest: f,
 		Open: func(s runtime.Scope) (runtime.Runtime, error) { return engine.Open(s), nil },
 	}
 }

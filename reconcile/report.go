@@ -22,6 +22,10 @@ type Report struct {
 	// Commit is the accepted commit, which is or was applied.
 	Commit string      `json:"commit,omitempty"`
 	State  CommitState `json:"state"`
+	// Standing is why another commit than the newest is in force, or nothing
+	// is done; Newest is that commit then.
+	Standing *Standing `json:"standing,omitempty"`
+	Newest   string    `json:"newest,omitempty"`
 	// Error is why State is failed.
 	Error string `json:"error,omitempty"`
 	// Rejected is the newest commit when it could not be accepted.
@@ -34,6 +38,8 @@ type Report struct {
 	Projects   []ProjectReport   `json:"projects"`
 	Aliases    []AliasReport     `json:"aliases"`
 	Snapshots  []SnapshotReport  `json:"snapshots,omitempty"`
+	// History is what became of the last commits, the newest first.
+	History []HistoryEntry `json:"history,omitempty"`
 	// Warnings are about the node.
 	Warnings []string `json:"warnings,omitempty"`
 	// StaysOpen are containers that are open although their project is closed.
@@ -48,12 +54,15 @@ type CommitState string
 
 // The states of a commit.
 const (
-	Pending    CommitState = "pending"    // no pass has read it
-	Applying   CommitState = "applying"   // steps are being done
-	Applied    CommitState = "applied"    // nothing is left to do
-	Incomplete CommitState = "held"       // all is done but what is held
-	Failed     CommitState = "failed"     // a step or a read failed; it is tried again
-	Superseded CommitState = "superseded" // a newer commit came before the end
+	Pending    CommitState = "pending"     // no pass has read it
+	Applying   CommitState = "applying"    // steps are being done
+	Applied    CommitState = "applied"     // nothing is left to do
+	Incomplete CommitState = "held"        // all is done but what is held
+	Failed     CommitState = "failed"      // a step or a read failed; it is tried again
+	Superseded CommitState = "superseded"  // a newer commit came before the end
+	RolledBack CommitState = "rolled-back" // it failed; the one before stands in for it
+	Pinned     CommitState = "pinned"      // nothing is left to do of the one that a person chose
+	Suspended  CommitState = "suspended"   // nothing is done
 	// Interrupted is a pass that begins anew: something changed while it waited
 	// for the health of a container.
 	Interrupted CommitState = "interrupted"
@@ -164,6 +173,7 @@ func (a *Agent) tell(r *Report) {
 		out.Containers = a.containers(r, routes)
 		out.StaysOpen = staysOpen(a.fleet, a.Server)
 		out.Projects, out.Aliases, out.Snapshots = a.projects(), a.aliases(routes), a.snapshots()
+		out.History = a.history()
 		state := a.seen.Clone().State // steps change it in place
 		a.state.Store(&state)
 	}

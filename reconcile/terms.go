@@ -39,6 +39,9 @@ type Terms struct {
 	Quota map[string]int
 	// Maintenance makes nothing new.
 	Maintenance bool
+	// RolledBack are containers of a commit that was rolled back: they are not
+	// deleted.
+	RolledBack map[runtime.ID]bool
 	// ReportDrift leaves alone what was changed behind swage's back.
 	ReportDrift bool
 }

@@ -104,6 +104,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 		Report: agent.Report,
 		Plan:   agent.PlanFor,
 		Events: agent.Events, Approve: agent.Approve, DeleteSnapshot: agent.DeleteSnapshot,
+		Rollback: agent.Rollback, Suspend: agent.Suspend, Resume: agent.Resume,
 		Tokens: known.list,
 	}
 	g, ctx := errgroup.WithContext(ctx)

@@ -68,7 +68,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, open open
 	root.SetErr(stderr)
 	root.AddCommand(
 		initCommand(), newCommand(), validateCommand(), planCommand(open), applyCommand(open), agentCommand(open),
-		statusCommand(), getCommand(), eventsCommand(), snapshotsCommand(), approveCommand(),
+		statusCommand(), getCommand(), eventsCommand(), snapshotsCommand(), approveCommand(), rollbackCommand(), resumeCommand(), suspendCommand(), historyCommand(),
 		schemaCommand(), secretCommand(), versionCommand(),
 	)
 	err := root.ExecuteContext(ctx)

@@ -24,8 +24,8 @@ func statusCommand() *cobra.Command {
 		Long: `Ask the agent on this machine for the commit that it applies, the steps of
 the last change, and every container with its state and address. With --watch
 show it until nothing is being done any more. Exit code 0: the newest commit is
-applied or being applied; 3: something is held; 1: it failed, was rejected, or
-no agent answers.`,
+applied or being applied, or stands back because a person said so; 3: something
+is held; 1: it failed, was rolled back or rejected, or no agent answers.`,
 		Args: cobra.NoArgs,
 	}
 	socket := socketFlag(cmd)
@@ -52,7 +52,7 @@ no agent answers.`,
 			return fmt.Errorf("--output takes text or json, not %q", output)
 		}
 		switch {
-		case r.Rejected != nil || r.State == reconcile.Failed:
+		case r.Rejected != nil || r.State == reconcile.Failed || r.State == reconcile.RolledBack:
 			return exit(1)
 		case len(r.Held) > 0:
 			return exitHeld
@@ -87,6 +87,9 @@ func follow(cmd *cobra.Command, socket api.Socket, r *reconcile.Report) (*reconc
 func printStatus(cmd *cobra.Command, r *reconcile.Report) {
 	out := cmd.OutOrStdout()
 	fmt.Fprintf(out, "server %s, commit %s: %s\n", r.Server, short(r.Commit), r.State)
+	if s := r.Standing; s != nil {
+		fmt.Fprintf(out, "  %s\n", stands(*s, r.Newest))
+	}
 	if r.Error != "" {
 		fmt.Fprintf(out, "  %s\n", strings.ReplaceAll(r.Error, "\n", "\n  "))
 	}

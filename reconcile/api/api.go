@@ -25,6 +25,10 @@ type API struct {
 	Approve func(ctx context.Context, plan string) error
 	// DeleteSnapshot removes a snapshot, or with an empty name an archive.
 	DeleteSnapshot func(ctx context.Context, id, name string) error
+	// Rollback pins a commit, Suspend leaves all as it is, Resume ends both.
+	Rollback func(ctx context.Context, commit, reason string) error
+	Suspend  func(ctx context.Context, reason string) error
+	Resume   func(ctx context.Context) error
 	// Tokens are those that are good now.
 	Tokens func() []Token
 }
@@ -35,6 +39,9 @@ type API struct {
 //	GET  /api/v1/events   server-sent events: after=ID, follow=false ends them
 //	POST /api/v1/plan     the plan for the repository in the body, a zip archive
 //	POST /api/v1/approve  {"plan": ID}: do the held deletions of that plan
+//	POST /api/v1/rollback {"commit": ID, "reason": TEXT}: pin a commit
+//	POST /api/v1/suspend  {"reason": TEXT}: leave all as it is
+//	POST /api/v1/resume   end what rollback and suspend began
 //	DELETE /api/v1/snapshots/{id}/{name}  a snapshot; an archive without a name
 //	GET  /healthz         200 while the process runs
 //	GET  /readyz          200 once a pass has ended, else 503
@@ -44,6 +51,9 @@ type API struct {
 func (a API) Local() http.Handler {
 	mux := a.mux(func(_ string, h http.HandlerFunc) http.Handler { return h })
 	mux.HandleFunc("POST /api/v1/approve", a.approve)
+	mux.HandleFunc("POST /api/v1/rollback", a.rollback)
+	mux.HandleFunc("POST /api/v1/suspend", a.suspend)
+	mux.HandleFunc("POST /api/v1/resume", func(w http.ResponseWriter, r *http.Request) { acted(w, a.Resume(r.Context())) })
 	mux.HandleFunc("DELETE /api/v1/snapshots/{id}/{name...}", a.deleteSnapshot)
 	return mux
 }

@@ -36,6 +36,21 @@ func (s Socket) Approve(ctx context.Context, plan string) error {
 	return s.act(ctx, http.MethodPost, "/api/v1/approve", map[string]string{"plan": plan})
 }
 
+// Rollback pins a commit until Resume.
+func (s Socket) Rollback(ctx context.Context, commit, reason string) error {
+	return s.act(ctx, http.MethodPost, "/api/v1/rollback", standing{commit, reason})
+}
+
+// Suspend leaves all as it is until Resume.
+func (s Socket) Suspend(ctx context.Context, reason string) error {
+	return s.act(ctx, http.MethodPost, "/api/v1/suspend", standing{Reason: reason})
+}
+
+// Resume has the newest commit applied again.
+func (s Socket) Resume(ctx context.Context) error {
+	return s.act(ctx, http.MethodPost, "/api/v1/resume", struct{}{})
+}
+
 // DeleteSnapshot removes a snapshot of a container or an archive, or, with an
 // empty name, a whole archive.
 func (s Socket) DeleteSnapshot(ctx context.Context, id, name string) error {
@@ -153,6 +168,33 @@ func (a API) approve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	acted(w, a.Approve(r.Context(), ask.Plan))
+}
+
+// standing is the body of rollback and suspend.
+type standing struct {
+	Commit string `json:"commit,omitempty"`
+	Reason string `json:"reason"`
+}
+
+func (a API) rollback(w http.ResponseWriter, r *http.Request) {
+	if ask, ok := readStanding(w, r); !ok || ask.Commit == "" {
+		problem(w, http.StatusBadRequest, `want {"commit": "<id>", "reason": "<text>"}`)
+	} else {
+		acted(w, a.Rollback(r.Context(), ask.Commit, ask.Reason))
+	}
+}
+
+func (a API) suspend(w http.ResponseWriter, r *http.Request) {
+	if ask, ok := readStanding(w, r); !ok || ask.Reason == "" {
+		problem(w, http.StatusBadRequest, `want {"reason": "<text>"}`)
+	} else {
+		acted(w, a.Suspend(r.Context(), ask.Reason))
+	}
+}
+
+func readStanding(w http.ResponseWriter, r *http.Request) (ask standing, ok bool) {
+	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 8<<10)).Decode(&ask)
+	return ask, err == nil
 }
 
 func (a API) deleteSnapshot(w http.ResponseWriter, r *http.Request) {
