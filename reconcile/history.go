@@ -52,11 +52,15 @@ func (a *Agent) record(ctx context.Context, r *Report) {
 	if len(all) > 0 && all[0].Commit == entry.Commit {
 		last := &all[0]
 		news := slices.DeleteFunc(entry.Deleted, func(ref string) bool { return slices.Contains(last.Deleted, ref) })
-		if last.State == entry.State && len(news) == 0 {
+		same := last.State == entry.State
+		if same && len(news) == 0 {
 			return
 		}
-		entry.Deleted = append(slices.Clone(last.Deleted), news...)
-		all = all[1:]
+		entry.Deleted = news
+		if same || last.State == Failed || last.State == Incomplete || last.State == Superseded { // it goes on
+			entry.Deleted = append(slices.Clone(last.Deleted), news...)
+			all = all[1:]
+		}
 	}
 	all = append([]HistoryEntry{entry}, all...)
 	b, err := json.Marshal(all[:min(len(all), remembered)])
