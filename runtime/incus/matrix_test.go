@@ -129,7 +129,7 @@ func (b *bench) try(c runtime.Container, args ...string) (string, error) {
 func (b *bench) inside(c runtime.Container, command string) string {
 	b.Helper()
 	for range 20 {
-		out, whole := strings.CutSuffix(b.incus(c, "exec", "{}", "--", "sh", "-ec", command+"\necho whole"), "whole\n")
+		out, whole := strings.CutSuffix(b.incus(c, "exec", "{}", "--", "sh", "-c", command+"\necho whole"), "whole\n")
 		if whole {
 			return strings.TrimSpace(out)
 		}
@@ -305,7 +305,9 @@ func TestInsideDebian(t *testing.T) {
 	d := b.do(runtime.CreateContainer{New: c})
 	ready := func() {
 		t.Helper()
-		b.inside(c, "systemctl is-system-running --wait >/dev/null; networkctl >/dev/null") // "degraded" is up as well
+		// Before its bus is there systemd cannot even be asked; "degraded" is up
+		// as well.
+		b.inside(c, "for i in $(seq 100); do networkctl >/dev/null 2>&1 && break; sleep 0.1; done; systemctl is-system-running --wait >/dev/null")
 	}
 	is := func(what, command, want string) {
 		t.Helper()
