@@ -2,11 +2,13 @@ package reconcile_test
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"swage/edge"
@@ -14,7 +16,7 @@ import (
 	"swage/runtime"
 )
 
-// running is an agent that loops, until the test ends.
+// start runs the agent until the test ends, or stop is called.
 func (n *node) start(t *testing.T) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -135,6 +137,49 @@ func TestSuspend(t *testing.T) {
 	}
 }
 
+// A note that somebody wrote by hand might have said anything: nothing is
+// changed.
+func TestANoteThatCannotBeReadSuspends(t *testing.T) {
+	n := newNode()
+	n.pass(t, `containers: one1: {}`)
+	if err := n.engine.Open(scope).Note(t.Context(), "standing", "nonsense"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if r := n.pass(t, `containers: two2: {}`); r.State != reconcile.Suspended || n.running(t) != "one1" || !strings.Contains(r.Standing.Reason, "swage resume") {
+			t.Errorf("%s, %s runs, %+v", r.State, n.running(t), r.Standing)
+		}
+		n.restart()
+	}
+}
+
+// [R9] A commit that was applied is not rolled back when it fails later: there
+// is nothing better.
+func TestAnAppliedCommitIsNotRolledBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode()
+		n.source.settings = "rollback: \"auto\"\n"
+		stop := n.start(t)
+		n.source.push(`containers: one1: {}`)
+		n.await(t, reconcile.Applied, "one1")
+		n.source.push(`containers: {one1: {}, two2: {}}`)
+		n.await(t, reconcile.Applied, "one1 two2")
+		n.engine.Fault = func(c runtime.Call) error {
+			if _, ok := c.Step.(runtime.StartContainer); ok {
+				return errors.New("it does not start any more")
+			}
+			return nil
+		}
+		n.engine.Meddle(n.id(t, "two2"), func(c *runtime.Container) { c.Status = runtime.Stopped })
+		time.Sleep(10 * time.Minute) // of the fake clock
+		synctest.Wait()
+		if r := n.Report(); r.State != reconcile.Failed || r.Commit != whole("2") || r.Standing != nil {
+			t.Errorf("%s %s %+v", r.Commit, r.State, r.Standing)
+		}
+		stop()
+	})
+}
+
 // [R9] With rollback: "auto" a commit whose container never gets healthy is put
 // back to the one before, with the permissions that it brought; a new commit
 // ends that.
@@ -187,6 +232,20 @@ aliases: site: {container: "app", port: 18080}`)
 	n.start(t)
 	rolledBack()
 
+	// Suspended, it stays as it is; resumed, the commit is tried and fails again.
+	if err := n.Suspend(t.Context(), "think first"); err != nil {
+		t.Fatal(err)
+	}
+	n.await(t, reconcile.Suspended, "app new1 old1")
+	if s := n.Report().Standing; s.Commit != whole("1") || s.Failed != whole("2") {
+		t.Errorf("suspended with %+v", s)
+	}
+	if err := n.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the failed commit is tried", func() bool { return n.Report().Standing == nil })
+	rolledBack()
+
 	n.source.push(`containers: {app: environment_vars: V: "3", old1: {}, new1: id: "333333333333333333333333"}`)
 	n.await(t, reconcile.Applied, "app new1 old1")
 	if r := n.Report(); r.Standing != nil || r.Commit != whole("3") {
@@ -205,7 +264,6 @@ func TestARollbackUndoesNoDeletion(t *testing.T) {
 	n.start(t)
 	n.source.push(`containers: {app: {}, old1: id: "111111111111111111111111", old2: id: "222222222222222222222222"}`)
 	n.await(t, reconcile.Applied, "app old1 old2")
-	n.engine.Fault = func(c runtime.Call) error { return nil }
 	n.source.push(`containers: app: health: {port: 18080, interval: "10ms", deadline: "500ms"}`)
 	await(t, "the check begins", func() bool { return n.Report().Commit == whole("2") })
 	if _, err := n.engine.Open(scope).Do(t.Context(), runtime.DeleteContainer{Target: runtime.Container{ID: "111111111111111111111111", Project: "web", Name: "old1"}}); err != nil {
