@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -85,10 +86,8 @@ func (a *Agent) chosen(ctx context.Context, s *Standing) (*schema.Fleet, error) 
 	switch {
 	case s == nil:
 		return a.newest, nil
-	case s.Commit == "" && a.fleet != nil:
-		return a.fleet, nil // as it is
 	case s.Commit == "":
-		return a.newest, nil
+		return cmp.Or(a.fleet, a.newest), nil // as it is
 	}
 	read := func(commit string) (*schema.Fleet, error) {
 		f := a.at(ctx, commit)
