@@ -22,25 +22,32 @@ import (
 type need struct {
 	pkg      string
 	programs []string
+	optional bool // not every distribution has it, and one test skips without it
 }
 
 var needed = []need{
-	{"incus-base", []string{"incusd"}}, // containers without the virtual machines of package incus
-	{"incus-client", []string{"incus"}},
-	{"dnsmasq-base", []string{"dnsmasq"}},
-	{"nftables", []string{"nft"}},
-	{"iproute2", []string{"ip"}},
-	{"btrfs-progs", []string{"mkfs.btrfs"}},
-	{"uidmap", []string{"newuidmap"}},
-	{"tar", []string{"tar"}},
-	{"xz-utils", []string{"xz"}},
-	{"curl", []string{"curl"}}, // the line that make up prints
+	{pkg: "incus-base", programs: []string{"incusd"}}, // containers without the virtual machines of package incus
+	{pkg: "incus-client", programs: []string{"incus"}},
+	{pkg: "dnsmasq-base", programs: []string{"dnsmasq"}},
+	{pkg: "nftables", programs: []string{"nft"}},
+	{pkg: "iproute2", programs: []string{"ip"}},
+	{pkg: "btrfs-progs", programs: []string{"mkfs.btrfs"}},
+	{pkg: "uidmap", programs: []string{"newuidmap"}},
+	{pkg: "tar", programs: []string{"tar"}},
+	{pkg: "xz-utils", programs: []string{"xz"}},
+	{pkg: "curl", programs: []string{"curl"}}, // the line that make up prints
 }
 
-// forTests is for the race detector.
-var forTests = []need{{"gcc", []string{"gcc"}}, {"libc6-dev", []string{"gcc"}}}
+// forTests is for the race detector, and the clients of other people's that the
+// edge is tried with.
+var forTests = []need{
+	{pkg: "gcc", programs: []string{"gcc"}},
+	{pkg: "libc6-dev", programs: []string{"gcc"}},
+	{pkg: "chromium", programs: []string{"chromium"}, optional: true},
+	{pkg: "ngtcp2-client", programs: []string{"gtlsclient"}, optional: true},
+}
 
-var forDebian = []need{{"debootstrap", []string{"debootstrap"}}, {"gzip", []string{"gzip"}}}
+var forDebian = []need{{pkg: "debootstrap", programs: []string{"debootstrap"}}, {pkg: "gzip", programs: []string{"gzip"}}}
 
 // backports are the distributions whose Incus is not in the main archive.
 var backports = map[string][]string{"bookworm": {"bookworm-backports"}}
@@ -48,10 +55,13 @@ var backports = map[string][]string{"bookworm": {"bookworm-backports"}}
 // packages installs what is missing, from the machine's own apt source, with
 // lists of its own: no file of the machine's apt is changed.
 func (l *Lab) packages(ctx context.Context, stdin io.Reader, needs []need) error {
-	var missing []string
+	var missing, optional []string
 	for _, n := range needs {
 		if !slices.ContainsFunc(n.programs, func(p string) bool { _, err := exec.LookPath(p); return err == nil }) {
 			missing = append(missing, n.pkg)
+			if n.optional {
+				optional = append(optional, n.pkg)
+			}
 		}
 	}
 	if len(missing) == 0 {
@@ -86,6 +96,15 @@ func (l *Lab) packages(ctx context.Context, stdin io.Reader, needs []need) error
 	}
 	if _, err := l.command(ctx, "apt-get", append(options, "update")...); err != nil {
 		return err
+	}
+	for _, pkg := range optional {
+		if _, err := l.command(ctx, "apt-cache", append(slices.Clone(options), "show", pkg)...); err != nil {
+			l.say("this distribution has no package %s", pkg)
+			missing = slices.DeleteFunc(missing, func(m string) bool { return m == pkg })
+		}
+	}
+	if len(missing) == 0 {
+		return nil
 	}
 	if err := writePolicy(); err != nil {
 		return err
