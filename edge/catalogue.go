@@ -30,6 +30,8 @@ type program struct {
 	port      uint16
 	base      uint16 // 0: instances share port
 	instances uint16
+	levels    []string // from the least to the full one
+	honours   bool     // the program keeps to the level that it is told
 }
 
 // span is a range of ports that belong to a program of the kit. The first is
@@ -50,6 +52,7 @@ type endpoint struct {
 	port     uint16
 	instance uint16 // what the program is told, 0 when the port says it
 	tls      bool
+	of       *program // nil: a port that belongs to none
 }
 
 // find resolves a program's name and a number, 0 for none, to an endpoint of a
@@ -70,7 +73,7 @@ func (c *catalogue) find(name []byte, n uint16) (endpoint, bool) {
 	if !ok || n > p.instances {
 		return endpoint{}, false
 	}
-	e := endpoint{port: p.port, program: p.name, number: cmp.Or(n, 1)}
+	e := endpoint{port: p.port, program: p.name, number: cmp.Or(n, 1), of: p}
 	switch {
 	case p.base == 0:
 		e.instance = e.number
@@ -95,7 +98,7 @@ func (c *catalogue) at(port uint16, as string) endpoint {
 		return endpoint{port: port, program: as, number: port}
 	}
 	s := &c.spans[i]
-	e := endpoint{port: port, program: s.program.name, number: s.instance + port - s.first}
+	e := endpoint{port: port, program: s.program.name, number: s.instance + port - s.first, of: s.program}
 	if s.program.base == 0 {
 		e.instance = e.number
 	}
@@ -116,7 +119,7 @@ func compileCatalogue(in *Catalogue) (*catalogue, error) {
 			wrong("%d instances from port %d", p.Instances, p.InstanceBase)
 			continue
 		}
-		out := &program{name: p.Name, port: p.Port, base: p.InstanceBase, instances: uint16(p.Instances)}
+		out := &program{name: p.Name, port: p.Port, base: p.InstanceBase, instances: uint16(p.Instances), levels: p.Levels, honours: p.HonoursLevel}
 		for _, name := range append([]string{p.Name}, p.Names...) {
 			other, taken := c.byName[name]
 			switch {

@@ -77,6 +77,13 @@ type Program struct {
 	// Swage-Instance.
 	Instances    int
 	InstanceBase uint16
+
+	// Levels that a cell may grant, from the least to the full one. None:
+	// all or nothing. HonoursLevel says that the program keeps to what the
+	// header Swage-Level tells it, so that a WebSocket may pass below the
+	// full level.
+	Levels       []string
+	HonoursLevel bool
 }
 
 // Permissions is a permissions document. Its zero value denies everyone.
@@ -89,19 +96,16 @@ type Permissions struct {
 	Cells  map[string]map[string]Cell // by group, then program
 }
 
-// Group is a set of callers, by address. Its zero value matches nobody.
-type Group struct {
-	// Ranges are canonical: no bits are set behind the prefix length, and
-	// IPv4 is not written as IPv6.
-	Ranges []netip.Prefix
-}
-
 // Cell is what a group may reach of a program: ports of http and https,
 // instances of others. A port that belongs to a program of the kit is that
 // program's, however it is asked for. The zero value denies.
 type Cell struct {
 	All   bool        // every number
 	Ports []PortRange // otherwise these, in any order
+
+	// Level is the highest of the program's levels that is granted. Empty is
+	// the full one; one that the program does not have grants nothing.
+	Level string
 }
 
 // PortRange holds the numbers from First to Last, both included. For one

@@ -14,21 +14,47 @@ func (t *Table) Decide(r Request) Decision {
 	if t == nil {
 		return Decision{Why: "no table"}
 	}
+	var d Decision
+	var at spot
+	if !t.locate(&r, &at, &d) {
+		return d
+	}
+	if at.alias == nil {
+		d.judge(at.container, &at.endpoint, &r)
+		return d
+	}
+	d.judgeAlias(&at, &r)
+	return d
+}
+
+// spot is where a request leads to.
+type spot struct {
+	container *container
+	endpoint  endpoint
+	alias     *alias // nil: by a host of the container's own
+	part      string // of the alias
+}
+
+// locate finds where a request leads to, whoever makes it. If it leads nowhere
+// that permissions are about, d is the answer.
+func (t *Table) locate(r *Request, at *spot, d *Decision) bool {
 	var buf [maxHost]byte
 	name, ok := normalise(&buf, r.Host)
 	if !ok {
-		return Decision{Verdict: NotFound, Why: "no host name"}
+		*d = Decision{Verdict: NotFound, Why: "no host name"}
+		return false
 	}
 	label, ok := t.label(name)
 	switch {
 	case !ok:
-		return t.decideAlias(t.domain[string(name)], "host outside the zone", &r)
+		return t.locateAlias(t.domain[string(name)], "host outside the zone", r, at, d)
 	case looksGenerated(label):
-		return t.decideGenerated(label, &r)
+		return t.locateGenerated(label, at, d)
 	case reserved(label):
-		return t.decideReserved(label)
+		*d = t.decideReserved(label)
+		return false
 	default:
-		return t.decideAlias(t.alias[string(label)], "no such alias", &r)
+		return t.locateAlias(t.alias[string(label)], "no such alias", r, at, d)
 	}
 }
 
@@ -40,60 +66,68 @@ func (t *Table) decideReserved(label []byte) Decision {
 	return Decision{Verdict: NotFound, Why: "a reserved host that is not served"}
 }
 
-func (t *Table) decideGenerated(label []byte, r *Request) Decision {
-	d := Decision{Verdict: NotFound, Generated: true}
+func (t *Table) locateGenerated(label []byte, at *spot, d *Decision) bool {
+	d.Verdict, d.Generated = NotFound, true
 	g, ok := parseGenerated(label)
 	if !ok {
 		d.Why = "not a container's host"
-		return d
+		return false
 	}
 	c, ok := t.byKey[string(g.key)]
 	if !ok {
 		d.Why = "no such container"
-		return d
+		return false
 	}
 	e, ok := c.catalogue.find(g.program, g.n)
 	if !ok {
 		d.Why = "the container has no such program or instance"
-		return d
+		return false
 	}
-	d.judge(c, &e, r)
-	return d
+	at.container, at.endpoint = c, e
+	return true
 }
 
-func (t *Table) decideAlias(a *alias, otherwise string, r *Request) Decision {
-	d := Decision{Verdict: NotFound}
+func (t *Table) locateAlias(a *alias, otherwise string, r *Request, at *spot, d *Decision) bool {
+	d.Verdict = NotFound
 	if a == nil {
 		d.Why = otherwise
-		return d
+		return false
 	}
 	if !a.expires.IsZero() && !r.Time.Before(a.expires) {
 		d.Why = "the alias has expired"
-		return d
+		return false
 	}
 	to, part := a.lead(r.Path)
 	if to.container == nil {
 		d.Why = "the alias leads to nothing that its container has"
-		return d
+		return false
 	}
-	d.judge(to.container, &to.endpoint, r)
+	at.container, at.endpoint, at.alias, at.part = to.container, to.endpoint, a, part
+	return true
+}
+
+func (d *Decision) judgeAlias(at *spot, r *Request) {
+	a := at.alias
+	d.judge(at.container, &at.endpoint, r)
 	if d.Verdict == Deny {
-		return d
+		return
 	}
 	path, prefix, ok := "", "", true
-	if part == "" {
+	if at.part == "" {
 		path, prefix, ok = a.route(r.Path)
-	} else if part != "/" {
+	} else if at.part != "/" {
 		ok = !climbs(r.Path)
 	}
 	if !ok {
-		return Decision{Verdict: NotFound, Why: "the alias does not serve this path", Container: d.Container}
+		*d = Decision{Verdict: NotFound, Why: "the alias does not serve this path", Container: d.Container}
+		return
 	}
 	if d.Verdict == Allow {
 		d.Route.Path, d.Route.Prefix = path, prefix
-		d.Until = a.expires
+		if later(d.Until, a.expires) {
+			d.Until = a.expires
+		}
 	}
-	return d
 }
 
 // judge completes a decision about a container that is known to exist.
@@ -104,18 +138,24 @@ func (d *Decision) judge(c *container, e *endpoint, r *Request) {
 		return
 	}
 	client := r.Client.Unmap()
-	d.Verdict, d.Why = c.document.decide(client, e.program, e.number)
-	if d.Verdict == Allow {
+	ruled := c.document.decide(client, e, r)
+	d.Verdict, d.Why, d.Group = ruled.verdict, ruled.why, ruled.group
+	if ruled.verdict == Allow || ruled.ask != 0 { // no credential helps against the firewall
 		if ok, why := c.ingress.decide(client, e.port); !ok {
-			d.Verdict, d.Why = Deny, why
+			d.Verdict, d.Why, ruled.ask = Deny, why, 0
 		}
 	}
 	switch {
 	case d.Verdict != Allow:
+		d.Ask = ruled.ask
 	case !c.addr.IsValid():
 		d.Verdict, d.Why = Unavailable, "the container is not running"
 	default:
-		d.Route = Route{ContainerID: c.id, Addr: netip.AddrPortFrom(c.addr, e.port), TLS: e.tls, Instance: e.instance}
+		d.Until = ruled.until
+		d.Route = Route{
+			ContainerID: c.id, Addr: netip.AddrPortFrom(c.addr, e.port), TLS: e.tls,
+			Instance: e.instance, Level: e.of.level(ruled.rank),
+		}
 	}
 }
 

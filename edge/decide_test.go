@@ -283,6 +283,7 @@ func TestDecision(t *testing.T) {
 		Why:       "allowed by group office",
 		Route:     Route{ContainerID: gated, Addr: netip.MustParseAddrPort("10.0.0.3:8080")},
 		Container: "blog/gated",
+		Group:     "office",
 		Generated: true,
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {

@@ -9,7 +9,7 @@ import (
 type Verdict uint8
 
 const (
-	Deny        Verdict = iota // the caller may not: 403
+	Deny        Verdict = iota // the caller may not: 401 or 403
 	Allow                      // passed on
 	NotFound                   // nothing has this host or path: 404
 	Unavailable                // the container does not run, or is closed: 503
@@ -35,7 +35,22 @@ type Request struct {
 	Client netip.Addr // the socket's; IPv4 in IPv6 is read as IPv4
 	Path   string     // percent-encoded, as received, without the query
 	Time   time.Time
+
+	Method   string // empty: GET
+	Upgrade  bool   // asks for a WebSocket or another protocol on the connection
+	Override bool   // names another method than Method, as some frameworks heed
+
+	Identity Identity
 }
+
+// Ask is a set of ways to ask a caller for a credential (RFC 9110, section
+// 11.6.1).
+type Ask uint8
+
+const (
+	AskBasic  Ask = 1 << iota // RFC 7617
+	AskBearer                 // RFC 6750; also for tokens that stand elsewhere
+)
 
 // Decision is the answer to a Request. Its zero value denies.
 type Decision struct {
@@ -51,6 +66,12 @@ type Decision struct {
 	// Container is the Name of the container that the host leads to, empty
 	// when it leads nowhere.
 	Container string
+
+	// Group is that whose cell decided; empty when none did.
+	Group string
+
+	// Ask tells, of a Deny, how to ask for credentials that would help.
+	Ask Ask
 
 	// Generated says that the host has the form of a container's own host,
 	// known or not. Such a host is hard to guess and works as a credential.
@@ -68,6 +89,7 @@ type Route struct {
 
 	TLS         bool   // the container is spoken to over TLS
 	Instance    uint16 // what the header Swage-Instance says; 0: no such header
+	Level       string // what the header Swage-Level says; empty: no such header
 	ContainerID string
 	Addr        netip.AddrPort
 

@@ -22,6 +22,11 @@ type exchange struct {
 	r       *http.Request
 	request Request
 
+	// Set by Proxy.admit: what the request proves, and how long to wait until
+	// anything is looked at again.
+	evidence evidence
+	wait     time.Duration
+
 	// Set by registry.admit; a refused request has no ctx.
 	table    *Table
 	decision Decision
@@ -58,7 +63,7 @@ func newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 		begun:   now,
 		w:       w,
 		r:       r,
-		request: Request{Host: r.Host, Client: clientAddr(r), Path: rawPath(r), Time: now},
+		request: NewRequest(r, now),
 		length:  -1,
 	}
 }

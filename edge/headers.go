@@ -45,6 +45,8 @@ func rewrite(pr *httputil.ProxyRequest) {
 		pr.Out.ContentLength = -1 // nothing can follow a body of known length
 	}
 
+	strip(x.evidence.spent, pr.Out)
+
 	// Browsers upgrade to nothing but WebSocket, and other tunnels (h2c above
 	// all) would carry requests that nobody decides on. A server may ignore
 	// an Upgrade (RFC 9110, section 7.8).
@@ -70,6 +72,9 @@ func rewrite(pr *httputil.ProxyRequest) {
 	// No Via: Forwarded says as much, and servers stop to compress for it.
 	if route.Instance > 0 {
 		h["Swage-Instance"] = []string{strconv.Itoa(int(route.Instance))}
+	}
+	if route.Level != "" {
+		h["Swage-Level"] = []string{route.Level}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gaissmai/bart"
 )
@@ -14,15 +15,29 @@ import (
 type document struct {
 	fallback Verdict
 
-	// members leads from an address to every group that it belongs to, in
-	// the order of their names: the list of a prefix also holds the groups
-	// of all prefixes around it, so the longest match is the whole answer.
+	// members leads from an address to every group that it belongs to by
+	// itself, in the order of their names: the list of a prefix also holds
+	// the groups of all prefixes around it, so the longest match is the whole
+	// answer.
 	members bart.Table[[]*group]
+
+	// proven leads from a credential to the groups that ask for it first;
+	// credentials are all that any group asks for, and asking the groups that
+	// ask for some, by name.
+	proven      map[Digest][]*group
+	credentials []*credential
+	asking      []*group
+
+	groups map[string]*group // all, by name, for comparing
 }
 
 type group struct {
 	name  string
 	cells map[string]cell // by program
+
+	from  *bart.Lite // of a group that asks for credentials; nil: everywhere
+	prove []*credential
+	like  Digest // stands for the definition of its members
 
 	// The reasons, made once so that deciding need not.
 	allowed, denied string
@@ -32,6 +47,7 @@ type group struct {
 type cell struct {
 	all   bool
 	ports []PortRange
+	level string
 }
 
 func (c cell) allows(port uint16) bool {
@@ -46,33 +62,100 @@ func (c cell) allows(port uint16) bool {
 	return false
 }
 
-// decide judges a caller. Any group that allows is enough; a group that names
-// the program without allowing the port denies; the default is for callers of
-// whom no group says anything.
-func (d *document) decide(client netip.Addr, program string, port uint16) (Verdict, string) {
-	if d == nil {
-		return Allow, "no permissions document"
+// matches reports whether a group that asks for credentials has the caller,
+// and until when.
+func (g *group) matches(client netip.Addr, id Identity, now time.Time) (until time.Time, ok bool) {
+	if g.from != nil && !g.from.Contains(client) {
+		return time.Time{}, false
 	}
-	groups, _ := d.members.Lookup(client)
-	var denied *group
-	for _, g := range groups {
-		c, named := g.cells[program]
-		switch {
-		case !named:
-		case c.allows(port):
-			return Allow, g.allowed
-		case denied == nil:
-			denied = g
+	for _, c := range g.prove {
+		end, ok := id.proves(&c.id, now)
+		if !ok {
+			return time.Time{}, false
+		}
+		if later(until, end) {
+			until = end
+		}
+	}
+	return until, true
+}
+
+// ruling is what a document says of a request.
+type ruling struct {
+	verdict Verdict
+	why     string
+	group   string    // whose cell decided
+	rank    int       // of the level that is granted
+	until   time.Time // zero: no end
+	ask     Ask
+}
+
+// decide judges a caller. Of the cells of all groups that the caller belongs
+// to the one with the highest level counts, and it allows what needs no more.
+// A group that names the program without allowing the request denies; the
+// default is for callers of whom no group says anything.
+func (d *document) decide(client netip.Addr, e *endpoint, r *Request) ruling {
+	full := e.of.rank("")
+	if d == nil {
+		return ruling{verdict: Allow, why: "no permissions document", rank: full}
+	}
+	best, named := ruling{rank: -1}, (*group)(nil)
+	need := e.of.needs(r)
+	weigh := func(g *group, until time.Time) {
+		c, ok := g.cells[e.program]
+		if !ok {
+			return
+		}
+		if named == nil {
+			named = g
+		}
+		if !c.allows(e.number) {
+			return
+		}
+		rank := e.of.rank(c.level)
+		if rank > best.rank || rank == best.rank && later(until, best.until) {
+			best = ruling{verdict: Allow, why: g.allowed, group: g.name, rank: rank, until: until}
+		}
+	}
+	alone, _ := d.members.Lookup(client)
+	for _, g := range alone {
+		weigh(g, time.Time{})
+	}
+	for i := range r.Identity.proofs {
+		for _, g := range d.proven[r.Identity.proofs[i].Credential] {
+			if until, ok := g.matches(client, r.Identity, r.Time); ok {
+				weigh(g, until)
+			}
 		}
 	}
 	switch {
-	case denied != nil:
-		return Deny, denied.denied
-	case d.fallback == Allow:
-		return Allow, "allowed by default"
-	default:
-		return Deny, "denied by default"
+	case best.rank >= need:
+		return best
+	case named == nil && d.fallback == Allow:
+		return ruling{verdict: Allow, why: "allowed by default", rank: full}
 	}
+	out := ruling{why: "denied by default", ask: d.helps(client, e, need, r)}
+	if named != nil {
+		out.why, out.group = named.denied, named.name
+	}
+	return out
+}
+
+// helps are the ways to ask for credentials with which the refused caller would
+// belong to a group that allows the request.
+func (d *document) helps(client netip.Addr, e *endpoint, need int, r *Request) (ask Ask) {
+	for _, g := range d.asking {
+		c, ok := g.cells[e.program]
+		if !ok || !c.allows(e.number) || e.of.rank(c.level) < need || g.from != nil && !g.from.Contains(client) {
+			continue
+		}
+		for _, want := range g.prove {
+			if _, ok := r.Identity.proves(&want.id, r.Time); !ok {
+				ask |= want.asks()
+			}
+		}
+	}
+	return ask
 }
 
 func compileDocument(p *Permissions) (*document, error) {
@@ -80,25 +163,22 @@ func compileDocument(p *Permissions) (*document, error) {
 	if p.Default != Allow && p.Default != Deny {
 		problems = append(problems, fmt.Errorf("permissions: the default is %q", p.Default))
 	}
+	d := &document{fallback: p.Default, proven: map[Digest][]*group{}, groups: map[string]*group{}}
+	known := map[Digest]*credential{}
 	var exact bart.Table[[]*group]
 	for _, name := range names(p.Groups) {
+		in := p.Groups[name]
+		who, err := in.members()
+		if err != nil {
+			problems = append(problems, fmt.Errorf("permissions: group %q: %w", name, err))
+			continue
+		}
 		g := &group{
 			name:    name,
 			cells:   make(map[string]cell, len(p.Cells[name])),
+			like:    who.digest(),
 			allowed: "allowed by group " + name,
 			denied:  "denied by group " + name,
-		}
-		for _, r := range p.Groups[name].Ranges {
-			if !r.IsValid() || r != r.Masked() || r.Addr().Is4In6() {
-				problems = append(problems, fmt.Errorf("permissions: group %q: %v is not a canonical range", name, r))
-				continue
-			}
-			exact.Modify(r, func(gs []*group, _ bool) ([]*group, bool) {
-				if slices.Contains(gs, g) {
-					return gs, false
-				}
-				return append(gs, g), false
-			})
 		}
 		for _, program := range names(p.Cells[name]) {
 			c, err := compileCell(p.Cells[name][program])
@@ -106,6 +186,37 @@ func compileDocument(p *Permissions) (*document, error) {
 				problems = append(problems, fmt.Errorf("permissions: group %q, program %q: %w", name, program, err))
 			}
 			g.cells[program] = c
+		}
+		d.groups[name] = g
+		if who.empty {
+			continue
+		}
+		if len(who.prove) > 0 {
+			d.asking = append(d.asking, g)
+			for _, c := range who.prove {
+				if known[c.id] == nil {
+					known[c.id] = c
+					d.credentials = append(d.credentials, c)
+				}
+				g.prove = append(g.prove, known[c.id])
+			}
+			if !who.anywhere {
+				g.from = new(bart.Lite)
+				for _, r := range who.ranges {
+					g.from.Insert(r)
+				}
+			}
+			first := g.prove[0].id
+			d.proven[first] = append(d.proven[first], g)
+			continue
+		}
+		for _, r := range who.ranges {
+			exact.Modify(r, func(gs []*group, _ bool) ([]*group, bool) {
+				if slices.Contains(gs, g) {
+					return gs, false
+				}
+				return append(gs, g), false
+			})
 		}
 	}
 	for _, name := range names(p.Cells) {
@@ -117,7 +228,6 @@ func compileDocument(p *Permissions) (*document, error) {
 		return nil, errors.Join(problems...)
 	}
 
-	d := &document{fallback: p.Default}
 	for prefix := range exact.All() {
 		var around []*group
 		for _, groups := range exact.Supernets(prefix) {
@@ -131,7 +241,7 @@ func compileDocument(p *Permissions) (*document, error) {
 
 func compileCell(c Cell) (cell, error) {
 	if c.All {
-		return cell{all: true}, nil
+		return cell{all: true, level: c.Level}, nil
 	}
 	sorted := slices.SortedFunc(slices.Values(c.Ports), func(a, b PortRange) int { return int(a.First) - int(b.First) })
 	var merged []PortRange
@@ -145,5 +255,5 @@ func compileCell(c Cell) (cell, error) {
 		}
 		merged = append(merged, r)
 	}
-	return cell{ports: merged}, nil
+	return cell{ports: merged, level: c.Level}, nil
 }

@@ -36,6 +36,9 @@ type Options struct {
 	// API answers at the host "api" of a [Config] that has one. It asks for
 	// credentials itself. Nil answers 404.
 	API http.Handler
+
+	// Verifier checks passwords and JWTs. Nil proves none.
+	Verifier Verifier
 }
 
 // Proxy is the edge as it runs: it owns connections in both directions and the
@@ -47,6 +50,9 @@ type Proxy struct {
 	reverse *httputil.ReverseProxy
 	drain   time.Duration
 
+	verifier Verifier
+	guesses  *throttle
+
 	swapping  sync.Mutex // held by Swap
 	live      registry
 	upstreams upstreams
@@ -56,7 +62,7 @@ type Proxy struct {
 // NewProxy returns a Proxy without a table: it answers 503 until the first
 // [Proxy.Swap].
 func NewProxy(o Options) *Proxy {
-	p := &Proxy{log: o.Logger, api: o.API, drain: drainTimeout}
+	p := &Proxy{log: o.Logger, api: o.API, drain: drainTimeout, verifier: o.Verifier, guesses: newThrottle()}
 	if p.api == nil {
 		p.api = http.NotFoundHandler()
 	}
@@ -188,7 +194,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	p.live.admit(x)
+	p.admit(x)
 	switch {
 	case x.table == nil:
 		w.Header().Set("Retry-After", "5")
@@ -205,7 +211,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case x.decision.Verdict == NotFound && r.TLS != nil && r.TLS.ServerName != "" && !x.table.covers(r.Host):
 		x.page(wrongConnection)
 	default:
-		x.page(x.decision.refusal())
+		x.page(x.refusal())
 	}
 }
 

@@ -391,7 +391,7 @@ func (a *Agent) accept(ctx context.Context, r *Report) (rejected, err error) {
 	if err == nil {
 		a.newest = fleet
 		a.accepted(fleet)
-		for _, w := range slices.Concat(fleet.Warnings, NotApplied(fleet)) {
+		for _, w := range fleet.Warnings {
 			a.Log.Warn(w.Warning(), "commit", newest.Commit)
 		}
 		if a.Accepted != nil {
@@ -447,10 +447,12 @@ func (a *Agent) load(ctx context.Context, loader *schema.Loader, s Snapshot) (*s
 	if _, ok := f.Servers[a.Server]; !ok {
 		return nil, fmt.Errorf("the fleet has no server %q; declare it in servers/%s.cue, or correct the name in the node file", a.Server, a.Server)
 	}
+	f = revealGroups(revealed(f, a.Keys), a.Keys, func(at schema.Pos, group string, err error) {
+		a.Log.Warn("a group matches nobody: its secret cannot be read", "commit", s.Commit, "at", at.String(), "group", group, "err", err)
+	})
 	if _, err := edge.Compile(Routes(f, a.Server, View{})); err != nil {
 		return nil, err
 	}
-	f = revealed(f, a.Keys)
 	f.Commit = s.Commit
 	return f, nil
 }

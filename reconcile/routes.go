@@ -138,7 +138,7 @@ func (r *router) catalogue(w schema.Container) *edge.Catalogue {
 		if p.Port == 0 || name == "agent" && !w.AI { // http and https are there anyway
 			continue
 		}
-		e := edge.Program{Name: name, Names: slices.Clone(p.Names), Port: p.Port, Instances: p.Instances, InstanceBase: p.InstanceBase}
+		e := edge.Program{Name: name, Names: slices.Clone(p.Names), Port: p.Port, Instances: p.Instances, InstanceBase: p.InstanceBase, Levels: p.Levels, HonoursLevel: p.HonoursLevel}
 		if p.Slug != name {
 			e.Names = append(e.Names, p.Slug)
 		}
@@ -189,36 +189,4 @@ func ingress(rules []schema.FirewallRule) []edge.Rule {
 		out = append(out, rule)
 	}
 	return out
-}
-
-func permissions(p *schema.Permissions) *edge.Permissions {
-	if p == nil {
-		return nil
-	}
-	doc := &edge.Permissions{
-		Default: edge.Deny,
-		Groups:  map[string]edge.Group{},
-		Cells:   map[string]map[string]edge.Cell{},
-	}
-	if p.DefaultAllow {
-		doc.Default = edge.Allow
-	}
-	for name, g := range p.Groups { // what is no address matches nobody yet
-		doc.Groups[name] = edge.Group{Ranges: slices.Clone(g.Ranges)}
-	}
-	for group, programs := range p.Cells {
-		doc.Cells[group] = map[string]edge.Cell{}
-		for program, cell := range programs {
-			if cell.Level != "" { // the edge cannot hold anybody to less than all
-				doc.Cells[group][program] = edge.Cell{}
-				continue
-			}
-			var ports []edge.PortRange
-			for _, r := range cell.Ports {
-				ports = append(ports, edge.PortRange{First: r.From, Last: r.To})
-			}
-			doc.Cells[group][program] = edge.Cell{Ports: ports}
-		}
-	}
-	return doc
 }

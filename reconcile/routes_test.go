@@ -88,18 +88,43 @@ func TestCataloguesAreShared(t *testing.T) {
 	}
 }
 
-// TestALevelAllowsNothingYet: who is granted less than all of a program must
-// not get all of it.
-func TestALevelAllowsNothingYet(t *testing.T) {
+// TestLevelsReachTheEdge: who is granted less than all of a program gets that,
+// and programs that do not keep to it carry no upgrade.
+func TestLevelsReachTheEdge(t *testing.T) {
 	c := routes(t, reconcile.View{}, map[string]string{"projects/shop/all.cue": fmt.Sprintf(`
 		project: id: %q
 		containers: web: {id: %q, permissions: {
 			groups: everyone: {type: "ip", range: "0.0.0.0/0"}
-			permissions: everyone: {terminal: {instances: "*", level: "read-only"}, display: {instances: "*", level: "control"}}
+			permissions: everyone: {
+				terminal: {instances: "*", level: "read-only"}
+				display: {instances: "*", level: "control"}
+				files: {instances: 1, level: "write"}
+			}
 		}}`, id(1), id(2))})
-	for program, want := range map[string]edge.Verdict{"terminal": edge.Deny, "display": edge.Allow} {
-		if d := ask(t, c, id(1)+"-"+id(2)+"-"+program+".lab.example.com", "/"); d.Verdict != want {
-			t.Errorf("%s: %v (%s), want %v", program, d.Verdict, d.Why, want)
+	table, err := edge.Compile(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		program, method string
+		upgrade         bool
+		want            edge.Verdict
+		level           string
+	}{
+		{"terminal", "GET", false, edge.Allow, "read-only"},
+		{"terminal", "GET", true, edge.Allow, "read-only"},
+		{"terminal", "POST", false, edge.Deny, ""},
+		{"display", "POST", true, edge.Allow, "control"},
+		{"files", "PUT", false, edge.Allow, "write"},
+		{"files", "DELETE", false, edge.Deny, ""},
+		{"files", "GET", true, edge.Deny, ""},
+	} {
+		d := table.Decide(edge.Request{
+			Host: id(1) + "-" + id(2) + "-" + row.program + ".lab.example.com", Path: "/", Method: row.method, Upgrade: row.upgrade,
+			Client: netip.MustParseAddr("198.51.100.7"), Time: time.Now(),
+		})
+		if d.Verdict != row.want || d.Route.Level != row.level {
+			t.Errorf("%+v: %v at level %q (%s)", row, d.Verdict, d.Route.Level, d.Why)
 		}
 	}
 }

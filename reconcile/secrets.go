@@ -1,6 +1,8 @@
 package reconcile
 
 import (
+	"errors"
+	"maps"
 	"slices"
 
 	"swage/schema"
@@ -40,4 +42,89 @@ func eachSecret(f *schema.Fleet, replace func(schema.Secret) schema.Secret) *sch
 		}
 	}
 	return &out
+}
+
+// revealGroups replaces the secrets of permissions by what keys read, in a
+// copy, and calls lost with each that they cannot. Containers that shared a
+// document share its copy.
+func revealGroups(f *schema.Fleet, keys schema.Keys, lost func(at schema.Pos, group string, err error)) *schema.Fleet {
+	out := *f
+	out.Projects = slices.Clone(f.Projects)
+	done := map[*schema.Permissions]*schema.Permissions{nil: nil}
+	copied := func(p *schema.Permissions) *schema.Permissions {
+		if c, ok := done[p]; ok {
+			return c
+		}
+		c := *p
+		c.Groups = make(map[string]schema.Group, len(p.Groups))
+		for _, name := range slices.Sorted(maps.Keys(p.Groups)) {
+			g, err := revealGroup(p.Groups[name], keys)
+			if err != nil {
+				lost(g.Pos, name, err)
+			}
+			c.Groups[name] = g
+		}
+		done[p] = &c
+		return &c
+	}
+	for i := range out.Projects {
+		p := &out.Projects[i]
+		p.Permissions = copied(p.Permissions)
+		p.Containers = slices.Clone(p.Containers)
+		for j := range p.Containers {
+			p.Containers[j].Permissions = copied(p.Containers[j].Permissions)
+		}
+	}
+	return &out
+}
+
+// revealGroup returns a group with its secrets revealed. One that cannot be is
+// lost: the group then matches nobody.
+func revealGroup(g schema.Group, keys schema.Keys) (schema.Group, error) {
+	var failed error
+	reveal := func(s schema.Secret, check func(string) error) schema.Secret {
+		if s.IsZero() {
+			return s
+		}
+		value, err := s.Reveal(keys)
+		if err == nil {
+			err = check(value)
+		}
+		if err != nil {
+			failed = err
+			return schema.Lost()
+		}
+		return schema.Plain(value)
+	}
+	known := func(value string) error {
+		if value == "" {
+			return errors.New("the secret is empty, so that nobody would need to know it")
+		}
+		return nil
+	}
+	switch {
+	case g.Password != nil:
+		p := *g.Password
+		p.Hash = reveal(p.Hash, schema.CheckHash)
+		g.Password = &p
+	case g.Token != nil:
+		t := *g.Token
+		t.Value = reveal(t.Value, known)
+		g.Token = &t
+	case g.JWT != nil:
+		j := *g.JWT
+		j.Secret = reveal(j.Secret, known)
+		g.JWT = &j
+	}
+	if len(g.All) > 0 {
+		g.All = slices.Clone(g.All)
+		for i := range g.All {
+			member, err := revealGroup(g.All[i], keys)
+			g.All[i] = member
+			if err != nil {
+				failed = err
+			}
+		}
+	}
+	return g, failed
 }

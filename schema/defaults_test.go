@@ -94,7 +94,7 @@ permissions: groups: a: {type: "jwt", algorithm: "HS256", secret: {env: "S"}}`, 
 		}},
 		{"[P2] every form of hash and key", "", `containers: app: {}
 permissions: groups: {
-	a: {type: "password", username: "a", hash: "$argon2id$v=19$m=65536,t=3,p=4$c2FsdHNhbHQ$aGFzaGhhc2g"}
+	a: {type: "password", username: "a", hash: "$argon2id$v=19$m=65536,t=3,p=4$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNo"}
 	b: {type: "password", username: "b", hash: "$2b$12$` + strings.Repeat("a", 53) + `"}
 	c: {type: "password", username: "c", hash: "$sha256$salt$` + strings.Repeat("0", 64) + `"}
 	d: {type: "jwt", algorithm: "RS256", jwks_url: "https://login.example.com/jwks.json"}

@@ -264,13 +264,15 @@ type AliasPath struct {
 
 // Permissions is one document.
 type Permissions struct {
+	Pos          Pos // of the document; of its default, where it has one
 	DefaultAllow bool
 	Groups       map[string]Group
 	Cells        map[string]map[string]Cell // group → program → what it may reach
 }
 
-// Group is a set of requests. Exactly one of its parts is set.
+// Group is a set of requests. Exactly one of its parts is set beside Pos.
 type Group struct {
+	Pos      Pos
 	Ranges   []netip.Prefix
 	Password *Password
 	Token    *TokenGroup
@@ -309,6 +311,7 @@ type JWTSource struct{ Header, Cookie, Param string }
 
 // Cell is what a group may reach of a program; the zero Cell refuses all.
 type Cell struct {
+	Pos   Pos
 	Ports []PortRange // of http and https; instances of another program
 	Level string      // of the program's levels; empty: the full one
 }

@@ -16,6 +16,8 @@ type Node struct {
 	Token         Secret
 	Signers       Signers
 	Limits        Limits
+
+	AllowPrivateJWKS bool // keys may come from addresses that are not public
 }
 
 // NodeSource is where commits come from. Either Path or URL is set.
@@ -43,6 +45,7 @@ type rawNode struct {
 	Socket        string
 	Incus         struct{ Socket string }
 	AgeIdentities string `json:"age_identities"`
+	PrivateJWKS   bool   `json:"allow_private_jwks"`
 	Token         Secret
 	Signers       rawSigners
 	Limits        struct {
@@ -82,7 +85,7 @@ func LoadNode(name string, src []byte) (Node, error) {
 			Token: s.Token, SSHKey: s.SSHKey, KnownHosts: s.KnownHosts, Poll: duration(s.Poll),
 		},
 		StateDir: raw.StateDir, Socket: raw.Socket, Incus: raw.Incus,
-		AgeIdentities: raw.AgeIdentities, Token: raw.Token, Signers: Signers(raw.Signers),
+		AgeIdentities: raw.AgeIdentities, AllowPrivateJWKS: raw.PrivateJWKS, Token: raw.Token, Signers: Signers(raw.Signers),
 		Limits: Limits{
 			FileBytes: raw.Limits.FileBytes, TreeBytes: raw.Limits.TreeBytes, Files: raw.Limits.Files,
 			EvaluationMemory: size(raw.Limits.EvaluationMemory), EvaluationTime: duration(raw.Limits.EvaluationTime),

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -59,6 +58,7 @@ const maxMerged = 1000000
 // by name, cells by group and program, its own winning.
 func (r *resolver) document(d *declared[rawPermissions], base *document, s scope) *document {
 	out := &document{at: d.spot, raw: &d.raw, scope: s, used: map[string]bool{}, doc: &Permissions{
+		Pos:          d.in("default").pos,
 		DefaultAllow: d.raw.Default == "allow",
 		Groups:       map[string]Group{},
 		Cells:        map[string]map[string]Cell{},
@@ -112,7 +112,9 @@ func (r *resolver) groups(d *document) {
 	names := slices.Sorted(maps.Keys(d.raw.Groups))
 	for _, name := range names {
 		if raw := d.raw.Groups[name]; raw.Type != "" {
-			d.doc.Groups[name] = r.group(d.at.in("groups", name), raw)
+			g := r.group(d.at.in("groups", name), raw)
+			g.Pos = d.at.in("groups").label(name).pos
+			d.doc.Groups[name] = g
 		} else {
 			d.doc.Groups[name] = Group{} // an all, which follows
 		}
@@ -126,7 +128,7 @@ func (r *resolver) groups(d *document) {
 		if len(raw.All) == 0 {
 			r.add(at, "is empty; want two groups or more")
 		}
-		var g Group
+		g := Group{Pos: d.at.in("groups").label(name).pos}
 		for i, m := range raw.All {
 			at := at.in(i)
 			if m.name == "" {
@@ -198,15 +200,6 @@ func (r *resolver) oneValue(at spot, value Secret, sum string) {
 	}
 }
 
-var hashForms = regexp.MustCompile(`^(\$argon2id\$v=19\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+|\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}|\$sha256\$[^$]+\$[0-9a-f]{64})$`)
-
-// hash holds a password hash to the known forms, without ever showing it.
-func (r *resolver) hash(at spot, hash Secret) {
-	if hash.form == plainSecret && !hashForms.MatchString(hash.text) {
-		r.add(at, "found a text that is no hash; want argon2id as \"$argon2id$v=19$m=…,t=…,p=…$salt$hash\", bcrypt as \"$2b$…\", or \"$sha256$salt$\" and 64 hexadecimal digits")
-	}
-}
-
 func (r *resolver) jwt(at spot, raw rawGroup) *JWT {
 	j := &JWT{
 		Algorithm: raw.Algorithm, Secret: raw.Secret, PublicKey: raw.PublicKey, JWKSURL: raw.JWKSURL,
@@ -265,7 +258,9 @@ func (r *resolver) cells(d *document, group string, at spot) {
 			r.add(label, "%s and %s are names of the same program; keep one", other, name)
 		}
 		named[key] = name
-		cells[key] = r.cell(at.in(name), key, e, d.raw.Permissions[group][name])
+		c := r.cell(at.in(name), key, e, d.raw.Permissions[group][name])
+		c.Pos = label.pos
+		cells[key] = c
 	}
 }
 

@@ -210,7 +210,7 @@ func (r *resolver) project(f *Fleet, parts *parts) Project {
 	if shared != nil {
 		p.Permissions = shared.doc
 	} else if r.swage != nil && r.swage.raw.DefaultPermissions == "deny" {
-		p.Permissions = &Permissions{}
+		p.Permissions = &Permissions{Pos: r.swage.in("default_permissions").pos}
 	}
 	servers := map[string]bool{}
 	r.realms = map[string]bool{}

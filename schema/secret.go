@@ -28,10 +28,14 @@ const (
 	ageSecret
 	fileSecret
 	envSecret
+	lostSecret
 )
 
 // Plain makes a Secret of a value.
 func Plain(value string) Secret { return Secret{plainSecret, value} }
+
+// Lost makes a Secret that cannot be revealed, in place of one that could not.
+func Lost() Secret { return Secret{form: lostSecret} }
 
 // IsZero reports whether there is no value at all.
 func (s Secret) IsZero() bool { return s.form == noSecret }

@@ -15,6 +15,7 @@ import (
 
 	"swage/edge"
 	"swage/edge/certs"
+	"swage/edge/credentials"
 	"swage/reconcile"
 	"swage/reconcile/api"
 	"swage/reconcile/git"
@@ -107,10 +108,11 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 		Rollback: agent.Rollback, Suspend: agent.Suspend, Resume: agent.Resume,
 		Tokens: known.list,
 	}
+	checker := verifier{credentials.New(credentials.Options{AllowPrivate: node.AllowPrivateJWKS})}
 	g, ctx := errgroup.WithContext(ctx)
 	front := &front{
 		ctx: ctx, group: g, log: log, ca: ca, open: map[string]context.CancelFunc{},
-		proxy: edge.NewProxy(edge.Options{Logger: log, API: answers.Remote()}),
+		proxy: edge.NewProxy(edge.Options{Logger: log, API: answers.Remote(), Verifier: checker}),
 	}
 	agent.Publish = front.publish
 	for _, l := range inherited {

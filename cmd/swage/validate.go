@@ -4,11 +4,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
 
 	"github.com/spf13/cobra"
 
-	"swage/reconcile"
 	"swage/schema"
 )
 
@@ -29,7 +27,7 @@ most likely a mistake. Exit code 0: it is right; 1: it is not.`,
 			if err != nil {
 				return err
 			}
-			for _, w := range slices.Concat(f.Warnings, reconcile.NotApplied(f)) {
+			for _, w := range f.Warnings {
 				fmt.Fprintln(cmd.ErrOrStderr(), w.Warning())
 			}
 			var containers, aliases int

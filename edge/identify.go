@@ -1,0 +1,198 @@
+package edge
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Verifier checks what costs time: password hashes and signatures. It may do
+// IO, and is safe for concurrent use.
+//
+// An error says that it could not tell, for a reason that is not the caller's:
+// the credential is then not proven, and the caller may come again.
+type Verifier interface {
+	// Password reports whether a password is the one of a hash: a PHC string
+	// of argon2id, a bcrypt string, or "$sha256$<salt>$<hex>".
+	Password(ctx context.Context, hash, password string) (bool, error)
+
+	// JWT reports whether a token meets rules, and when it ceases to; zero is
+	// never.
+	JWT(ctx context.Context, rules *JWTRules, token string) (until time.Time, ok bool, err error)
+}
+
+// NewRequest is what decides about r when it comes at a time. Its Identity is
+// left to [Table.Identify].
+func NewRequest(r *http.Request, at time.Time) Request {
+	return Request{
+		Host: r.Host, Client: clientAddr(r), Path: rawPath(r), Time: at,
+		Method: method(r), Upgrade: upgrades(r), Override: overrides(r),
+	}
+}
+
+// Identify finds out what a request proves to have of all that the document of
+// its container asks for. It is done before the decision because it takes
+// time; whatever it finds, only [Table.Decide] decides.
+func (t *Table) Identify(ctx context.Context, v Verifier, r *http.Request, at time.Time) (Identity, error) {
+	request := NewRequest(r, at)
+	claims := t.documentOf(&request).claims(r)
+	evidence := verify(ctx, v, claims)
+	return evidence.identity, evidence.err
+}
+
+// documentOf is the document of the container that a request leads to.
+func (t *Table) documentOf(r *Request) *document {
+	var at spot
+	var d Decision
+	if t == nil || !t.locate(r, &at, &d) || at.container.closed {
+		return nil
+	}
+	return at.container.document
+}
+
+// claim is a credential that a request presents: a value, and the definitions
+// that it may meet.
+type claim struct {
+	from     Source
+	user     string // of HTTP Basic, whose from is the header Authorization
+	value    string
+	unclear  bool // there is more than one value, so there is none
+	meets    []*credential
+	password *credential // any, checked for a user that there is none of
+}
+
+// claims collects what a request presents of that which a document asks for.
+func (d *document) claims(r *http.Request) []claim {
+	if d == nil || len(d.credentials) == 0 {
+		return nil
+	}
+	var out []claim
+	add := func(from Source, c *credential) (there bool) {
+		for i := range out {
+			if out[i].from == from && out[i].password == nil {
+				out[i].meets = append(out[i].meets, c)
+				return true
+			}
+		}
+		value, n := from.read(r)
+		if n > 0 {
+			out = append(out, claim{from: from, value: value, unclear: n > 1, meets: []*credential{c}})
+		}
+		return n > 0
+	}
+	user, password, basic := basicAuth(r)
+	for _, c := range d.credentials {
+		switch {
+		case c.token != nil:
+			add(c.token.Source.canonical(), c)
+		case c.jwt != nil:
+			for _, from := range c.jwt.Sources {
+				if add(from.canonical(), c) {
+					break
+				}
+			}
+		case basic:
+			i := slices.IndexFunc(out, func(x claim) bool { return x.password != nil })
+			if i < 0 {
+				out = append(out, claim{from: authorization, user: user, value: password, password: c})
+				i = len(out) - 1
+			}
+			if subtle.ConstantTimeCompare([]byte(c.password.Username), []byte(user)) == 1 {
+				out[i].meets = append(out[i].meets, c)
+			}
+		}
+	}
+	return out
+}
+
+// evidence is what came of claims.
+type evidence struct {
+	identity Identity
+	spent    []Source // which must not reach the application
+	failed   bool     // something was presented that meets nothing
+	err      error    // something could not be told
+}
+
+// verify checks claims. Every definition that a claim may meet is tried, so
+// that a later table which asks for another of them finds it proven.
+func verify(ctx context.Context, v Verifier, claims []claim) (e evidence) {
+	var proofs []Proof
+	for i := range claims {
+		c := &claims[i]
+		met, unsure := false, false
+		for _, want := range c.meets {
+			until, ok, err := c.check(ctx, v, want)
+			if err != nil {
+				e.err, unsure = err, true
+			}
+			if ok {
+				met = true
+				proofs = append(proofs, Proof{want.id, until})
+			}
+		}
+		if len(c.meets) == 0 && c.password != nil && v != nil {
+			// An unknown user takes as long to refuse as a known one.
+			_, _ = v.Password(ctx, c.password.password.Hash, c.value)
+		}
+		switch {
+		case met:
+			e.spent = append(e.spent, c.from)
+		case !unsure:
+			e.failed = true
+		}
+	}
+	e.identity = NewIdentity(proofs...)
+	return e
+}
+
+func (c *claim) check(ctx context.Context, v Verifier, want *credential) (until time.Time, ok bool, err error) {
+	switch {
+	case c.unclear:
+	case want.token != nil:
+		sum := sha256.Sum256([]byte(c.value))
+		ok = subtle.ConstantTimeCompare(sum[:], want.token.SHA256[:]) == 1
+	case v == nil: // nobody can tell
+	case want.password != nil:
+		ok, err = v.Password(ctx, want.password.Hash, c.value)
+	case want.jwt != nil:
+		until, ok, err = v.JWT(ctx, &want.jwt.Rules, c.value)
+	}
+	return until, ok && err == nil, err
+}
+
+func method(r *http.Request) string {
+	if r.Method == http.MethodConnect && wantsTunnel(r) {
+		return http.MethodGet // as the application gets it
+	}
+	return r.Method
+}
+
+// upgrades says that a request asks for another protocol on its connection.
+func upgrades(r *http.Request) bool {
+	return len(r.Header["Upgrade"]) > 0 || r.Method == http.MethodConnect
+}
+
+// overrides says that a request names another method than its own in a way
+// that some frameworks heed: a header in any spelling, or the parameter that
+// Rails and its kin read.
+func overrides(r *http.Request) bool {
+	for name := range r.Header {
+		if len(name) < len("X-Http-Method") || len(name) > len("X-Http-Method-Override") || name[0] != 'X' {
+			continue
+		}
+		switch strings.ToLower(strings.NewReplacer("_", "-", ".", "-").Replace(name)) {
+		case "x-http-method-override", "x-http-method", "x-method-override":
+			return true
+		}
+	}
+	for part := range strings.SplitSeq(r.URL.RawQuery, "&") {
+		if name, _, _ := strings.Cut(part, "="); len(name) >= len("_method") && unescape(name) == "_method" {
+			return true
+		}
+	}
+	return false
+}
