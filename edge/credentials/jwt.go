@@ -154,7 +154,7 @@ func isObject(v any) bool {
 // that ask for more than a signature, before any key is looked for. It returns
 // the kid.
 func inspect(token, algorithm string) (kid string, ok bool) {
-	if len(token) > maxToken {
+	if len(token) > maxToken || strings.ContainsFunc(token, notToken) {
 		return "", false
 	}
 	parts := strings.Split(token, ".")
@@ -189,6 +189,12 @@ func inspect(token, algorithm string) (kid string, ok bool) {
 		}
 	}
 	return kid, true
+}
+
+// notToken says that a character has no place in a token. Line breaks are the
+// ones that matter: decoders of base64 pass over them.
+func notToken(r rune) bool {
+	return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && r != '-' && r != '_' && r != '.'
 }
 
 // unambiguous says that a text is one JSON object, in which no object has a
