@@ -48,9 +48,8 @@ func matches(hash, password string) (bool, error) {
 		got := sha256.Sum256([]byte(salt + password))
 		return subtle.ConstantTimeCompare(got[:], sum) == 1, nil
 	}
-	cost, err := bcrypt.Cost([]byte(hash))
-	if err != nil || cost > maxCost {
-		return false, errHash
+	if err := checkBcrypt(hash); err != nil {
+		return false, err
 	}
 	if len(password) > 72 { // bcrypt heeds no more: others would match, too
 		return false, nil
@@ -116,6 +115,20 @@ func parseSHA256(hash string) (salt string, sum []byte, err error) {
 	return f[2], sum, nil
 }
 
+// checkBcrypt holds a bcrypt string to $2b$<cost>$ (or 2a, 2y) and 53
+// characters: the library takes more for one.
+func checkBcrypt(hash string) error {
+	const form = "$2b$00$"
+	if len(hash) != len(form)+53 || hash[:2] != "$2" || strings.IndexByte("aby", hash[2]) < 0 || hash[3] != '$' || hash[6] != '$' ||
+		strings.ContainsFunc(hash[len(form):], func(r rune) bool { return r != '/' && (notToken(r) || r == '-' || r == '_') }) {
+		return errHash
+	}
+	if cost, err := bcrypt.Cost([]byte(hash)); err != nil || cost > maxCost {
+		return errHash
+	}
+	return nil
+}
+
 // CheckHash reports what keeps a text from being a hash that passwords can be
 // checked against. The error does not hold the text.
 func CheckHash(hash string) error {
@@ -126,10 +139,7 @@ func CheckHash(hash string) error {
 	case strings.HasPrefix(hash, "$sha256$"):
 		_, _, err = parseSHA256(hash)
 	default:
-		var cost int
-		if cost, err = bcrypt.Cost([]byte(hash)); err != nil || cost > maxCost {
-			err = errHash
-		}
+		err = checkBcrypt(hash)
 	}
 	return err
 }
