@@ -119,7 +119,7 @@ func (d *Decision) judgeAlias(at *spot, r *Request) {
 		ok = !climbs(r.Path)
 	}
 	if !ok {
-		*d = Decision{Verdict: NotFound, Why: "the alias does not serve this path", Container: d.Container}
+		*d = Decision{Verdict: NotFound, Why: "the alias does not serve this path", Container: d.Container, Program: d.Program, Number: d.Number}
 		return
 	}
 	if d.Verdict == Allow {
@@ -132,7 +132,7 @@ func (d *Decision) judgeAlias(at *spot, r *Request) {
 
 // judge completes a decision about a container that is known to exist.
 func (d *Decision) judge(c *container, e *endpoint, r *Request) {
-	d.Container = c.name
+	d.Container, d.Program, d.Number = c.name, e.program, e.number
 	if c.closed {
 		d.Verdict, d.Closed, d.Why = Unavailable, true, "the container is closed to the edge"
 		return

@@ -283,6 +283,8 @@ func TestDecision(t *testing.T) {
 		Why:       "allowed by group office",
 		Route:     Route{ContainerID: gated, Addr: netip.MustParseAddrPort("10.0.0.3:8080")},
 		Container: "blog/gated",
+		Program:   "http",
+		Number:    8080,
 		Group:     "office",
 		Generated: true,
 	}

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"net/http"
 	"net/netip"
 	"time"
 )
@@ -67,8 +68,12 @@ type Decision struct {
 	// when it leads nowhere.
 	Container string
 
-	// Group is that whose cell decided; empty when none did.
-	Group string
+	// Program and Number are what permissions know the target as: a port of
+	// http and https, an instance of another program. Group is that whose cell
+	// decided; empty when none did.
+	Program string
+	Number  uint16
+	Group   string
 
 	// Ask tells, of a Deny, how to ask for credentials that would help.
 	Ask Ask
@@ -96,4 +101,13 @@ type Route struct {
 	// Path, when not empty, replaces the path of the request. Prefix is put
 	// before it otherwise.
 	Path, Prefix string
+}
+
+// Status is the status of HTTP that answers a refusal; 200 for what is passed
+// on.
+func (d Decision) Status() int {
+	if d.Verdict == Allow {
+		return http.StatusOK
+	}
+	return d.refusal().status
 }

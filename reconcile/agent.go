@@ -69,9 +69,11 @@ type Agent struct {
 	vitals map[string]*vital // by ref
 	probes sync.WaitGroup
 
-	// For other goroutines: what was observed last, and the accepted fleet.
-	state   atomic.Pointer[runtime.State]
-	current atomic.Pointer[schema.Fleet]
+	// For other goroutines: what was observed last, the accepted fleet, and
+	// what was published.
+	state     atomic.Pointer[runtime.State]
+	current   atomic.Pointer[schema.Fleet]
+	published atomic.Pointer[told]
 
 	wake     chan struct{} // capacity one
 	asks     chan func(context.Context)
@@ -578,6 +580,7 @@ func (a *Agent) publish() error {
 	if err != nil {
 		return fmt.Errorf("routes: %w", err)
 	}
+	a.published.Store(&told{a.fleet, table})
 	a.edge = a.Publish(Edge{a.fleet.Zone(a.Server), a.fleet.Servers[a.Server].Listen, table})
 	return nil
 }

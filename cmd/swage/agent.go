@@ -101,14 +101,17 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 		},
 	}
 	known := tokens{server: node.Server, keys: keys, fleet: agent.Fleet, log: log}
+	checker := verifier{credentials.New(credentials.Options{AllowPrivate: node.AllowPrivateJWKS})}
 	answers := api.API{
 		Report: agent.Report,
 		Plan:   agent.PlanFor,
 		Events: agent.Events, Approve: agent.Approve, DeleteSnapshot: agent.DeleteSnapshot,
 		Rollback: agent.Rollback, Suspend: agent.Suspend, Resume: agent.Resume,
 		Tokens: known.list,
+		Explain: func(ctx context.Context, q reconcile.Question) (reconcile.Answer, error) {
+			return agent.Explain(ctx, checker, q)
+		},
 	}
-	checker := verifier{credentials.New(credentials.Options{AllowPrivate: node.AllowPrivateJWKS})}
 	g, ctx := errgroup.WithContext(ctx)
 	front := &front{
 		ctx: ctx, group: g, log: log, ca: ca, open: map[string]context.CancelFunc{},

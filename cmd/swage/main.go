@@ -53,6 +53,7 @@ func (e exit) Error() string { return fmt.Sprintf("exit %d", int(e)) }
 const (
 	exitChanges exit = 2 // plan --detailed-exitcode: there are changes
 	exitHeld    exit = 3 // something was asked for that swage does not do by itself
+	exitRefused exit = 4 // explain: the request is refused
 )
 
 // run is the whole program.
@@ -68,7 +69,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, open open
 	root.SetErr(stderr)
 	root.AddCommand(
 		initCommand(), newCommand(), validateCommand(), planCommand(open), applyCommand(open), agentCommand(open),
-		statusCommand(), getCommand(), eventsCommand(), snapshotsCommand(), approveCommand(), rollbackCommand(), resumeCommand(), suspendCommand(), historyCommand(),
+		statusCommand(), getCommand(), eventsCommand(), snapshotsCommand(), approveCommand(), rollbackCommand(), resumeCommand(), suspendCommand(), historyCommand(), explainCommand(),
 		schemaCommand(), secretCommand(), versionCommand(),
 	)
 	err := root.ExecuteContext(ctx)

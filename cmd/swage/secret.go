@@ -15,9 +15,9 @@ import (
 func secretCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "secret",
-		Short: "Make keys and encrypt values for a fleet repository",
+		Short: "Make keys, encrypt values and hash passwords for a fleet repository",
 	}
-	cmd.AddCommand(keygenCommand(), encryptCommand())
+	cmd.AddCommand(keygenCommand(), encryptCommand(), hashPasswordCommand())
 	return cmd
 }
 

@@ -29,6 +29,8 @@ type API struct {
 	Rollback func(ctx context.Context, commit, reason string) error
 	Suspend  func(ctx context.Context, reason string) error
 	Resume   func(ctx context.Context) error
+	// Explain is what would become of a request, and why.
+	Explain func(context.Context, reconcile.Question) (reconcile.Answer, error)
 	// Tokens are those that are good now.
 	Tokens func() []Token
 }
@@ -38,6 +40,7 @@ type API struct {
 //	GET  /api/v1/status   the newest report
 //	GET  /api/v1/events   server-sent events: after=ID, follow=false ends them
 //	POST /api/v1/plan     the plan for the repository in the body, a zip archive
+//	POST /api/v1/explain  what becomes of the request that a Question describes
 //	POST /api/v1/approve  {"plan": ID}: do the held deletions of that plan
 //	POST /api/v1/rollback {"commit": ID, "reason": TEXT}: pin a commit
 //	POST /api/v1/suspend  {"reason": TEXT}: leave all as it is
@@ -50,6 +53,7 @@ type API struct {
 // whose detail holds them, a line each.
 func (a API) Local() http.Handler {
 	mux := a.mux(func(_ string, h http.HandlerFunc) http.Handler { return h })
+	mux.HandleFunc("POST /api/v1/explain", a.explain)
 	mux.HandleFunc("POST /api/v1/approve", a.approve)
 	mux.HandleFunc("POST /api/v1/rollback", a.rollback)
 	mux.HandleFunc("POST /api/v1/suspend", a.suspend)
