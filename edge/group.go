@@ -131,9 +131,6 @@ func (g *Group) members() (members, error) {
 			return members{}, errors.New("an all inside an all")
 		case p.parts() > 1:
 			return members{}, errors.New("more than one criterion")
-		case p.parts() == 0:
-			out.empty = true
-			continue
 		}
 		for _, r := range p.Ranges {
 			if !r.IsValid() || r != r.Masked() || r.Addr().Is4In6() {
