@@ -10,7 +10,8 @@ import (
 )
 
 // logAccess writes the line of a finished request. It holds no query, and no
-// generated host: whoever reads one may use it.
+// generated host: whoever reads one may use it. Of credentials it names the
+// group at most.
 func (p *Proxy) logAccess(x *exchange) {
 	ctx := x.r.Context()
 	if !p.log.Enabled(ctx, slog.LevelInfo) {
@@ -40,6 +41,12 @@ func (p *Proxy) logAccess(x *exchange) {
 			slog.String("decision", d.Verdict.String()),
 			slog.String("why", d.Why),
 			slog.String("table", x.table.version))
+	}
+	if d.Group != "" {
+		attrs = append(attrs, slog.String("group", d.Group))
+	}
+	if d.Route.Level != "" {
+		attrs = append(attrs, slog.String("level", d.Route.Level))
 	}
 	var cut cutError
 	if x.ctx != nil && errors.As(context.Cause(x.ctx), &cut) {

@@ -91,8 +91,10 @@ func NewProxy(o Options) *Proxy {
 func (p *Proxy) Swap(t *Table) {
 	p.swapping.Lock()
 	defer p.swapping.Unlock()
+	before := p.live.table.Load()
 	p.live.swap(t)
 	p.upstreams.keep(t)
+	p.audit(t, before)
 }
 
 // Serve answers on l, over TLS 1.2 or later with HTTP/1.1 and HTTP/2, until

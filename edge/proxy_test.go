@@ -1313,12 +1313,15 @@ func TestAccessLog(t *testing.T) {
 		}
 	}
 	want := []map[string]any{
-		{"method": "GET", "host": "redacted." + zone, "container": "shop/web", "port": float64(app.Port()), "path": "/path", "status": 200.0, "bytes": 5.0, "client": "127.0.0.2", "protocol": "HTTP/2.0", "decision": "allow", "why": "allowed by group those", "table": "v1"},
+		{"method": "GET", "host": "redacted." + zone, "container": "shop/web", "port": float64(app.Port()), "path": "/path", "status": 200.0, "bytes": 5.0, "client": "127.0.0.2", "protocol": "HTTP/2.0", "decision": "allow", "why": "allowed by group those", "group": "those", "table": "v1"},
 		{"host": "redacted." + zone, "container": "shop/web", "path": "/", "status": 403.0, "client": "127.0.0.3", "protocol": "HTTP/1.1", "decision": "deny", "why": "denied by default"},
 		{"host": "nothing." + zone, "container": nil, "status": 404.0, "decision": "not found", "why": "no such alias"},
 	}
 	lines := strings.Split(strings.TrimSpace(text), "\n")
-	if len(lines) != len(want) {
+	if !strings.Contains(lines[0], `"msg":"table","commit":"v1","granted_count":1,"revoked_count":0,"granted":["shop/web: group those, http *"]`) {
+		t.Errorf("the table's line: %s", lines[0])
+	}
+	if lines = lines[1:]; len(lines) != len(want) {
 		t.Fatalf("%d lines, want %d:\n%s", len(lines), len(want), text)
 	}
 	for i, line := range lines {

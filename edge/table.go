@@ -36,8 +36,9 @@ type Table struct {
 
 	byKey  map[string]*container // "{project id}-{container id}"
 	byID   map[string]*container
-	alias  map[string]*alias // by label
-	domain map[string]*alias // by custom domain
+	named  map[string]*container // by Name
+	alias  map[string]*alias     // by label
+	domain map[string]*alias     // by custom domain
 }
 
 type container struct {
@@ -84,6 +85,7 @@ func Compile(c Config) (*Table, error) {
 		domain:  make(map[string]*alias),
 	}
 	named := make(map[string]*container, len(c.Containers))
+	t.named = named
 	var problems []error
 	if err := checkZone(c.Zone); err != nil {
 		problems = append(problems, err)
