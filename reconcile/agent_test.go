@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"testing/synctest"
@@ -17,6 +19,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"swage/edge"
 	"swage/reconcile"
 	"swage/runtime"
 	"swage/schema"
@@ -488,6 +491,66 @@ func (s stuck) Do(ctx context.Context, step runtime.Step) (runtime.Done, error) 
 		return runtime.Done{}, ctx.Err()
 	}
 	return s.Runtime.Do(ctx, step)
+}
+
+// TestARevocationDoesNotWaitForAHungStep: what a commit takes away is gone
+// while a step of the same commit hangs and ignores that it was told to end;
+// so is what the next commit takes away.
+func TestARevocationDoesNotWaitForAHungStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode()
+		release := make(chan struct{})
+		n.Agent.Open = func(s runtime.Scope) (runtime.Runtime, error) { return deaf{n.engine.Open(s), release}, nil }
+		var table atomic.Pointer[edge.Table]
+		n.Agent.Publish = func(e reconcile.Edge) error { table.Store(e.Table); return nil }
+		may := func(from string) edge.Verdict {
+			return table.Load().Decide(edge.Request{
+				Host: "app.lab.example.com", Path: "/", Client: netip.MustParseAddr(from), Time: time.Now(),
+			}).Verdict
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- n.Run(ctx) }()
+		commit := func(more, ranges string) {
+			n.source.push(`containers: one1: {}
+				aliases: app: container: "one1"
+				permissions: {groups: those: {type: "ip", ranges: [` + ranges + `]}, permissions: those: http: true}
+			` + more)
+			synctest.Wait()
+		}
+		commit("", `"192.0.2.1", "192.0.2.2", "192.0.2.3"`)
+		for _, from := range []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"} {
+			if v := may(from); v != edge.Allow {
+				t.Errorf("at first %s: %v", from, v)
+			}
+		}
+		commit(`containers: hang: {}`, `"192.0.2.1", "192.0.2.2"`)
+		if r := n.Report(); r.Commit != "c2" || r.State != reconcile.Applying || may("192.0.2.3") != edge.Deny || may("192.0.2.2") != edge.Allow {
+			t.Errorf("while a step hangs: %s %s; revoked %v, kept %v", r.Commit, r.State, may("192.0.2.3"), may("192.0.2.2"))
+		}
+		commit(`containers: hang: {}`, `"192.0.2.1"`)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if may("192.0.2.2") != edge.Deny || may("192.0.2.1") != edge.Allow {
+			t.Errorf("the next commit, while the step still hangs: revoked %v, kept %v", may("192.0.2.2"), may("192.0.2.1"))
+		}
+		close(release)
+		cancel()
+		<-ended
+	})
+}
+
+// deaf never ends steps on containers called hang before it is released.
+type deaf struct {
+	runtime.Runtime
+	release <-chan struct{}
+}
+
+func (d deaf) Do(ctx context.Context, s runtime.Step) (runtime.Done, error) {
+	if s.Container().Name == "hang" {
+		<-d.release
+	}
+	return d.Runtime.Do(ctx, s)
 }
 
 // hangs never ends steps on containers called hang.
