@@ -1,7 +1,9 @@
 package edge
 
 import (
+	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -89,6 +91,56 @@ func FuzzPaths(f *testing.F) {
 		}
 		if d.Route.Addr.Port() != 80 && (strings.Contains(path, "/../") || strings.HasSuffix(path, "/..")) {
 			t.Errorf("%q leaves its part of the alias", path)
+		}
+	})
+}
+
+// FuzzCredentials: however a request spells what it brings along, nothing
+// panics, only what is there once proves anything, and what is stripped leaves
+// the rest as it was.
+func FuzzCredentials(f *testing.F) {
+	f.Add("Bearer k", "key=k; a=b", "key=k&a=b", "X-Method", "k")
+	f.Add("Basic YTpi", "a; ;key=\"k\"", "&&%6bey=k&_method=x", "X_Http_Method", "")
+	f.Add("bearer  k ", "key", "key", "X.Http.Method.Override", "k")
+	sources := []Source{authorization, {Cookie: "key"}, {Param: "key"}, {Header: "X-Key"}}
+	var groups []credential
+	for _, s := range sources {
+		g := Group{Token: &Token{s, sum("k")}}
+		groups = append(groups, *g.credential())
+	}
+	password := Group{Password: &Password{"a", "b"}}
+	d := &document{}
+	for i := range groups {
+		d.credentials = append(d.credentials, &groups[i])
+	}
+	d.credentials = append(d.credentials, password.credential())
+	f.Fuzz(func(t *testing.T, authorized, cookie, query, name, value string) {
+		r, err := http.NewRequest("GET", "https://example.com/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.URL.RawQuery = query
+		r.Header = http.Header{"Authorization": {authorized}, "Cookie": {cookie}, "X-Key": {value}, name: {value}}
+		_ = NewRequest(r, noon)
+		e := verify(t.Context(), openVerifier{}, d.claims(r))
+		if len(e.identity.proofs) != len(e.spent) {
+			t.Errorf("%d proofs from %d places", len(e.identity.proofs), len(e.spent))
+		}
+		out := r.Clone(t.Context())
+		strip(e.spent, out)
+		for _, s := range e.spent {
+			if _, n := s.read(out); n != 0 {
+				t.Errorf("%+v is still there: %q %q", s, out.Header, out.URL.RawQuery)
+			}
+		}
+		if !slices.Contains(e.spent, Source{Cookie: "key"}) && out.Header.Get("Cookie") != cookie {
+			t.Errorf("the cookie %q becomes %q", cookie, out.Header.Get("Cookie"))
+		}
+		if !slices.Contains(e.spent, Source{Param: "key"}) && out.URL.RawQuery != query {
+			t.Errorf("the query %q becomes %q", query, out.URL.RawQuery)
+		}
+		if again := verify(t.Context(), openVerifier{}, d.claims(out)); len(again.spent) > 0 {
+			t.Errorf("%v is found a second time", again.spent)
 		}
 	})
 }
