@@ -1,6 +1,10 @@
 package edge
 
-import "time"
+import (
+	"math"
+	"strconv"
+	"time"
+)
 
 // admit identifies a request, and then has the table in force decide it. The
 // two are apart because identification takes time; a table that comes between
@@ -37,4 +41,33 @@ func (p *Proxy) identify(x *exchange, t *Table) {
 	if x.evidence.err != nil {
 		p.log.Warn("a credential could not be checked", "error", x.evidence.err, "request_id", x.idString(), "container", x.decision.Container)
 	}
+}
+
+// busyPause is after how long it is worth to come again where a credential
+// could not be checked.
+const busyPause = 2 * time.Second
+
+// refuse answers that a decision does not let the request through. Where a
+// credential would help, it asks for one; or it says when to come again, if one
+// was not looked at or could not be judged.
+func (x *exchange) refuse(d Decision) {
+	why, h := d.refusal(), x.w.Header()
+	again := func(after time.Duration) { h.Set("Retry-After", strconv.Itoa(int(math.Ceil(after.Seconds())))) }
+	switch {
+	case why != unproven:
+	case x.wait > 0:
+		why = tooMany
+		again(x.wait)
+	case x.evidence.err != nil:
+		why = busy
+		again(busyPause)
+	default:
+		if d.Ask&AskBasic != 0 {
+			h.Add("WWW-Authenticate", `Basic realm="swage", charset="UTF-8"`)
+		}
+		if d.Ask&AskBearer != 0 {
+			h.Add("WWW-Authenticate", `Bearer realm="swage"`)
+		}
+	}
+	x.page(why)
 }

@@ -197,11 +197,11 @@ var levelled = &Catalogue{Programs: []Program{
 // TestAgreesWithTheSpecification compares Decide with the naive evaluator: in
 // 50,000 random cases, with SWAGE_SOAK in 1,000,000.
 func TestAgreesWithTheSpecification(t *testing.T) {
-	worlds := 500
+	worlds := 250
 	if os.Getenv("SWAGE_SOAK") != "" {
-		worlds = 10_000
+		worlds = 5000
 	}
-	const each = 100
+	const each = 200
 	seen := map[int]int{}
 	for seed := range worlds {
 		rnd := rand.New(rand.NewPCG(uint64(seed), 6))

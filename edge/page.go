@@ -5,11 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
-	"math"
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // problem is an answer of the edge itself, as application/problem+json (RFC
@@ -30,25 +28,23 @@ type problem struct {
 type refusal struct {
 	status         int
 	reason, detail string
-	ask            Ask           // of a 401
-	retry          time.Duration // zero: not said
 }
 
 var (
-	malformed       = refusal{status: http.StatusBadRequest, reason: "malformed", detail: "The request is not valid HTTP."}
-	refused         = refusal{status: http.StatusForbidden, reason: "refused", detail: "This address is not open to you from where you are."}
-	unproven        = refusal{status: http.StatusUnauthorized, reason: "unproven", detail: "This address asks for a password or a token."}
-	tooMany         = refusal{status: http.StatusTooManyRequests, reason: "too-many", detail: "There were too many wrong passwords or tokens from here. Wait a moment."}
-	busy            = refusal{status: http.StatusServiceUnavailable, reason: "busy", detail: "Your password or token could not be checked just now. Try again in a moment.", retry: 2 * time.Second}
-	unknown         = refusal{status: http.StatusNotFound, reason: "unknown", detail: "There is nothing at this address. It may be misspelt, or no longer in use."}
-	wrongConnection = refusal{status: http.StatusMisdirectedRequest, reason: "wrong-connection", detail: "This connection is not for that host. Open the address anew."}
-	unsupported     = refusal{status: http.StatusNotImplemented, reason: "unsupported", detail: "This method is not supported."}
-	nothingListens  = refusal{status: http.StatusBadGateway, reason: "nothing-listens", detail: "Nothing listens there at the moment. What should may still be starting."}
-	brokenAnswer    = refusal{status: http.StatusBadGateway, reason: "broken-answer", detail: "What listens there gave no proper answer."}
-	starting        = refusal{status: http.StatusServiceUnavailable, reason: "starting", detail: "This server is starting. Try again in a moment."}
-	notRunning      = refusal{status: http.StatusServiceUnavailable, reason: "not-running", detail: "This is not running at the moment."}
-	closed          = refusal{status: http.StatusServiceUnavailable, reason: "closed", detail: "This is closed to visitors at the moment."}
-	noAnswer        = refusal{status: http.StatusGatewayTimeout, reason: "no-answer", detail: "There was no answer in time."}
+	malformed       = refusal{http.StatusBadRequest, "malformed", "The request is not valid HTTP."}
+	refused         = refusal{http.StatusForbidden, "refused", "This address is not open to you from where you are."}
+	unproven        = refusal{http.StatusUnauthorized, "unproven", "This address asks for a password or a token."}
+	tooMany         = refusal{http.StatusTooManyRequests, "too-many", "There were too many wrong passwords or tokens from here. Wait a moment."}
+	busy            = refusal{http.StatusServiceUnavailable, "busy", "Your password or token could not be checked just now. Try again in a moment."}
+	unknown         = refusal{http.StatusNotFound, "unknown", "There is nothing at this address. It may be misspelt, or no longer in use."}
+	wrongConnection = refusal{http.StatusMisdirectedRequest, "wrong-connection", "This connection is not for that host. Open the address anew."}
+	unsupported     = refusal{http.StatusNotImplemented, "unsupported", "This method is not supported."}
+	nothingListens  = refusal{http.StatusBadGateway, "nothing-listens", "Nothing listens there at the moment. What should may still be starting."}
+	brokenAnswer    = refusal{http.StatusBadGateway, "broken-answer", "What listens there gave no proper answer."}
+	starting        = refusal{http.StatusServiceUnavailable, "starting", "This server is starting. Try again in a moment."}
+	notRunning      = refusal{http.StatusServiceUnavailable, "not-running", "This is not running at the moment."}
+	closed          = refusal{http.StatusServiceUnavailable, "closed", "This is closed to visitors at the moment."}
+	noAnswer        = refusal{http.StatusGatewayTimeout, "no-answer", "There was no answer in time."}
 )
 
 // refusal is the answer to a request that is not passed on.
@@ -61,27 +57,10 @@ func (d *Decision) refusal() refusal {
 	case d.Verdict == Unavailable:
 		return notRunning
 	case d.Verdict == Deny && d.Ask != 0:
-		why := unproven
-		why.ask = d.Ask
-		return why
+		return unproven
 	default:
 		return refused
 	}
-}
-
-// refusal is the answer to this request. Who waits, or could not be judged, is
-// told so where a credential counts at all.
-func (x *exchange) refusal() refusal {
-	why := x.decision.refusal()
-	switch {
-	case why.status != http.StatusUnauthorized:
-	case x.wait > 0:
-		why = tooMany
-		why.retry = x.wait
-	case x.evidence.err != nil:
-		why = busy
-	}
-	return why
 }
 
 //go:embed page.html
@@ -123,15 +102,6 @@ func (x *exchange) page(why refusal) {
 	}
 
 	h := x.w.Header()
-	if why.ask&AskBasic != 0 {
-		h.Add("WWW-Authenticate", `Basic realm="swage", charset="UTF-8"`)
-	}
-	if why.ask&AskBearer != 0 {
-		h.Add("WWW-Authenticate", `Bearer realm="swage"`)
-	}
-	if why.retry > 0 {
-		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(why.retry.Seconds()))))
-	}
 	h.Set("Content-Type", contentType)
 	h.Set("Cache-Control", "no-store")
 	h.Set("Referrer-Policy", "no-referrer")

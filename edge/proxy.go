@@ -213,7 +213,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case x.decision.Verdict == NotFound && r.TLS != nil && r.TLS.ServerName != "" && !x.table.covers(r.Host):
 		x.page(wrongConnection)
 	default:
-		x.page(x.refusal())
+		x.refuse(x.decision)
 	}
 }
 

@@ -176,7 +176,7 @@ func upstreamError(_ http.ResponseWriter, r *http.Request, err error) {
 	case x.started.Load():
 		panic(http.ErrAbortHandler)
 	case errors.As(context.Cause(x.ctx), &cut):
-		x.page(cut.decision.refusal())
+		x.refuse(cut.decision)
 	case x.ctx.Err() != nil:
 		x.status = statusClientGone
 		panic(http.ErrAbortHandler)
