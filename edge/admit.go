@@ -39,7 +39,7 @@ func (p *Proxy) identify(x *exchange, t *Table) {
 	x.request.Time = time.Now()
 	failed = x.evidence.failed
 	if x.evidence.err != nil {
-		p.log.Warn("a credential could not be checked", "error", x.evidence.err, "request_id", x.idString(), "container", x.decision.Container)
+		p.log.Warn("a credential could not be checked", "error", x.evidence.err, "request_id", x.idString())
 	}
 }
 
