@@ -21,6 +21,7 @@ var rooms = []struct{ room, imports, why string }{
 	{"swage/runtime/runtimetest", "swage/runtime", "judges any Runtime, so it knows none"},
 	{"swage/edge", "", "a proxy that is told hosts, addresses and grants"},
 	{"swage/edge/certs", "", "usable alone"},
+	{"swage/edge/transparent", "", "usable alone"},
 	{"swage/reconcile", "swage/edge swage/runtime swage/schema", "joins the three that do not know each other"},
 	{"swage/reconcile/api", "swage/reconcile", "shows what the agent knows"},
 	{"swage/reconcile/git", "swage/reconcile", "one Source"},
