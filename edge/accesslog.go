@@ -17,7 +17,7 @@ func (p *Proxy) logAccess(x *exchange) {
 		return
 	}
 	d := x.decision
-	attrs := make([]slog.Attr, 0, 16)
+	attrs := make([]slog.Attr, 0, 18)
 	attrs = append(attrs,
 		slog.String("request_id", x.idString()),
 		slog.String("method", x.r.Method),
@@ -34,6 +34,11 @@ func (p *Proxy) logAccess(x *exchange) {
 	}
 	if d.Route.Addr.IsValid() {
 		attrs = append(attrs, slog.Int("port", int(d.Route.Addr.Port())))
+	}
+	if x.source.client.IsValid() {
+		attrs = append(attrs, slog.String("source", "client"))
+	} else if x.source.why != "" {
+		attrs = append(attrs, slog.String("source", "edge"), slog.String("source_why", x.source.why))
 	}
 	if x.table != nil {
 		attrs = append(attrs,

@@ -115,7 +115,7 @@ func (d *Decision) judge(c *container, e *endpoint, r *Request) {
 	case !c.addr.IsValid():
 		d.Verdict, d.Why = Unavailable, "the container is not running"
 	default:
-		d.Route = Route{ContainerID: c.id, Addr: netip.AddrPortFrom(c.addr, e.port), TLS: e.tls, Instance: e.instance}
+		d.Route = Route{ContainerID: c.id, Addr: netip.AddrPortFrom(c.addr, e.port), Addr6: c.addr6, TLS: e.tls, Instance: e.instance}
 	}
 }
 

@@ -285,7 +285,7 @@ func TestDecision(t *testing.T) {
 		Container: "blog/gated",
 		Generated: true,
 	}
-	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.AddrPort{}, netip.Addr{})); diff != "" {
 		t.Error(diff)
 	}
 }

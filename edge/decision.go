@@ -70,6 +70,7 @@ type Route struct {
 	Instance    uint16 // what the header Swage-Instance says; 0: no such header
 	ContainerID string
 	Addr        netip.AddrPort
+	Addr6       netip.Addr // where callers of IPv6 may be led instead; may be zero
 
 	// Path, when not empty, replaces the path of the request. Prefix is put
 	// before it otherwise.

@@ -29,6 +29,8 @@ type exchange struct {
 	cancel   context.CancelCauseFunc
 	expiry   *time.Timer // guarded by the shard's lock
 
+	source source // set before the request is passed on
+
 	// started says that the container's answer is on its way to the client,
 	// so that it is too late for a page of ours.
 	started atomic.Bool

@@ -33,6 +33,10 @@ type Options struct {
 	// connection errors at level Debug. Nil is slog.Default().
 	Logger *slog.Logger
 
+	// Transparent opens connections to containers from their clients' own
+	// addresses, where it can. Nil: all come from the edge's.
+	Transparent ClientDialer
+
 	// API answers at the host "api" of a [Config] that has one. It asks for
 	// credentials itself. Nil answers 404.
 	API http.Handler
@@ -64,6 +68,7 @@ func NewProxy(o Options) *Proxy {
 		p.log = slog.Default()
 	}
 	p.live.init()
+	p.upstreams.sources.dialer = o.Transparent
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite:        rewrite,
 		Transport:      &p.upstreams,
@@ -196,8 +201,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case x.decision.Route.API:
 		p.api.ServeHTTP(x, x.r.WithContext(x.ctx))
 	case x.decision.Verdict == Allow && tunnel:
+		x.source = p.upstreams.sources.choose(&x.decision.Route, x.request.Client, x.begun)
 		p.tunnel(x)
 	case x.decision.Verdict == Allow:
+		x.source = p.upstreams.sources.choose(&x.decision.Route, x.request.Client, x.begun)
 		if r.ProtoMajor == 1 { // the others are so anyway
 			_ = http.NewResponseController(w).EnableFullDuplex()
 		}
