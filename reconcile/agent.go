@@ -42,6 +42,9 @@ type Agent struct {
 	// Unsynchronised, if not nil, tells whether the node's clock is not kept
 	// right by anybody.
 	Unsynchronised func() bool
+	// ClientAddresses, if not nil, tells why containers do not see the
+	// addresses of their callers; empty, they do.
+	ClientAddresses func() string
 	// Holder is who takes the lease on the server.
 	Holder runtime.Holder
 	// Accepted remembers the last commit that could be loaded, for a restart
@@ -87,6 +90,7 @@ type Agent struct {
 type Edge struct {
 	Zone   string
 	Listen []string // addresses from the server's file
+	Bridge string   // that the containers are attached to
 	Table  *edge.Table
 }
 
@@ -576,6 +580,7 @@ func (a *Agent) publish() error {
 	if err != nil {
 		return fmt.Errorf("routes: %w", err)
 	}
-	a.edge = a.Publish(Edge{a.fleet.Zone(a.Server), a.fleet.Servers[a.Server].Listen, table})
+	server := a.fleet.Servers[a.Server]
+	a.edge = a.Publish(Edge{a.fleet.Zone(a.Server), server.Listen, server.Bridge, table})
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 
 	"swage/edge"
 	"swage/edge/certs"
+	"swage/edge/transparent"
 	"swage/reconcile"
 )
 
@@ -27,9 +28,11 @@ type front struct {
 	log   *slog.Logger
 	proxy *edge.Proxy
 	ca    *certs.CA
+	path  transparent.Path // of clients' addresses
 
 	inherited bool                          // the sockets were passed in
 	open      map[string]context.CancelFunc // by address
+	bridge    string                        // of the last publish
 }
 
 // publish takes a new table, and follows the addresses and the zone that the
@@ -39,6 +42,7 @@ func (f *front) publish(e reconcile.Edge) error {
 	if err := f.ca.SetNames(slices.Concat([]string{e.Zone, "*." + e.Zone}, e.Table.Domains())...); err != nil {
 		failed = append(failed, fmt.Errorf("no certificate for %s; the last one stays in use: %w", e.Zone, err))
 	}
+	f.followClients(e.Bridge)
 	f.proxy.Swap(e.Table)
 	if f.inherited {
 		return errors.Join(failed...)

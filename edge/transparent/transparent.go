@@ -36,9 +36,10 @@ type Path struct {
 	view atomic.Pointer[view]
 }
 
-// Setup makes the way back for a bridge, which need not be there yet, and takes
-// the one of another bridge away. It needs CAP_NET_ADMIN and the program nft.
-// Done again it repairs what is missing, and changes nothing that is right.
+// Setup makes the way back for a bridge, and takes the one of another bridge
+// away. It needs CAP_NET_ADMIN and the program nft. Done again it repairs what
+// is missing, and changes nothing that is right. While there is no such bridge
+// nothing is made; [Path.Watch] sees it come.
 //
 // An error leaves the Path with that reason as the obstacle for everybody.
 func (p *Path) Setup(ctx context.Context, bridge string) error {
@@ -55,19 +56,25 @@ func (p *Path) Setup(ctx context.Context, bridge string) error {
 
 // repair makes what is missing and looks at the bridge again.
 func (p *Path) repair(ctx context.Context) error {
-	err := errors.Join(ensureRoutes(p.bridge), p.ensureMarks(ctx))
-	if err != nil {
-		err = fmt.Errorf("transparent: %w", err)
-		p.view.Store(&view{why: err.Error()})
-		return err
-	}
 	v, err := look(p.bridge)
+	if err == nil && v.why == "" {
+		err = errors.Join(ensureRoutes(p.bridge), p.ensureMarks(ctx))
+	}
 	if err != nil {
 		err = fmt.Errorf("transparent: %w", err)
 		v = &view{why: err.Error()}
 	}
 	p.view.Store(v)
 	return err
+}
+
+// Fault says why no client's address can be used; empty, those of which
+// [Path.Obstacle] has no reason can.
+func (p *Path) Fault() string {
+	if v := p.view.Load(); v != nil {
+		return v.why
+	}
+	return "not set up"
 }
 
 // Close takes away all that Setup made: rules and tables are as they were

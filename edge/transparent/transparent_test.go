@@ -126,15 +126,34 @@ func TestOneOpenPort(t *testing.T) {
 	}
 }
 
-func TestNoBridge(t *testing.T) {
-	newWorld(t, 1)
+// TestBridgeComesLater: nothing is made before, and all after.
+func TestBridgeComesLater(t *testing.T) {
+	w := newWorld(t, 1)
+	w.tellCaller("web")
+	w.sh("", "ip link set br0 down; ip link set br0 name later up")
+	const made = "nft list ruleset; ip rule; ip -6 rule"
+	before := w.sh("", made)
 	var p transparent.Path
-	if err := p.Setup(t.Context(), "nobridge"); err != nil {
+	if err := p.Setup(t.Context(), bridge); err != nil {
 		t.Fatal(err)
 	}
-	defer p.Close(t.Context())
-	if got := p.Obstacle(netip.MustParseAddr(clients4+"2"), netip.MustParseAddr(web4)); got != "there is no bridge nobridge here" {
+	defer p.Close(context.Background())
+	client, target := netip.MustParseAddr(clients4+"2"), netip.MustParseAddr(web4)
+	if got := p.Obstacle(client, target); got != "there is no bridge br0 here" || got != p.Fault() {
 		t.Errorf("the obstacle is %q", got)
+	}
+	if now := w.sh("", made); now != before {
+		t.Errorf("something was made:\n%s", cmp.Diff(before, now))
+	}
+	go p.Watch(t.Context(), func(error) {})
+	w.sh("", "ip link set later down; ip link set later name br0 up; ip addr add fd00:18::1/64 dev br0 nodad")
+	for begun := time.Now(); p.Obstacle(client, target) != "" && time.Since(begun) < patience; {
+		time.Sleep(10 * time.Millisecond)
+	}
+	w.sees(clients4+"2", web)
+	w.sees(clients6+"2", webIPv6)
+	if why := p.Fault(); why != "" {
+		t.Error(why)
 	}
 }
 
