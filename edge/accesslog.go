@@ -50,6 +50,9 @@ func (p *Proxy) logAccess(x *exchange) {
 	if x.ctx != nil && errors.As(context.Cause(x.ctx), &cut) {
 		attrs = append(attrs, slog.String("cut", cut.decision.Why))
 	}
+	if x.ctx != nil && context.Cause(x.ctx) == errSlow {
+		attrs = append(attrs, slog.String("cut", errSlow.Error()))
+	}
 	if x.err != nil {
 		attrs = append(attrs, slog.String("error", x.err.Error()))
 	}

@@ -256,11 +256,17 @@ func upstreamError(_ http.ResponseWriter, r *http.Request, err error) {
 	x := exchangeOf(r.Context())
 	x.err = err
 	var cut cutError
+	if x.ctx.Err() != nil && x.r.ProtoMajor == 1 {
+		// A body that was broken off would be read as the next request.
+		x.w.Header().Set("Connection", "close")
+	}
 	switch {
 	case x.started.Load():
 		panic(http.ErrAbortHandler)
 	case errors.As(context.Cause(x.ctx), &cut):
 		x.page(cut.decision.refusal())
+	case context.Cause(x.ctx) == errSlow:
+		x.page(tooSlow)
 	case x.ctx.Err() != nil:
 		x.status = statusClientGone
 		panic(http.ErrAbortHandler)
