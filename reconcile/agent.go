@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -91,7 +92,9 @@ type Edge struct {
 	Zone   string
 	Listen []string // addresses from the server's file
 	Bridge string   // that the containers are attached to
-	Table  *edge.Table
+	// Balancers speak the PROXY protocol; nobody else does.
+	Balancers []netip.Prefix
+	Table     *edge.Table
 }
 
 // Memory keeps one short string across restarts. Losing it costs nothing but
@@ -581,6 +584,6 @@ func (a *Agent) publish() error {
 		return fmt.Errorf("routes: %w", err)
 	}
 	server := a.fleet.Servers[a.Server]
-	a.edge = a.Publish(Edge{a.fleet.Zone(a.Server), server.Listen, server.Bridge, table})
+	a.edge = a.Publish(Edge{a.fleet.Zone(a.Server), server.Listen, server.Bridge, server.Balancers, table})
 	return nil
 }

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sync/errgroup"
@@ -30,6 +32,8 @@ type front struct {
 	ca    *certs.CA
 	path  transparent.Path // of clients' addresses
 
+	balancers atomic.Pointer[[]netip.Prefix] // nil: none
+
 	inherited bool                          // the sockets were passed in
 	open      map[string]context.CancelFunc // by address
 	bridge    string                        // of the last publish
@@ -43,6 +47,7 @@ func (f *front) publish(e reconcile.Edge) error {
 		failed = append(failed, fmt.Errorf("no certificate for %s; the last one stays in use: %w", e.Zone, err))
 	}
 	f.followClients(e.Bridge)
+	f.balancers.Store(&e.Balancers)
 	f.proxy.Swap(e.Table)
 	if f.inherited {
 		return errors.Join(failed...)
@@ -80,7 +85,7 @@ func (f *front) publish(e reconcile.Edge) error {
 
 func (f *front) serve(ctx context.Context, l net.Listener) {
 	f.log.Info("listening", "address", l.Addr().String())
-	f.group.Go(func() error { return f.proxy.Serve(ctx, l, f.ca.TLSConfig()) })
+	f.group.Go(func() error { return f.proxy.Serve(ctx, f.behindBalancers(l), f.ca.TLSConfig()) })
 }
 
 func (f *front) serveQUIC(ctx context.Context, conn net.PacketConn) {
