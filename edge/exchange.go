@@ -143,6 +143,7 @@ func (x *exchange) WriteHeader(status int) {
 	}
 	if status >= 200 {
 		x.advertise()
+		x.dismiss()
 		if n, err := strconv.ParseInt(x.w.Header().Get("Content-Length"), 10, 64); err == nil {
 			x.length = n
 		}

@@ -105,6 +105,7 @@ func (x *exchange) page(why refusal) {
 	h.Set("X-Request-Id", p.RequestID)
 	h.Set("X-Content-Type-Options", "nosniff")
 	x.advertise()
+	x.dismiss()
 	x.status = status
 	x.w.WriteHeader(status)
 	n, _ := x.w.Write([]byte(body.String()))

@@ -125,19 +125,21 @@ func (p *Proxy) Serve(ctx context.Context, l net.Listener, config *tls.Config) e
 	defer cut()
 
 	var serving handlers
+	gate := newGate(l, func() time.Duration { return p.drain / 20 })
 	srv := &http.Server{
-		Handler:           serving.await(p),
+		Handler:           serving.await(gate.count(p)),
+		ConnState:         gate.state,
 		TLSConfig:         config,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, SendPingTimeout: pingAfter, PingTimeout: pingTimeout, WriteByteTimeout: paceStall},
 		BaseContext:       func(net.Listener) context.Context { return base },
-		ConnContext:       withSocket,
+		ConnContext:       gate.context,
 		ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 	}
 	go p.live.watch(base)
-	err := p.runUntil(ctx, srv, func() error { return srv.ServeTLS(l, "", "") })
+	err := p.runUntil(ctx, gatedServer{gate, srv}, func() error { return srv.ServeTLS(gate, "", "") })
 	cut()
 	err = errors.Join(err, srv.Close())
 	serving.end()
