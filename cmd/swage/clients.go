@@ -17,13 +17,17 @@ func (f *front) followClients(bridge string) {
 
 // watchClients repairs what others take away, until ctx ends.
 func (f *front) watchClients(ctx context.Context) error {
-	return f.path.Watch(ctx, func(err error) {
+	err := f.path.Watch(ctx, func(err error) {
 		if err != nil {
 			f.log.Warn("containers see the edge's address in the place of their callers'", "err", err)
 			return
 		}
 		f.log.Info("containers see their callers' addresses again")
 	})
+	if err != nil { // only root may listen
+		f.log.Warn("what others take away of clients' addresses is not repaired", "err", err)
+	}
+	return nil
 }
 
 // forgetClients leaves the host as it was found.
