@@ -188,7 +188,7 @@ func TestPace(t *testing.T) {
 // TestAttacks: clients that never end their header, dribble their body or do
 // not read their answer take nothing from others, and are cut.
 func TestAttacks(t *testing.T) {
-	connections, requests := 200, 300
+	connections, requests := 200, 100
 	if os.Getenv("SWAGE_SOAK") != "" {
 		connections, requests = 1000, 5000
 	}

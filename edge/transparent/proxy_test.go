@@ -192,7 +192,7 @@ func TestEveryRequestFromItsClient(t *testing.T) {
 		}
 		c := s.client("clients", from, 1+i/2%3)
 		all.Go(func() {
-			for range requests / clients {
+			for range (requests + clients - 1) / clients {
 				if got, err := get(c); err != nil || got != from+" "+forwarded(from) {
 					t.Errorf("seen as %q (%v), want %s", got, err, from)
 					return

@@ -277,7 +277,7 @@ func TestManyClients(t *testing.T) {
 	w := newWorld(t, 1)
 	w.tellCaller("web")
 	w.setup()
-	each := 20
+	each := 5
 	if os.Getenv("SWAGE_SOAK") != "" {
 		each = 500
 	}
