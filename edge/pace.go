@@ -93,7 +93,7 @@ func (l *registry) look(now time.Time) {
 		s.mu.Lock()
 		for x := range s.live {
 			switch {
-			case x.kind == aTunnel:
+			case x.r.Method == http.MethodConnect: // of HTTP/1 nothing passes here
 			case x.sending.tooSlow(now, bufferSize):
 				x.cancel(errSlow)
 				x.forgetUnsent()
