@@ -18,7 +18,7 @@ func (p *Proxy) logAccess(x *exchange) {
 		return
 	}
 	d := x.decision
-	attrs := make([]slog.Attr, 0, 16)
+	attrs := make([]slog.Attr, 0, 18)
 	attrs = append(attrs,
 		slog.String("request_id", x.idString()),
 		slog.String("method", x.r.Method),
@@ -36,6 +36,11 @@ func (p *Proxy) logAccess(x *exchange) {
 	if d.Route.Addr.IsValid() {
 		attrs = append(attrs, slog.Int("port", int(d.Route.Addr.Port())))
 	}
+	if x.source.client.IsValid() {
+		attrs = append(attrs, slog.String("source", "client"))
+	} else if x.source.why != "" {
+		attrs = append(attrs, slog.String("source", "edge"), slog.String("source_why", x.source.why))
+	}
 	if x.table != nil {
 		attrs = append(attrs,
 			slog.String("decision", d.Verdict.String()),
@@ -51,6 +56,9 @@ func (p *Proxy) logAccess(x *exchange) {
 	var cut cutError
 	if x.ctx != nil && errors.As(context.Cause(x.ctx), &cut) {
 		attrs = append(attrs, slog.String("cut", cut.decision.Why))
+	}
+	if x.ctx != nil && context.Cause(x.ctx) == errSlow {
+		attrs = append(attrs, slog.String("cut", errSlow.Error()))
 	}
 	if x.err != nil {
 		attrs = append(attrs, slog.String("error", x.err.Error()))

@@ -53,8 +53,8 @@ func TestGit(t *testing.T) {
 	run("init", "--quiet", "--bare", "--initial-branch=main", "repository.git")
 	run("-C", "repository.git", "config", "http.receivepack", "true")
 	server := &cgi.Handler{
-		Path: strings.TrimSpace(run("--exec-path")) + "/git-http-backend",
-		Env:  []string{"GIT_PROJECT_ROOT=" + dir, "GIT_HTTP_EXPORT_ALL=1"},
+		Path:   strings.TrimSpace(run("--exec-path")) + "/git-http-backend",
+		Env:    []string{"GIT_PROJECT_ROOT=" + dir, "GIT_HTTP_EXPORT_ALL=1"},
 		Stderr: io.Discard,
 	}
 	app := backend(t, "127.0.1.1", server.ServeHTTP)

@@ -42,6 +42,10 @@ type Container struct {
 	// not running.
 	Addr netip.Addr
 
+	// Addr6 is a second address, of IPv6, for callers of IPv6 whose own
+	// address the container shall see. The zero Addr: there is none.
+	Addr6 netip.Addr
+
 	// Closed says that nothing may reach the container through the edge,
 	// whatever its permissions say.
 	Closed bool

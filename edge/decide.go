@@ -153,7 +153,7 @@ func (d *Decision) judge(c *container, e *endpoint, r *Request) {
 	default:
 		d.Until = ruled.until
 		d.Route = Route{
-			ContainerID: c.id, Addr: netip.AddrPortFrom(c.addr, e.port), TLS: e.tls,
+			ContainerID: c.id, Addr: netip.AddrPortFrom(c.addr, e.port), Addr6: c.addr6, TLS: e.tls,
 			Instance: e.instance, Level: e.of.level(ruled.rank),
 		}
 	}

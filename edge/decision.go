@@ -97,6 +97,7 @@ type Route struct {
 	Level       string // what the header Swage-Level says; empty: no such header
 	ContainerID string
 	Addr        netip.AddrPort
+	Addr6       netip.Addr // where callers of IPv6 may be led instead; may be zero
 
 	// Path, when not empty, replaces the path of the request. Prefix is put
 	// before it otherwise.

@@ -34,6 +34,12 @@ type exchange struct {
 	cancel   context.CancelCauseFunc
 	expiry   *time.Timer // guarded by the shard's lock
 
+	source source // set before the request is passed on
+
+	counted            bool // by load
+	kind               int  // aRequest or aTunnel
+	receiving, sending pace
+
 	// started says that the container's answer is on its way to the client,
 	// so that it is too late for a page of ours.
 	started atomic.Bool
@@ -142,6 +148,7 @@ func (x *exchange) WriteHeader(status int) {
 	}
 	if status >= 200 {
 		x.advertise()
+		x.dismiss()
 		if n, err := strconv.ParseInt(x.w.Header().Get("Content-Length"), 10, 64); err == nil {
 			x.length = n
 		}
@@ -165,12 +172,22 @@ func (x *exchange) Write(b []byte) (int, error) {
 	if x.status == 0 {
 		x.WriteHeader(http.StatusOK)
 	}
+	x.sending.begin()
 	n, err := x.w.Write(b)
 	x.written += int64(n)
 	if err == nil && x.written < x.length {
 		err = http.NewResponseController(x.w).Flush()
 	}
+	x.sending.end(n)
 	return n, err
+}
+
+// FlushError is what http.ResponseController calls.
+func (x *exchange) FlushError() error {
+	x.sending.begin()
+	err := http.NewResponseController(x.w).Flush()
+	x.sending.end(0)
+	return err
 }
 
 // Unwrap lets http.ResponseController reach the server's writer.

@@ -18,14 +18,6 @@ func rewrite(pr *httputil.ProxyRequest) {
 	route := x.decision.Route
 
 	u := pr.Out.URL
-	u.Scheme = "http"
-	u.Host = route.Addr.String()
-	if route.TLS { // dialTLS finds the address
-		var buf [maxHost]byte
-		name, _ := normalise(&buf, pr.In.Host)
-		u.Scheme = "https"
-		u.Host = net.JoinHostPort(strings.TrimSuffix(string(name), "."), strconv.Itoa(int(route.Addr.Port())))
-	}
 	u.RawQuery = pr.In.URL.RawQuery // ReverseProxy drops what it cannot parse
 	path := route.Path
 	if path == "" {
@@ -68,14 +60,36 @@ func rewrite(pr *httputil.ProxyRequest) {
 	h["X-Forwarded-For"] = []string{client}
 	h["X-Forwarded-Host"] = []string{pr.In.Host}
 	h["X-Forwarded-Proto"] = []string{proto}
-	h["Forwarded"] = []string{forwarded(x.request.Client, pr.In.Host, proto)}
 	// No Via: Forwarded says as much, and servers stop to compress for it.
+	setTarget(pr.Out, x)
 	if route.Instance > 0 {
 		h["Swage-Instance"] = []string{strconv.Itoa(int(route.Instance))}
 	}
 	if route.Level != "" {
 		h["Swage-Level"] = []string{route.Level}
 	}
+}
+
+// setTarget writes what depends on the connection that a request is sent over.
+func setTarget(out *http.Request, x *exchange) {
+	u := out.URL
+	u.Scheme = "http"
+	u.Host = x.source.target.String()
+	proto := "http"
+	if x.decision.Route.TLS { // dialTLS finds the address
+		var buf [maxHost]byte
+		name, _ := normalise(&buf, x.r.Host)
+		u.Scheme = "https"
+		u.Host = net.JoinHostPort(strings.TrimSuffix(string(name), "."), strconv.Itoa(int(x.source.target.Port())))
+	}
+	if x.r.TLS != nil {
+		proto = "https"
+	}
+	value := forwarded(x.request.Client, x.r.Host, proto)
+	if x.source.why != "" {
+		value += ";swage-source=edge"
+	}
+	out.Header["Forwarded"] = []string{value}
 }
 
 // trailedBody copies the trailers of a request, which are known at the end of

@@ -36,7 +36,7 @@ func (p *Proxy) ServeQUIC(ctx context.Context, conn net.PacketConn, config *tls.
 			HandshakeIdleTimeout: readHeaderTimeout,
 			MaxIdleTimeout:       idleTimeout,
 			KeepAlivePeriod:      quicKeepAlive,
-			MaxIncomingStreams:   250,
+			MaxIncomingStreams:   maxStreams,
 		},
 		// ReverseProxy breaks off an answer that it cannot complete only where
 		// it sees this key; otherwise a part would pass for the whole.
@@ -45,6 +45,9 @@ func (p *Proxy) ServeQUIC(ctx context.Context, conn net.PacketConn, config *tls.
 		},
 		Logger: slog.New(slog.DiscardHandler), // the access log has what matters
 	}
+	base, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	go p.live.watch(base)
 	port := portOf(conn.LocalAddr())
 	p.quic.Store(port, struct{}{})
 	err := p.runUntil(ctx, srv, func() error { return srv.Serve(conn) })

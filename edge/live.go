@@ -87,6 +87,9 @@ func (l *registry) again(x *exchange) {
 		return
 	}
 	d.Route.Path, d.Route.Prefix = was.Path, was.Prefix
+	if !was.Addr6.IsValid() { // one that it gains moves nobody
+		d.Route.Addr6 = was.Addr6
+	}
 	if d.Route != was {
 		x.cut(Decision{Verdict: Unavailable, Why: "the host leads elsewhere now"})
 		return

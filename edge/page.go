@@ -44,6 +44,8 @@ var (
 	starting        = refusal{http.StatusServiceUnavailable, "starting", "This server is starting. Try again in a moment."}
 	notRunning      = refusal{http.StatusServiceUnavailable, "not-running", "This is not running at the moment."}
 	closed          = refusal{http.StatusServiceUnavailable, "closed", "This is closed to visitors at the moment."}
+	overloaded      = refusal{http.StatusServiceUnavailable, "overloaded", "Too much is asked for at the moment. Try again in a moment."}
+	tooSlow         = refusal{http.StatusRequestTimeout, "too-slow", "The request took too long to arrive."}
 	noAnswer        = refusal{http.StatusGatewayTimeout, "no-answer", "There was no answer in time."}
 )
 
@@ -108,6 +110,7 @@ func (x *exchange) page(why refusal) {
 	h.Set("X-Request-Id", p.RequestID)
 	h.Set("X-Content-Type-Options", "nosniff")
 	x.advertise()
+	x.dismiss()
 	x.status = status
 	x.w.WriteHeader(status)
 	n, _ := x.w.Write([]byte(body.String()))

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -22,6 +23,12 @@ const (
 	readHeaderTimeout = 10 * time.Second
 	idleTimeout       = 120 * time.Second
 	maxHeaderBytes    = 64 << 10
+	maxStreams        = 250 // at the same time on one connection of HTTP/2 or HTTP/3
+
+	// pingAfter is how long a connection of HTTP/2 may be silent before the
+	// client must prove that it is there, and pingTimeout how long that takes.
+	pingAfter   = 30 * time.Second
+	pingTimeout = 15 * time.Second
 
 	// drainTimeout is how long requests may go on once Serve is to end.
 	drainTimeout = 10 * time.Second
@@ -32,6 +39,15 @@ type Options struct {
 	// Logger receives one line for each request, at level Info, and
 	// connection errors at level Debug. Nil is slog.Default().
 	Logger *slog.Logger
+
+	// Transparent opens connections to containers from their clients' own
+	// addresses, where it can. Nil: all come from the edge's.
+	Transparent ClientDialer
+
+	// Limits of what is passed on at the same time. Of each that is 0 the
+	// default holds: 1,000 requests and 10,000 tunnels of one client, 4,000
+	// and 40,000 to one container.
+	Limits Limits
 
 	// API answers at the host "api" of a [Config] that has one. It asks for
 	// credentials itself. Nil answers 404.
@@ -55,6 +71,7 @@ type Proxy struct {
 
 	swapping  sync.Mutex // held by Swap
 	live      registry
+	load      load
 	upstreams upstreams
 	quic      sync.Map // port → struct{}: where HTTP/3 is served
 }
@@ -70,6 +87,11 @@ func NewProxy(o Options) *Proxy {
 		p.log = slog.Default()
 	}
 	p.live.init()
+	p.load.init(Limits{
+		cmp.Or(o.Limits.ClientRequests, defaultLimits.ClientRequests), cmp.Or(o.Limits.ClientTunnels, defaultLimits.ClientTunnels),
+		cmp.Or(o.Limits.ContainerRequests, defaultLimits.ContainerRequests), cmp.Or(o.Limits.ContainerTunnels, defaultLimits.ContainerTunnels),
+	})
+	p.upstreams.sources.dialer = o.Transparent
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite:        rewrite,
 		Transport:      &p.upstreams,
@@ -111,17 +133,21 @@ func (p *Proxy) Serve(ctx context.Context, l net.Listener, config *tls.Config) e
 	defer cut()
 
 	var serving handlers
+	gate := newGate(l, func() time.Duration { return p.drain / 20 })
 	srv := &http.Server{
-		Handler:           serving.await(p),
+		Handler:           serving.await(gate.count(p)),
+		ConnState:         gate.state,
 		TLSConfig:         config,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, SendPingTimeout: pingAfter, PingTimeout: pingTimeout, WriteByteTimeout: paceStall},
 		BaseContext:       func(net.Listener) context.Context { return base },
-		ConnContext:       withSocket,
+		ConnContext:       gate.context,
 		ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 	}
-	err := p.runUntil(ctx, srv, func() error { return srv.ServeTLS(l, "", "") })
+	go p.live.watch(base)
+	err := p.runUntil(ctx, gatedServer{gate, srv}, func() error { return srv.ServeTLS(gate, "", "") })
 	cut()
 	err = errors.Join(err, srv.Close())
 	serving.end()
@@ -172,9 +198,12 @@ func (h *handlers) end() { h.running.Lock() }
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := newExchange(w, r)
 	x.altSvc = p.altSvc(r)
+	x.firstWrites()
 	defer func() {
 		p.live.leave(x)
+		p.load.leave(x)
 		v := recover()
+		x.lastWrites()
 		p.logAccess(x)
 		if v != nil {
 			if v != http.ErrAbortHandler {
@@ -196,6 +225,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
+	if tunnel || isWebSocket(r) {
+		x.kind = aTunnel
+	}
 	p.admit(x)
 	switch {
 	case x.table == nil:
@@ -203,13 +235,22 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.page(starting)
 	case x.decision.Route.API:
 		p.api.ServeHTTP(x, x.r.WithContext(x.ctx))
+	case x.decision.Verdict == Allow && !p.load.enter(x):
+		w.Header().Set("Retry-After", "1")
+		x.page(overloaded)
 	case x.decision.Verdict == Allow && tunnel:
+		x.source = p.upstreams.sources.choose(&x.decision.Route, x.request.Client, x.begun)
 		p.tunnel(x)
 	case x.decision.Verdict == Allow:
+		x.source = p.upstreams.sources.choose(&x.decision.Route, x.request.Client, x.begun)
 		if r.ProtoMajor == 1 { // the others are so anyway
 			_ = http.NewResponseController(w).EnableFullDuplex()
 		}
-		p.reverse.ServeHTTP(x, x.r.WithContext(context.WithValue(x.ctx, exchangeKey{}, x)))
+		out := x.r.WithContext(context.WithValue(x.ctx, exchangeKey{}, x))
+		if out.Body != http.NoBody && !isGRPC(r) {
+			out.Body = &pacedBody{out.Body, &x.receiving}
+		}
+		p.reverse.ServeHTTP(x, out)
 	case x.decision.Verdict == NotFound && r.TLS != nil && r.TLS.ServerName != "" && !x.table.covers(r.Host):
 		x.page(wrongConnection)
 	default:

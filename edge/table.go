@@ -45,6 +45,7 @@ type container struct {
 	id        string
 	name      string
 	addr      netip.Addr
+	addr6     netip.Addr
 	closed    bool
 	catalogue *catalogue // nil: no program at all
 	ingress   *ingress   // nil: no rules
@@ -127,7 +128,7 @@ func (t *Table) addContainer(in Container, named map[string]*container, shared s
 	if other, taken := t.byID[in.ID]; taken {
 		problems = append(problems, fmt.Errorf("id %s is also that of container %q", in.ID, other.name))
 	}
-	out := &container{id: in.ID, name: in.Name, addr: in.Addr.Unmap(), closed: in.Closed}
+	out := &container{id: in.ID, name: in.Name, addr: in.Addr.Unmap(), addr6: in.Addr6, closed: in.Closed}
 	var err error
 	if out.ingress, err = compileIngress(in.Ingress, out.addr); err != nil {
 		problems = append(problems, err)

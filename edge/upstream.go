@@ -1,14 +1,17 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -27,31 +30,57 @@ const (
 
 	handshakeTimeout       = 5 * time.Second
 	idlePerPort            = 64
+	idlePerClient          = 4 // of one client to one port
+	maxPools               = 2048
 	responseHeaderTimeout  = 5 * time.Minute
 	expectContinueTimeout  = time.Second
 	maxResponseHeaderBytes = 256 << 10
 )
 
-// place is a container at an address. Both make the key of a pool of
-// connections: what was opened to one container is never used for another that
-// has the address later.
+// place is a container at an address, as one client reaches it. All make the
+// key of a pool of connections: what was opened to one container is never used
+// for another that has the address later, and what was opened in the name of
+// one client never for another.
 type place struct {
 	containerID string
 	addr        netip.Addr
-	http2       bool // the connections speak HTTP/2 and nothing else
+	client      netip.Addr // whose address the connections come from; zero: the edge's own
+	http2       bool       // the connections speak HTTP/2 and nothing else
 }
 
 // upstreams holds a pool of connections for each place in use. Its zero value
 // is ready.
 type upstreams struct {
-	pools sync.Map // place → *http.Transport
+	sources sources
+	pools   sync.Map // place → *pool
+	count   atomic.Int64
+	pruning sync.Mutex // held by prune
+}
+
+// pool are the connections to one place.
+type pool struct {
+	http.Transport
+	used atomic.Int64 // when the last request came, in nanoseconds since 1970
 }
 
 // RoundTrip sends a request to the place of its exchange.
 func (u *upstreams) RoundTrip(r *http.Request) (*http.Response, error) {
 	x := exchangeOf(r.Context())
-	route := x.decision.Route
-	return u.pool(place{route.ContainerID, route.Addr.Addr(), isGRPC(x.r)}).RoundTrip(r)
+	if x.source.client.IsValid() && r.Body != nil && r.Body != http.NoBody {
+		r.Body = &unreadBody{ReadCloser: r.Body}
+	}
+	res, err := u.roundTrip(r, x)
+	if err != nil {
+		return u.roundTripAgain(r, x, err)
+	}
+	return res, nil
+}
+
+func (u *upstreams) roundTrip(r *http.Request, x *exchange) (*http.Response, error) {
+	s := &x.source
+	p := u.pool(place{x.decision.Route.ContainerID, s.target.Addr(), s.client, isGRPC(x.r)})
+	p.used.Store(x.begun.UnixNano())
+	return p.RoundTrip(r)
 }
 
 // isGRPC says that a request can only be answered over HTTP/2, which is how
@@ -63,66 +92,118 @@ func isGRPC(r *http.Request) bool {
 		(len(kind) == len(grpc) || kind[len(grpc)] == '+' || kind[len(grpc)] == ';')
 }
 
-func (u *upstreams) pool(to place) *http.Transport {
-	if pool, ok := u.pools.Load(to); ok {
-		return pool.(*http.Transport)
+func (u *upstreams) pool(to place) *pool {
+	if p, ok := u.pools.Load(to); ok {
+		return p.(*pool)
 	}
-	pool, _ := u.pools.LoadOrStore(to, newTransport(to.http2))
-	return pool.(*http.Transport)
+	made := u.newPool(to)
+	made.used.Store(time.Now().UnixNano())
+	p, loaded := u.pools.LoadOrStore(to, made)
+	if !loaded && u.count.Add(1) > maxPools {
+		u.prune()
+	}
+	return p.(*pool)
+}
+
+// drop takes a pool away, if nobody else did.
+func (u *upstreams) drop(key, p any) {
+	if u.pools.CompareAndDelete(key, p) {
+		u.count.Add(-1)
+		p.(*pool).CloseIdleConnections()
+	}
+}
+
+// prune drops the quarter of the pools that was not used for longest. It is
+// rare: pools are made again only when so many others were used since.
+func (u *upstreams) prune() {
+	if !u.pruning.TryLock() {
+		return
+	}
+	defer u.pruning.Unlock()
+	type aged struct {
+		key, pool any
+		used      int64
+	}
+	all := make([]aged, 0, maxPools+64)
+	u.pools.Range(func(key, p any) bool {
+		all = append(all, aged{key, p, p.(*pool).used.Load()})
+		return true
+	})
+	slices.SortFunc(all, func(a, b aged) int { return cmp.Compare(a.used, b.used) })
+	for _, old := range all[:len(all)-min(len(all), maxPools*3/4)] {
+		u.drop(old.key, old.pool)
+	}
 }
 
 // keep drops the pools of places that the table does not hold. Connections in
 // use are not put back into a dropped pool, they end with their request.
 func (u *upstreams) keep(t *Table) {
-	u.pools.Range(func(key, pool any) bool {
-		if to := key.(place); t.addrOf(to.containerID) != to.addr {
-			u.pools.Delete(key)
-			pool.(*http.Transport).CloseIdleConnections()
+	u.pools.Range(func(key, p any) bool {
+		if to := key.(place); !t.holds(to.containerID, to.addr) {
+			u.drop(key, p)
 		}
 		return true
 	})
+	u.sources.keep(t)
 }
 
-// addrOf is where a container is, the zero Addr if nowhere.
-func (t *Table) addrOf(containerID string) netip.Addr {
+// holds reports whether a container is at an address.
+func (t *Table) holds(containerID string, addr netip.Addr) bool {
 	if t == nil || t.byID[containerID] == nil {
-		return netip.Addr{}
+		return false
 	}
-	return t.byID[containerID].addr
+	c := t.byID[containerID]
+	return addr == c.addr || addr == c.addr6
 }
 
-func newTransport(http2 bool) *http.Transport {
+func (u *upstreams) newPool(to place) *pool {
 	protocols := new(http.Protocols)
-	protocols.SetHTTP1(!http2)
-	protocols.SetHTTP2(http2)
-	protocols.SetUnencryptedHTTP2(http2)
+	protocols.SetHTTP1(!to.http2)
+	protocols.SetHTTP2(to.http2)
+	protocols.SetUnencryptedHTTP2(to.http2)
 	alpn := []string{"http/1.1"}
-	if http2 {
+	if to.http2 {
 		alpn = []string{"h2"}
 	}
-	return &http.Transport{
-		DialContext: dial,
+	plain, idle := dial, idlePerPort
+	if to.client.IsValid() {
+		idle = idlePerClient
+		plain = func(ctx context.Context, _, address string) (net.Conn, error) {
+			return u.sources.dial(ctx, to.client, address)
+		}
+	}
+	return &pool{Transport: http.Transport{
+		DialContext: plain,
 		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			return dialTLS(ctx, network, address, alpn)
+			return dialTLS(ctx, network, address, alpn, plain)
 		},
 		Protocols:              protocols,
 		DisableCompression:     true, // bodies are passed on as they are
-		MaxIdleConnsPerHost:    idlePerPort,
+		MaxIdleConnsPerHost:    idle,
 		IdleConnTimeout:        idleUpstream,
 		ResponseHeaderTimeout:  responseHeaderTimeout,
 		ExpectContinueTimeout:  expectContinueTimeout,
 		MaxResponseHeaderBytes: maxResponseHeaderBytes,
-	}
+	}}
 }
 
-// dial opens a connection, trying again while nobody answers. A refusal is an
-// answer: the container is there and nothing listens.
+// dial opens a connection from the edge's own address.
 func dial(ctx context.Context, network, address string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTotal)
+	return dialFor(ctx, dialTotal, func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, address)
+	})
+}
+
+// dialFor tries again while nobody answers, so long. A refusal is an answer: the
+// container is there and nothing listens.
+func dialFor(ctx context.Context, total time.Duration, try func(context.Context) (net.Conn, error)) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, total)
 	defer cancel()
 	for wait := dialFirst; ; wait = min(2*wait, dialLongest) {
 		tried := time.After(wait)
-		conn, err := (&net.Dialer{Timeout: wait}).DialContext(ctx, network, address)
+		once, cancel := context.WithTimeout(ctx, wait)
+		conn, err := try(once)
+		cancel()
 		if err == nil || !unanswered(err) {
 			return conn, err
 		}
@@ -134,18 +215,21 @@ func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	}
 }
 
+// dialer opens a connection as http.Transport asks for it.
+type dialer = func(ctx context.Context, network, address string) (net.Conn, error)
+
 // dialTLS opens a connection to where the request of the context goes. The
 // address holds the name that is asked for, so that connections are shared by
 // requests for one name only.
 //
 // The certificate is not verified: the container is asked at its own address,
 // on a network of this host, and knows best what it calls itself.
-func dialTLS(ctx context.Context, network, address string, alpn []string) (net.Conn, error) {
+func dialTLS(ctx context.Context, network, address string, alpn []string, plain dialer) (net.Conn, error) {
 	name, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := dial(ctx, network, exchangeOf(ctx).decision.Route.Addr.String())
+	conn, err := plain(ctx, network, exchangeOf(ctx).source.target.String())
 	if err != nil {
 		return nil, err
 	}
@@ -172,11 +256,17 @@ func upstreamError(_ http.ResponseWriter, r *http.Request, err error) {
 	x := exchangeOf(r.Context())
 	x.err = err
 	var cut cutError
+	if x.ctx.Err() != nil && x.r.ProtoMajor == 1 {
+		// A body that was broken off would be read as the next request.
+		x.w.Header().Set("Connection", "close")
+	}
 	switch {
 	case x.started.Load():
 		panic(http.ErrAbortHandler)
 	case errors.As(context.Cause(x.ctx), &cut):
 		x.refuse(cut.decision)
+	case context.Cause(x.ctx) == errSlow:
+		x.page(tooSlow)
 	case x.ctx.Err() != nil:
 		x.status = statusClientGone
 		panic(http.ErrAbortHandler)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -42,6 +43,9 @@ type Agent struct {
 	// Unsynchronised, if not nil, tells whether the node's clock is not kept
 	// right by anybody.
 	Unsynchronised func() bool
+	// ClientAddresses, if not nil, tells why containers do not see the
+	// addresses of their callers; empty, they do.
+	ClientAddresses func() string
 	// Holder is who takes the lease on the server.
 	Holder runtime.Holder
 	// Accepted remembers the last commit that could be loaded, for a restart
@@ -89,7 +93,10 @@ type Agent struct {
 type Edge struct {
 	Zone   string
 	Listen []string // addresses from the server's file
-	Table  *edge.Table
+	Bridge string   // that the containers are attached to
+	// Balancers speak the PROXY protocol; nobody else does.
+	Balancers []netip.Prefix
+	Table     *edge.Table
 }
 
 // Memory keeps one short string across restarts. Losing it costs nothing but
@@ -581,6 +588,7 @@ func (a *Agent) publish() error {
 		return fmt.Errorf("routes: %w", err)
 	}
 	a.published.Store(&told{a.fleet, table})
-	a.edge = a.Publish(Edge{a.fleet.Zone(a.Server), a.fleet.Servers[a.Server].Listen, table})
+	server := a.fleet.Servers[a.Server]
+	a.edge = a.Publish(Edge{a.fleet.Zone(a.Server), server.Listen, server.Bridge, server.Balancers, table})
 	return nil
 }

@@ -42,11 +42,20 @@ type Report struct {
 	History []HistoryEntry `json:"history,omitempty"`
 	// Warnings are about the node.
 	Warnings []string `json:"warnings,omitempty"`
+	// ClientAddresses says whether containers see the addresses of those who
+	// call them through the edge. Absent where there is no edge.
+	ClientAddresses *ClientAddresses `json:"client_addresses,omitempty"`
 	// StaysOpen are containers that are open although their project is closed.
 	StaysOpen []Origin `json:"stays_open,omitempty"`
 
 	Started  time.Time `json:"started"`
 	Finished time.Time `json:"finished,omitzero"`
+}
+
+// ClientAddresses is whose addresses containers see in their sockets.
+type ClientAddresses struct {
+	Own bool   `json:"own"`           // those of the callers; otherwise the edge's
+	Why string `json:"why,omitempty"` // not
 }
 
 // CommitState is how far a commit is.
@@ -167,6 +176,10 @@ func (a *Agent) tell(r *Report) {
 	out.Steps = slices.Clone(r.Steps)
 	if a.Unsynchronised != nil && a.Unsynchronised() {
 		out.Warnings = append(out.Warnings, "the node's clock is not synchronised: certificates, tokens and expiry go by it; run an NTP client")
+	}
+	if a.ClientAddresses != nil {
+		why := a.ClientAddresses()
+		out.ClientAddresses = &ClientAddresses{why == "", why}
 	}
 	if a.seen != nil {
 		routes := Routes(a.fleet, a.Server, a.view())

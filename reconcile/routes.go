@@ -160,10 +160,10 @@ func (r *router) container(ref string, id runtime.ID, p schema.Project, w schema
 		t.ProjectID = p.ID
 	}
 	if w.State == string(runtime.Running) && id != "" {
-		t.Addr = r.view.Addr[id]
+		t.Addr, t.Addr6 = r.view.Addr[id], r.view.Addr6[id]
 	}
 	if t.ID == "" || t.ProjectID == "" { // not made yet
-		t.ID, t.ProjectID, t.Addr = "", "", netip.Addr{}
+		t.ID, t.ProjectID, t.Addr, t.Addr6 = "", "", netip.Addr{}, netip.Addr{}
 	}
 	r.config.Containers = append(r.config.Containers, t)
 }

@@ -67,7 +67,8 @@ type Program struct {
 type Server struct {
 	Pos Pos // of its file
 
-	Listen        []string // addresses of the edge for HTTPS
+	Listen        []string       // addresses of the edge for HTTPS
+	Balancers     []netip.Prefix // that name their client on Listen
 	HTTP          []string
 	SSH           []string
 	PublicAddrs   []netip.Addr

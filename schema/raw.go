@@ -41,6 +41,7 @@ type rawProgram struct {
 
 type rawServer struct {
 	Listen          []string
+	ProxyProtocol   []string `json:"proxy_protocol"`
 	HTTP            []string
 	SSH             []string
 	PublicAddresses []string `json:"public_addresses"`

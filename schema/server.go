@@ -61,6 +61,9 @@ func (r *resolver) server(f *Fleet, d *declared[rawServer]) Server {
 		}
 		s.PublicAddrs = append(s.PublicAddrs, addr)
 	}
+	for i, balancer := range raw.ProxyProtocol {
+		s.Balancers = append(s.Balancers, r.prefix(d.in("proxy_protocol", i), balancer))
+	}
 	for i, subnet := range raw.Network.Subnets {
 		s.Subnets = append(s.Subnets, r.prefix(d.in("network", "subnets", i), subnet))
 	}

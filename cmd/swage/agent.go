@@ -115,9 +115,10 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	g, ctx := errgroup.WithContext(ctx)
 	front := &front{
 		ctx: ctx, group: g, log: log, ca: ca, open: map[string]context.CancelFunc{},
-		proxy: edge.NewProxy(edge.Options{Logger: log, API: answers.Remote(), Verifier: checker}),
 	}
-	agent.Publish = front.publish
+	front.proxy = edge.NewProxy(edge.Options{Logger: log, API: answers.Remote(), Verifier: checker, Transparent: &front.path})
+	agent.Publish, agent.ClientAddresses = front.publish, front.path.Fault
+	defer front.forgetClients()
 	for _, l := range inherited {
 		front.inherited = true
 		front.serve(ctx, l)
@@ -126,6 +127,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	for _, conn := range datagrams {
 		front.serveQUIC(ctx, conn)
 	}
+	g.Go(func() error { return front.watchClients(ctx) })
 	g.Go(func() error { return agent.Run(ctx) })
 	g.Go(func() error { return api.Serve(ctx, socket, answers.Local(), log) })
 	log.Info("agent started", "server", node.Server, "source", node.Source.Path, "branch", node.Source.Branch)

@@ -6,16 +6,19 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
 	"swage/edge"
 	"swage/edge/certs"
+	"swage/edge/transparent"
 	"swage/reconcile"
 )
 
@@ -27,9 +30,13 @@ type front struct {
 	log   *slog.Logger
 	proxy *edge.Proxy
 	ca    *certs.CA
+	path  transparent.Path // of clients' addresses
+
+	balancers atomic.Pointer[[]netip.Prefix] // nil: none
 
 	inherited bool                          // the sockets were passed in
 	open      map[string]context.CancelFunc // by address
+	bridge    string                        // of the last publish
 }
 
 // publish takes a new table, and follows the addresses and the zone that the
@@ -39,6 +46,8 @@ func (f *front) publish(e reconcile.Edge) error {
 	if err := f.ca.SetNames(slices.Concat([]string{e.Zone, "*." + e.Zone}, e.Table.Domains())...); err != nil {
 		failed = append(failed, fmt.Errorf("no certificate for %s; the last one stays in use: %w", e.Zone, err))
 	}
+	f.followClients(e.Bridge)
+	f.balancers.Store(&e.Balancers)
 	f.proxy.Swap(e.Table)
 	if f.inherited {
 		return errors.Join(failed...)
@@ -76,7 +85,7 @@ func (f *front) publish(e reconcile.Edge) error {
 
 func (f *front) serve(ctx context.Context, l net.Listener) {
 	f.log.Info("listening", "address", l.Addr().String())
-	f.group.Go(func() error { return f.proxy.Serve(ctx, l, f.ca.TLSConfig()) })
+	f.group.Go(func() error { return f.proxy.Serve(ctx, f.behindBalancers(l), f.ca.TLSConfig()) })
 }
 
 func (f *front) serveQUIC(ctx context.Context, conn net.PacketConn) {

@@ -110,6 +110,9 @@ func printStatus(cmd *cobra.Command, r *reconcile.Report) {
 	for _, w := range r.Warnings {
 		fmt.Fprintf(out, "  warning: %s\n", w)
 	}
+	if c := r.ClientAddresses; c != nil && !c.Own {
+		fmt.Fprintf(out, "  containers see the edge's address in the place of their callers': %s\n", c.Why)
+	}
 	for _, o := range r.StaysOpen {
 		fmt.Fprintf(out, "  %s stays open, although its project has enable_proxy: false (%s)\n", o.Field, o.At)
 	}

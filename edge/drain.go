@@ -1,0 +1,129 @@
+package edge
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// gate lets a server end without breaking off anybody who has just come.
+// http.Server.Shutdown alone drops a request that it reads a moment after, be it
+// the first of its connection, and closes connections of HTTP/2 that rest before
+// they were told.
+//
+// First nobody more is let in, and each answer asks the client to come back over
+// another connection; then connections that were let in get their first answer;
+// then the server is shut down, and those of HTTP/2 have a moment to hear of it.
+type gate struct {
+	net.Listener
+	moment func() time.Duration // that clients need to hear of the end
+
+	closing  atomic.Bool
+	released chan struct{} // Accept may tell that it ended
+	release  func()
+	fresh    sync.Map // net.Conn below TLS → struct{}: no request came yet
+}
+
+func newGate(l net.Listener, moment func() time.Duration) *gate {
+	g := &gate{Listener: l, moment: moment, released: make(chan struct{})}
+	g.release = sync.OnceFunc(func() { close(g.released) })
+	return g
+}
+
+// Accept implements net.Listener. The server closes connections that rest as
+// soon as it returns an error.
+func (g *gate) Accept() (net.Conn, error) {
+	conn, err := g.Listener.Accept()
+	if err != nil && g.closing.Load() {
+		<-g.released
+	}
+	return conn, err
+}
+
+// Close implements net.Listener.
+func (g *gate) Close() error {
+	err := g.stop()
+	time.AfterFunc(g.moment(), g.release)
+	return err
+}
+
+// stop lets nobody in any more.
+func (g *gate) stop() error {
+	if g.closing.Swap(true) {
+		return nil
+	}
+	return g.Listener.Close()
+}
+
+// state is an http.Server's ConnState.
+func (g *gate) state(conn net.Conn, s http.ConnState) {
+	switch s {
+	case http.StateNew:
+		g.fresh.Store(socketOf(conn), struct{}{})
+	case http.StateClosed, http.StateHijacked:
+		g.fresh.Delete(socketOf(conn))
+	}
+}
+
+// count tells of the first request of each connection.
+func (g *gate) count(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if socket := r.Context().Value(socketKey{}); socket != nil {
+			g.fresh.Delete(socket)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// gateKey is the key of the *gate in the context of a request.
+type gateKey struct{}
+
+// context is an http.Server's ConnContext.
+func (g *gate) context(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(withSocket(ctx, conn), gateKey{}, g)
+}
+
+// dismiss asks the client to come back over another connection, when this one's
+// server is to end. Over HTTP/2 net/http makes a GOAWAY of the header.
+func (x *exchange) dismiss() {
+	if g, ok := x.r.Context().Value(gateKey{}).(*gate); ok && g.closing.Load() {
+		x.w.Header()["Connection"] = []string{"close"}
+	}
+}
+
+// gatedServer is a server behind its gate.
+type gatedServer struct {
+	*gate
+	server *http.Server
+}
+
+// Shutdown ends the server, or returns with ctx.
+func (s gatedServer) Shutdown(ctx context.Context) error {
+	closed := s.stop()
+	// Who came and says nothing is waited for a little longer.
+	patience, cancel := context.WithTimeout(ctx, min(4*s.moment(), readHeaderTimeout))
+	defer cancel()
+	pause(patience, s.moment())
+	for patience.Err() == nil && s.anyFresh() {
+		pause(patience, 5*time.Millisecond)
+	}
+	if err := s.server.Shutdown(ctx); err != nil {
+		return err
+	}
+	return closed
+}
+
+func (g *gate) anyFresh() (found bool) {
+	g.fresh.Range(func(_, _ any) bool { found = true; return false })
+	return found
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}

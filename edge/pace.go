@@ -1,0 +1,122 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// How slow a client may be. There is no limit on a whole body: only the time
+// that the edge waits for the client counts, and each byte earns more of it.
+const (
+	paceGrace = 30 * time.Second // for the first bytes, and for lapses
+	paceBytes = 500              // in each second on the average
+	paceStall = 2 * time.Minute  // for the next bytes, whatever was earned
+	paceLook  = 5 * time.Second  // how often clients are looked at
+)
+
+// pace is how a client keeps up in one direction.
+type pace struct {
+	since  atomic.Int64 // when the wait that lasts began, in nanoseconds since 1970; 0: none does
+	waited atomic.Int64 // nanoseconds in waits that ended
+	bytes  atomic.Int64
+}
+
+func (p *pace) begin() { p.since.Store(time.Now().UnixNano()) }
+
+func (p *pace) end(n int) {
+	p.waited.Add(time.Now().UnixNano() - p.since.Load())
+	p.bytes.Add(int64(n))
+	p.since.Store(0)
+}
+
+// tooSlow judges the wait that lasts, for a chunk of so many bytes.
+func (p *pace) tooSlow(now time.Time, chunk int64) bool {
+	since := p.since.Load()
+	if since == 0 {
+		return false
+	}
+	wait := time.Duration(now.UnixNano() - since)
+	earned := time.Duration(p.bytes.Load()+chunk) * (time.Second / paceBytes)
+	return wait > paceStall || wait+time.Duration(p.waited.Load()) > paceGrace+earned
+}
+
+// lastWrites bounds what the server sends after the handler, which the registry
+// no longer knows. Over HTTP/2 the deadline would be a message to another
+// goroutine and a timer, for each request.
+func (x *exchange) lastWrites() {
+	if x.r.ProtoMajor == 1 {
+		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(paceGrace))
+	}
+}
+
+// firstWrites takes away the bound of the request before.
+func (x *exchange) firstWrites() {
+	if x.r.ProtoMajor == 1 {
+		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Time{})
+	}
+}
+
+// forgetUnsent lets the kernel drop what it holds for the client when the
+// connection is closed, which it would otherwise offer for minutes.
+func (x *exchange) forgetUnsent() {
+	if socket, ok := x.r.Context().Value(socketKey{}).(interface{ SetLinger(int) error }); ok && x.r.ProtoMajor == 1 {
+		_ = socket.SetLinger(0)
+	}
+}
+
+// errSlow is the cause of the end of a request whose client was too slow.
+var errSlow = errors.New("the client is too slow")
+
+// pacedBody is a request's body whose sender is looked at.
+type pacedBody struct {
+	io.ReadCloser
+	pace *pace
+}
+
+func (b *pacedBody) Read(p []byte) (int, error) {
+	b.pace.begin()
+	n, err := b.ReadCloser.Read(p)
+	b.pace.end(n)
+	return n, err
+}
+
+// look ends the requests of clients that are too slow. Once the application
+// answers, what the client sends is a conversation and may pause; so it may
+// from the beginning in gRPC and in tunnels.
+func (l *registry) look(now time.Time) {
+	for i := range l.shards {
+		s := &l.shards[i]
+		s.mu.Lock()
+		for x := range s.live {
+			switch {
+			case x.r.Method == http.MethodConnect: // of HTTP/1 nothing passes here
+			case x.sending.tooSlow(now, bufferSize):
+				x.cancel(errSlow)
+				x.forgetUnsent()
+				x.sever()
+			case !x.started.Load() && x.receiving.tooSlow(now, 0):
+				x.cancel(errSlow)
+				_ = http.NewResponseController(x.w).SetReadDeadline(past)
+			}
+		}
+		s.mu.Unlock()
+	}
+}
+
+// watch looks at clients again and again until ctx ends.
+func (l *registry) watch(ctx context.Context) {
+	ticker := time.NewTicker(paceLook)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			l.look(now)
+		}
+	}
+}
