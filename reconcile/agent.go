@@ -87,9 +87,10 @@ type Agent struct {
 
 // Edge is what the edge of a server serves, and where.
 type Edge struct {
-	Zone   string
-	Listen []string // addresses from the server's file
-	Table  *edge.Table
+	Zone         string
+	Listen, HTTP []string // addresses from the server's file
+	TLS          schema.TLS
+	Table        *edge.Table
 }
 
 // Memory keeps one short string across restarts. Losing it costs nothing but
@@ -581,6 +582,7 @@ func (a *Agent) publish() error {
 		return fmt.Errorf("routes: %w", err)
 	}
 	a.published.Store(&told{a.fleet, table})
-	a.edge = a.Publish(Edge{a.fleet.Zone(a.Server), a.fleet.Servers[a.Server].Listen, table})
+	server := a.fleet.Servers[a.Server]
+	a.edge = a.Publish(Edge{a.fleet.Zone(a.Server), server.Listen, server.HTTP, server.TLS, table})
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -102,8 +103,15 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	}
 	known := tokens{server: node.Server, keys: keys, fleet: agent.Fleet, log: log}
 	checker := verifier{credentials.New(credentials.Options{AllowPrivate: node.AllowPrivateJWKS})}
+	source := certs.New(ca, filepath.Join(node.StateDir, "acme"), log)
+	defer source.Close()
 	answers := api.API{
-		Report: agent.Report,
+		// Certificates come and go between passes.
+		Report: func() *reconcile.Report {
+			r := *agent.Report()
+			r.Warnings = slices.Concat(r.Warnings, source.Warnings())
+			return &r
+		},
 		Plan:   agent.PlanFor,
 		Events: agent.Events, Approve: agent.Approve, DeleteSnapshot: agent.DeleteSnapshot,
 		Rollback: agent.Rollback, Suspend: agent.Suspend, Resume: agent.Resume,
@@ -114,7 +122,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	front := &front{
-		ctx: ctx, group: g, log: log, ca: ca, open: map[string]context.CancelFunc{},
+		ctx: ctx, group: g, log: log, certs: source, keys: keys, open: map[string]context.CancelFunc{},
 		proxy: edge.NewProxy(edge.Options{Logger: log, API: answers.Remote(), Verifier: checker}),
 	}
 	agent.Publish = front.publish

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,6 +16,7 @@ import (
 	"swage/edge"
 	"swage/edge/certs"
 	"swage/reconcile"
+	"swage/schema"
 )
 
 // front is the edge with its listeners. Only the reconciler's goroutine calls
@@ -26,7 +26,8 @@ type front struct {
 	group *errgroup.Group
 	log   *slog.Logger
 	proxy *edge.Proxy
-	ca    *certs.CA
+	certs *certs.Source
+	keys  schema.Keys
 
 	inherited bool                          // the sockets were passed in
 	open      map[string]context.CancelFunc // by address
@@ -36,8 +37,13 @@ type front struct {
 // fleet names now. The table is in force before anything new listens.
 func (f *front) publish(e reconcile.Edge) error {
 	var failed []error
-	if err := f.ca.SetNames(slices.Concat([]string{e.Zone, "*." + e.Zone}, e.Table.Domains())...); err != nil {
-		failed = append(failed, fmt.Errorf("no certificate for %s; the last one stays in use: %w", e.Zone, err))
+	f.certs.Follow(certs.Names{Zone: e.Zone, Domains: e.Table.Domains()})
+	settings, err := f.settings(e)
+	if err == nil {
+		err = f.certs.Use(settings)
+	}
+	if err != nil {
+		failed = append(failed, fmt.Errorf("tls: %w; certificates come from where they came from before", err))
 	}
 	f.proxy.Swap(e.Table)
 	if f.inherited {
@@ -74,14 +80,34 @@ func (f *front) publish(e reconcile.Edge) error {
 	return errors.Join(failed...)
 }
 
+// settings reads what the server's file says about certificates, with its
+// secrets.
+func (f *front) settings(e reconcile.Edge) (certs.Settings, error) {
+	s := certs.Settings{Kind: e.TLS.Type, Directory: e.TLS.Directory, Email: e.TLS.Email, Provider: e.TLS.DNSProvider}
+	for _, c := range e.TLS.Certificates {
+		s.Files = append(s.Files, certs.Pair{Certificate: c.Certificate, Key: c.Key})
+	}
+	for name, secret := range e.TLS.DNSOptions {
+		value, err := secret.Reveal(f.keys)
+		if err != nil {
+			return s, fmt.Errorf("dns.options.%s: %w", name, err)
+		}
+		if s.Options == nil {
+			s.Options = map[string]string{}
+		}
+		s.Options[name] = value
+	}
+	return s, nil
+}
+
 func (f *front) serve(ctx context.Context, l net.Listener) {
 	f.log.Info("listening", "address", l.Addr().String())
-	f.group.Go(func() error { return f.proxy.Serve(ctx, l, f.ca.TLSConfig()) })
+	f.group.Go(func() error { return f.proxy.Serve(ctx, l, f.certs.TLSConfig()) })
 }
 
 func (f *front) serveQUIC(ctx context.Context, conn net.PacketConn) {
 	f.log.Info("listening for HTTP/3", "address", conn.LocalAddr().String())
-	f.group.Go(func() error { return f.proxy.ServeQUIC(ctx, conn, f.ca.TLSConfig()) })
+	f.group.Go(func() error { return f.proxy.ServeQUIC(ctx, conn, f.certs.TLSConfig()) })
 }
 
 // inheritedSockets takes the sockets that systemd or another parent passed in
