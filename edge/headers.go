@@ -69,6 +69,7 @@ func rewrite(pr *httputil.ProxyRequest) {
 	h["X-Forwarded-Host"] = []string{pr.In.Host}
 	h["X-Forwarded-Proto"] = []string{proto}
 	h["Forwarded"] = []string{forwarded(x.request.Client, pr.In.Host, proto)}
+	h["X-Request-Id"] = []string{x.idString()} // as in the access log
 	// No Via: Forwarded says as much, and servers stop to compress for it.
 	if route.Instance > 0 {
 		h["Swage-Instance"] = []string{strconv.Itoa(int(route.Instance))}
@@ -143,7 +144,7 @@ func isForged(name string) bool {
 	case "forwarded", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "client-ip",
 		"true-client-ip", "cf-connecting-ip", "fastly-client-ip",
 		"x-original-forwarded-for", "x-original-host", "x-original-url", "x-rewrite-url",
-		"remote-user", "x-remote-user", "x-remote-addr":
+		"remote-user", "x-remote-user", "x-remote-addr", "x-request-id":
 		return len(name) == len(plain)
 	}
 	return hasPrefix(plain, "x-forwarded") || hasPrefix(plain, "swage-")

@@ -39,6 +39,18 @@ type Options struct {
 
 	// Verifier checks passwords and JWTs. Nil proves none.
 	Verifier Verifier
+	// Pending says that the certificate of a server name is still being
+	// obtained, which being asked may begin. Requests for it are answered
+	// 503. Nil is never.
+	Pending func(serverName string) bool
+
+	// Strict says that strangers can verify the zone's certificate, so that
+	// browsers may be told to insist on HTTPS. Nil is no.
+	Strict func() bool
+
+	// Challenge answers a certificate authority that asks without TLS (RFC
+	// 8555, section 8.3); false says that nothing was written. It may be nil.
+	Challenge func(http.ResponseWriter, *http.Request) bool
 }
 
 // Proxy is the edge as it runs: it owns connections in both directions and the
@@ -52,6 +64,9 @@ type Proxy struct {
 
 	verifier Verifier
 	guesses  *throttle
+	pending   func(string) bool
+	strict    func() bool
+	challenge func(http.ResponseWriter, *http.Request) bool
 
 	swapping  sync.Mutex // held by Swap
 	live      registry
@@ -63,6 +78,7 @@ type Proxy struct {
 // [Proxy.Swap].
 func NewProxy(o Options) *Proxy {
 	p := &Proxy{log: o.Logger, api: o.API, drain: drainTimeout, verifier: o.Verifier, guesses: newThrottle()}
+	p := &Proxy{log: o.Logger, api: o.API, drain: drainTimeout, pending: o.Pending, strict: o.Strict, challenge: o.Challenge}
 	if p.api == nil {
 		p.api = http.NotFoundHandler()
 	}
@@ -197,6 +213,19 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 
 	p.admit(x)
+	if t := p.live.table.Load(); t != nil && r.TLS != nil {
+		switch {
+		case !t.sameCertificate(r.TLS.ServerName, r.Host):
+			x.page(wrongConnection)
+			return
+		case p.isPending(r.TLS.ServerName):
+			x.obtaining()
+			return
+		}
+		x.strict = p.strict != nil && p.strict() && t.sameCertificate("", r.Host)
+	}
+
+	p.live.admit(x)
 	switch {
 	case x.table == nil:
 		w.Header().Set("Retry-After", "5")
@@ -210,8 +239,6 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			_ = http.NewResponseController(w).EnableFullDuplex()
 		}
 		p.reverse.ServeHTTP(x, x.r.WithContext(context.WithValue(x.ctx, exchangeKey{}, x)))
-	case x.decision.Verdict == NotFound && r.TLS != nil && r.TLS.ServerName != "" && !x.table.covers(r.Host):
-		x.page(wrongConnection)
 	default:
 		x.refuse(x.decision)
 	}

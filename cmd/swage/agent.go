@@ -122,12 +122,18 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	front := &front{
-		ctx: ctx, group: g, log: log, certs: source, keys: keys, open: map[string]context.CancelFunc{},
-		proxy: edge.NewProxy(edge.Options{Logger: log, API: answers.Remote(), Verifier: checker}),
+		ctx: ctx, group: g, log: log, certs: source, keys: keys, open: map[endpoint]context.CancelFunc{},
+		proxy: edge.NewProxy(edge.Options{
+			Logger: log, API: answers.Remote(), Verifier: checker,
+			Pending: source.Pending, Strict: source.Public, Challenge: source.Challenge,
+		}),
 	}
 	agent.Publish = front.publish
 	for _, l := range inherited {
-		front.inherited = true
+		if !front.inherited {
+			front.inherited, front.tlsAddr = true, l.Addr().String()
+			front.setPort(front.tlsAddr)
+		}
 		front.serve(ctx, l)
 		_, agent.Port, _ = net.SplitHostPort(l.Addr().String())
 	}

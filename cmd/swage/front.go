@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sync/errgroup"
@@ -29,8 +30,16 @@ type front struct {
 	certs *certs.Source
 	keys  schema.Keys
 
-	inherited bool                          // the sockets were passed in
-	open      map[string]context.CancelFunc // by address
+	inherited bool // the sockets for HTTPS were passed in
+	open      map[endpoint]context.CancelFunc
+	port      atomic.Int32 // of HTTPS
+	tlsAddr   string       // of the first socket passed in
+}
+
+// endpoint is an address that is served, over TLS unless it is plain.
+type endpoint struct {
+	addr  string
+	plain bool
 }
 
 // publish takes a new table, and follows the addresses and the zone that the
@@ -46,44 +55,77 @@ func (f *front) publish(e reconcile.Edge) error {
 		failed = append(failed, fmt.Errorf("tls: %w; certificates come from where they came from before", err))
 	}
 	f.proxy.Swap(e.Table)
-	if f.inherited {
-		return errors.Join(failed...)
+	wanted := map[endpoint]bool{}
+	for _, addr := range e.HTTP {
+		wanted[endpoint{addr, true}] = true
 	}
-	wanted := map[string]bool{}
-	for _, addr := range e.Listen {
-		wanted[addr] = true
-		if f.open[addr] != nil {
-			continue
+	if !f.inherited {
+		for _, addr := range e.Listen {
+			wanted[endpoint{addr, false}] = true
 		}
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			failed = append(failed, fmt.Errorf("the edge cannot serve: %w", err))
-			continue
+		if len(e.Listen) > 0 {
+			f.setPort(e.Listen[0])
 		}
-		ctx, cancel := context.WithCancel(f.ctx)
-		f.open[addr] = cancel
-		f.serve(ctx, l)
-		// HTTP/3 is at the same port, and nobody depends on it.
-		conn, err := net.ListenPacket("udp", l.Addr().String())
-		if err != nil {
-			failed = append(failed, fmt.Errorf("the edge serves without HTTP/3: %w", err))
-			continue
-		}
-		f.serveQUIC(ctx, conn)
 	}
-	for addr, cancel := range f.open {
-		if !wanted[addr] {
+	for at := range wanted {
+		if f.open[at] == nil {
+			failed = append(failed, f.listen(at))
+		}
+	}
+	for at, cancel := range f.open {
+		if !wanted[at] {
 			cancel()
-			delete(f.open, addr)
+			delete(f.open, at)
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// listen opens one of the addresses that the server's file names.
+func (f *front) listen(at endpoint) error {
+	l, err := net.Listen("tcp", at.addr)
+	if err != nil {
+		return fmt.Errorf("the edge cannot serve: %w", err)
+	}
+	ctx, cancel := context.WithCancel(f.ctx)
+	f.open[at] = cancel
+	if at.plain {
+		f.log.Info("listening for plain HTTP", "address", l.Addr().String())
+		f.group.Go(func() error { return f.proxy.ServePlain(ctx, l, func() int { return int(f.port.Load()) }) })
+		return nil
+	}
+	f.serve(ctx, l)
+	// HTTP/3 is at the same port, and nobody depends on it.
+	conn, err := net.ListenPacket("udp", l.Addr().String())
+	if err != nil {
+		return fmt.Errorf("the edge serves without HTTP/3: %w", err)
+	}
+	f.serveQUIC(ctx, conn)
+	return nil
+}
+
+// setPort notes where plain HTTP is redirected to.
+func (f *front) setPort(addr string) {
+	if _, port, err := net.SplitHostPort(addr); err == nil {
+		if n, err := strconv.ParseUint(port, 10, 16); err == nil {
+			f.port.Store(int32(n))
+		}
+	}
 }
 
 // settings reads what the server's file says about certificates, with its
 // secrets.
 func (f *front) settings(e reconcile.Edge) (certs.Settings, error) {
 	s := certs.Settings{Kind: e.TLS.Type, Directory: e.TLS.Directory, Email: e.TLS.Email, Provider: e.TLS.DNSProvider}
+	if s.Kind == certs.ACME { // challenges come to where visitors come
+		s.TLSAddr = f.tlsAddr
+		if !f.inherited && len(e.Listen) > 0 {
+			s.TLSAddr = e.Listen[0]
+		}
+		if len(e.HTTP) > 0 {
+			s.HTTPAddr = e.HTTP[0]
+		}
+	}
 	for _, c := range e.TLS.Certificates {
 		s.Files = append(s.Files, certs.Pair{Certificate: c.Certificate, Key: c.Key})
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -185,7 +186,9 @@ func (l *loaded) named(pairs []Pair) []*tls.Certificate {
 	return out
 }
 
-func (f *files) pending(need) bool { return false }
+func (*files) pending(need) bool { return false }
+
+func (*files) challenge(http.ResponseWriter, *http.Request) bool { return false }
 
 func (f *files) follow(names Names) { f.names.Store(&names) }
 

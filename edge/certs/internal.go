@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"net/http"
 	"sync"
 	"time"
 )
@@ -61,6 +62,8 @@ func (l *leaves) follow(names Names) {
 }
 
 func (*leaves) pending(need) bool { return false }
+
+func (*leaves) challenge(http.ResponseWriter, *http.Request) bool { return false }
 
 func (l *leaves) warnings() []string {
 	return soon("swage's own authority", l.ca.cert)

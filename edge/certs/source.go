@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"reflect"
 	"sync"
 	"sync/atomic"
@@ -49,6 +50,9 @@ type issuer interface {
 	// pending says that what certificate gives stands in for one that is
 	// still being obtained.
 	pending(need) bool
+	// challenge answers an authority that asks over plain HTTP; false says
+	// that nothing was written.
+	challenge(http.ResponseWriter, *http.Request) bool
 	follow(Names)
 	warnings() []string // for the operator, in order
 	close()
@@ -139,6 +143,12 @@ func (s *Source) Pending(serverName string) bool {
 	now := s.state.Load()
 	n, ok := now.names.find(serverName, time.Now())
 	return ok && now.issuer.pending(n)
+}
+
+// Challenge answers a certificate authority that checks over plain HTTP whether
+// a name leads here (RFC 8555, section 8.3), and reports whether it was one.
+func (s *Source) Challenge(w http.ResponseWriter, r *http.Request) bool {
+	return s.state.Load().issuer.challenge(w, r)
 }
 
 // Public says that strangers can verify the certificates, unlike those of the
