@@ -18,7 +18,22 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain has Pebble validate at once and reject no good nonce, and this
+// process trust its API as operators trust that of a public authority.
+func TestMain(m *testing.M) {
+	if err := trustTestServers(); err != nil {
+		panic(err)
+	}
+	os.Setenv("PEBBLE_VA_NOSLEEP", "1")
+	os.Setenv("PEBBLE_WFE_NONCEREJECT", "0")
+	goleak.VerifyTestMain(m,
+		// Pebble has no end; certmagic's limit on how fast it asks lives as
+		// long as the process, and what keeps a lock sees later that it is gone.
+		goleak.IgnoreTopFunction("github.com/letsencrypt/pebble/v2/va.VAImpl.processTasks"),
+		goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.(*RingBufferRateLimiter).loop"),
+		goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.keepLockfileFresh"),
+	)
+}
 
 const zone = "node.example.com"
 

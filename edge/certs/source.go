@@ -14,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/mholt/acmez/v3"
 )
 
 // Kinds of sources.
@@ -112,6 +114,7 @@ func (s *Source) Use(settings Settings) error {
 		return nil
 	}
 	var next issuer
+	var err error
 	switch settings.Kind {
 	case Internal:
 		next = newLeaves(s.ca)
@@ -120,6 +123,10 @@ func (s *Source) Use(settings Settings) error {
 			return fmt.Errorf("certificates come from %q, and none is named", Files)
 		}
 		next = newFiles(settings.Files, now.issuer, s.log)
+	case ACME:
+		if next, err = newACME(settings, s.dir, s.ca, s.log); err != nil {
+			return err
+		}
 	default:
 		return fmt.Errorf("certificates come from %q, %q or %q, not %q", ACME, Files, Internal, settings.Kind)
 	}
@@ -173,7 +180,9 @@ func (s *Source) TLSConfig() *tls.Config {
 			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
 			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 		},
-		NextProtos:     []string{"h2", "http/1.1"},
+		// The last is for authorities (RFC 8737); a client that speaks it alone
+		// gets nothing but a challenge.
+		NextProtos:     []string{"h2", "http/1.1", acmez.ACMETLS1Protocol},
 		GetCertificate: s.certificate,
 		WrapSession:    s.wrapSession,
 		UnwrapSession:  s.unwrapSession,
