@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -25,7 +26,7 @@ import (
 )
 
 func agentCommand(open opener) *cobra.Command {
-	var config string
+	var config, format string
 	cmd := &cobra.Command{
 		Use:   "agent",
 		Short: "Follow the fleet repository and serve its containers, until stopped",
@@ -42,12 +43,27 @@ does) are used for HTTPS instead of those the server's file names.`,
 			if err != nil {
 				return err
 			}
-			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+			log, err := newLog(cmd.ErrOrStderr(), format)
+			if err != nil {
+				return err
+			}
 			return serve(cmd.Context(), node, log, open)
 		},
 	}
 	cmd.Flags().StringVar(&config, "config", "/etc/swage/agent.cue", "the node file")
+	cmd.Flags().StringVar(&format, "log-format", "text", "text or json")
 	return cmd
+}
+
+// newLog writes a line for each event and each request.
+func newLog(w io.Writer, format string) (*slog.Logger, error) {
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, nil)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, nil)), nil
+	}
+	return nil, fmt.Errorf("--log-format takes text or json, not %q", format)
 }
 
 // serve joins the loop, the edge and the API; the first that fails ends all.
