@@ -125,11 +125,13 @@ func TestFilesChange(t *testing.T) {
 		what    string
 		prepare func(t *testing.T, dir string) Pair
 		replace func(t *testing.T, dir string)
+		again   func(t *testing.T, dir string) // what another way shows; it may be nil
 	}{
 		{
 			"written in place",
 			func(t *testing.T, dir string) Pair { return put(t, ca, dir, zone) },
 			func(t *testing.T, dir string) { put(t, ca, dir, zone) },
+			nil,
 		},
 		{
 			"renamed",
@@ -140,6 +142,7 @@ func TestFilesChange(t *testing.T) {
 					rename(t, filepath.Join(dir, "new", name), filepath.Join(dir, name))
 				}
 			},
+			nil,
 		},
 		{ // as Kubernetes does
 			"a link to the folder is swapped",
@@ -156,6 +159,7 @@ func TestFilesChange(t *testing.T) {
 				link(t, "..2", filepath.Join(dir, "..tmp"))
 				rename(t, filepath.Join(dir, "..tmp"), filepath.Join(dir, "..data"))
 			},
+			func(t *testing.T, dir string) { put(t, ca, filepath.Join(dir, "..2"), zone) },
 		},
 		{ // as certbot does
 			"links to the files are swapped",
@@ -177,6 +181,7 @@ func TestFilesChange(t *testing.T) {
 					rename(t, filepath.Join(dir, "tmp"), filepath.Join(dir, "live", name))
 				}
 			},
+			nil,
 		},
 		{
 			"the target of a link is written",
@@ -188,6 +193,7 @@ func TestFilesChange(t *testing.T) {
 				return Pair{filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")}
 			},
 			func(t *testing.T, dir string) { put(t, ca, filepath.Join(dir, "far"), zone) },
+			nil,
 		},
 	} {
 		t.Run(row.what, func(t *testing.T) {
@@ -198,6 +204,11 @@ func TestFilesChange(t *testing.T) {
 			row.replace(t, dir)
 			eventually(t, "the new certificate is served", func() bool { return served(t, s, zone) != first })
 			eventually(t, "all is well", func() bool { return len(warningsBut(s, "*."+zone)) == 0 })
+			if row.again != nil {
+				second := served(t, s, zone)
+				row.again(t, dir)
+				eventually(t, "what comes after is served", func() bool { return served(t, s, zone) != second })
+			}
 		})
 	}
 }
