@@ -139,6 +139,8 @@ func (t *truster) system(ctx context.Context, uninstall bool) error {
 		path := filepath.Join(t.root, s.folder, t.name+".crt")
 		if uninstall {
 			err = os.Remove(path)
+			// Debian's tool leaves its link behind, which leads nowhere then.
+			_ = os.Remove(filepath.Join(t.root, "etc/ssl/certs", t.name+".pem"))
 		} else if err = os.MkdirAll(filepath.Dir(path), 0o755); err == nil {
 			err = os.WriteFile(path, t.pem, 0o644)
 		}

@@ -87,9 +87,18 @@ esac`)
 				}
 			}
 			do(false)
+			left := filepath.Join(root, "etc/ssl/certs", a.name+".pem")
+			if err := os.MkdirAll(filepath.Dir(left), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(path, left); err != nil {
+				t.Fatal(err)
+			}
 			do(true)
-			if _, err := os.Stat(path); err == nil {
-				t.Error("it is there after --uninstall")
+			for _, name := range []string{path, left} {
+				if _, err := os.Lstat(name); err == nil {
+					t.Errorf("%s is there after --uninstall", name)
+				}
 			}
 			do(true)
 			calls, err := os.ReadFile(filepath.Join(bin, "calls"))
