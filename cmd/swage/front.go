@@ -46,6 +46,8 @@ type endpoint struct {
 // fleet names now. The table is in force before anything new listens.
 func (f *front) publish(e reconcile.Edge) error {
 	var failed []error
+	// First what visitors may do: certificates may have to be read.
+	f.proxy.Swap(e.Table)
 	f.certs.Follow(certs.Names{Zone: e.Zone, Domains: e.Table.Domains()})
 	settings, err := f.settings(e)
 	if err == nil {
@@ -54,7 +56,6 @@ func (f *front) publish(e reconcile.Edge) error {
 	if err != nil {
 		failed = append(failed, fmt.Errorf("tls: %w; certificates come from where they came from before", err))
 	}
-	f.proxy.Swap(e.Table)
 	wanted := map[endpoint]bool{}
 	for _, addr := range e.HTTP {
 		wanted[endpoint{addr, true}] = true
