@@ -53,8 +53,8 @@ func TestGit(t *testing.T) {
 	run("init", "--quiet", "--bare", "--initial-branch=main", "repository.git")
 	run("-C", "repository.git", "config", "http.receivepack", "true")
 	server := &cgi.Handler{
-		Path: strings.TrimSpace(run("--exec-path")) + "/git-http-backend",
-		Env:  []string{"GIT_PROJECT_ROOT=" + dir, "GIT_HTTP_EXPORT_ALL=1"},
+		Path:   strings.TrimSpace(run("--exec-path")) + "/git-http-backend",
+		Env:    []string{"GIT_PROJECT_ROOT=" + dir, "GIT_HTTP_EXPORT_ALL=1"},
 		Stderr: io.Discard,
 	}
 	app := backend(t, "127.0.1.1", server.ServeHTTP)
@@ -94,12 +94,16 @@ func TestNgtcp2(t *testing.T) {
 		}
 		_, _ = io.CopyN(w, zeros{}, size)
 	})
-	s := serve(t, mustCompile(t, at(app.Addr(), nil)))
+	// For an address the client names "localhost" whatever --sni says, so
+	// that must be covered by the certificate that the host is.
+	c := at(app.Addr(), nil)
+	c.Zone = "localhost"
+	s := serve(t, mustCompile(t, c))
 	_, port, err := net.SplitHostPort(s.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	host := strings.TrimPrefix(origin(app.Port()), "https://")
+	host := strings.Replace(strings.TrimPrefix(origin(app.Port()), "https://"), zone, c.Zone, 1)
 	dir := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	defer cancel()
