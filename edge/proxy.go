@@ -39,6 +39,7 @@ type Options struct {
 
 	// Verifier checks passwords and JWTs. Nil proves none.
 	Verifier Verifier
+
 	// Pending says that the certificate of a server name is still being
 	// obtained, which being asked may begin. Requests for it are answered
 	// 503. Nil is never.
@@ -64,6 +65,7 @@ type Proxy struct {
 
 	verifier Verifier
 	guesses  *throttle
+
 	pending   func(string) bool
 	strict    func() bool
 	challenge func(http.ResponseWriter, *http.Request) bool
@@ -78,7 +80,7 @@ type Proxy struct {
 // [Proxy.Swap].
 func NewProxy(o Options) *Proxy {
 	p := &Proxy{log: o.Logger, api: o.API, drain: drainTimeout, verifier: o.Verifier, guesses: newThrottle()}
-	p := &Proxy{log: o.Logger, api: o.API, drain: drainTimeout, pending: o.Pending, strict: o.Strict, challenge: o.Challenge}
+	p.pending, p.strict, p.challenge = o.Pending, o.Strict, o.Challenge
 	if p.api == nil {
 		p.api = http.NotFoundHandler()
 	}
@@ -212,7 +214,6 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	p.admit(x)
 	if t := p.live.table.Load(); t != nil && r.TLS != nil {
 		switch {
 		case !t.sameCertificate(r.TLS.ServerName, r.Host):
@@ -225,7 +226,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.strict = p.strict != nil && p.strict() && t.sameCertificate("", r.Host)
 	}
 
-	p.live.admit(x)
+	p.admit(x)
 	switch {
 	case x.table == nil:
 		w.Header().Set("Retry-After", "5")
