@@ -47,6 +47,7 @@ type exchange struct {
 	written int64
 	length  int64 // of the body as announced, -1 when it is not
 	altSvc  string
+	strict  bool  // browsers are to insist on HTTPS
 	err     error // why the container gave no answer
 }
 
@@ -158,8 +159,11 @@ func (x *exchange) WriteHeader(status int) {
 }
 
 // advertise names the edge's HTTP/3 in place of the container's, which has no
-// way to here.
+// way to here, and HTTPS as the only way unless the container says otherwise.
 func (x *exchange) advertise() {
+	if x.strict && len(x.w.Header()["Strict-Transport-Security"]) == 0 {
+		x.w.Header()["Strict-Transport-Security"] = []string{hsts}
+	}
 	if x.altSvc != "" {
 		x.w.Header()["Alt-Svc"] = []string{x.altSvc}
 	}

@@ -60,6 +60,7 @@ func rewrite(pr *httputil.ProxyRequest) {
 	h["X-Forwarded-For"] = []string{client}
 	h["X-Forwarded-Host"] = []string{pr.In.Host}
 	h["X-Forwarded-Proto"] = []string{proto}
+	h["X-Request-Id"] = []string{x.idString()} // as in the access log
 	// No Via: Forwarded says as much, and servers stop to compress for it.
 	setTarget(pr.Out, x)
 	if route.Instance > 0 {
@@ -157,7 +158,7 @@ func isForged(name string) bool {
 	case "forwarded", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "client-ip",
 		"true-client-ip", "cf-connecting-ip", "fastly-client-ip",
 		"x-original-forwarded-for", "x-original-host", "x-original-url", "x-rewrite-url",
-		"remote-user", "x-remote-user", "x-remote-addr":
+		"remote-user", "x-remote-user", "x-remote-addr", "x-request-id":
 		return len(name) == len(plain)
 	}
 	return hasPrefix(plain, "x-forwarded") || hasPrefix(plain, "swage-")

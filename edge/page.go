@@ -42,6 +42,7 @@ var (
 	nothingListens  = refusal{http.StatusBadGateway, "nothing-listens", "Nothing listens there at the moment. What should may still be starting."}
 	brokenAnswer    = refusal{http.StatusBadGateway, "broken-answer", "What listens there gave no proper answer."}
 	starting        = refusal{http.StatusServiceUnavailable, "starting", "This server is starting. Try again in a moment."}
+	noCertificate   = refusal{http.StatusServiceUnavailable, "no-certificate", "The certificate of this host is being obtained. Try again in a moment."}
 	notRunning      = refusal{http.StatusServiceUnavailable, "not-running", "This is not running at the moment."}
 	closed          = refusal{http.StatusServiceUnavailable, "closed", "This is closed to visitors at the moment."}
 	overloaded      = refusal{http.StatusServiceUnavailable, "overloaded", "Too much is asked for at the moment. Try again in a moment."}

@@ -503,9 +503,11 @@ func (s *server) connector(t *testing.T, from string, version int) http.RoundTri
 		NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}},
 		Config:    &tls.Config{RootCAs: roots, ServerName: "x." + zone, NextProtos: []string{"h2"}},
 	}
+	//lint:ignore SA1019 what is to take its place cannot
 	transport := &http2.Transport{DialTLSContext: func(ctx context.Context, _, _ string, _ *tls.Config) (net.Conn, error) {
 		return dialer.DialContext(ctx, "tcp", s.addr)
 	}}
+	//lint:ignore SA1019 as above
 	t.Cleanup(transport.CloseIdleConnections)
 	return transport
 }

@@ -55,6 +55,19 @@ type Options struct {
 
 	// Verifier checks passwords and JWTs. Nil proves none.
 	Verifier Verifier
+
+	// Pending says that the certificate of a server name is still being
+	// obtained, which being asked may begin. Requests for it are answered
+	// 503. Nil is never.
+	Pending func(serverName string) bool
+
+	// Strict says that strangers can verify the zone's certificate, so that
+	// browsers may be told to insist on HTTPS. Nil is no.
+	Strict func() bool
+
+	// Challenge answers a certificate authority that asks without TLS (RFC
+	// 8555, section 8.3); false says that nothing was written. It may be nil.
+	Challenge func(http.ResponseWriter, *http.Request) bool
 }
 
 // Proxy is the edge as it runs: it owns connections in both directions and the
@@ -69,6 +82,10 @@ type Proxy struct {
 	verifier Verifier
 	guesses  *throttle
 
+	pending   func(string) bool
+	strict    func() bool
+	challenge func(http.ResponseWriter, *http.Request) bool
+
 	swapping  sync.Mutex // held by Swap
 	live      registry
 	load      load
@@ -80,6 +97,7 @@ type Proxy struct {
 // [Proxy.Swap].
 func NewProxy(o Options) *Proxy {
 	p := &Proxy{log: o.Logger, api: o.API, drain: drainTimeout, verifier: o.Verifier, guesses: newThrottle()}
+	p.pending, p.strict, p.challenge = o.Pending, o.Strict, o.Challenge
 	if p.api == nil {
 		p.api = http.NotFoundHandler()
 	}
@@ -225,6 +243,17 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
+	if t := p.live.table.Load(); t != nil && r.TLS != nil {
+		switch {
+		case !t.sameCertificate(r.TLS.ServerName, r.Host):
+			x.page(wrongConnection)
+			return
+		case p.isPending(r.TLS.ServerName):
+			x.obtaining()
+			return
+		}
+		x.strict = p.strict != nil && p.strict() && t.sameCertificate("", r.Host)
+	}
 	if tunnel || isWebSocket(r) {
 		x.kind = aTunnel
 	}
@@ -251,8 +280,6 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			out.Body = &pacedBody{out.Body, &x.receiving}
 		}
 		p.reverse.ServeHTTP(x, out)
-	case x.decision.Verdict == NotFound && r.TLS != nil && r.TLS.ServerName != "" && !x.table.covers(r.Host):
-		x.page(wrongConnection)
 	default:
 		x.refuse(x.decision)
 	}

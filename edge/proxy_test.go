@@ -399,7 +399,7 @@ func TestForwardingHeaders(t *testing.T) {
 			"Forwarded", "X-Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port",
 			"X-Forwarded-Server", "X-Forwarded-User", "X-Forwarded-Client-Cert", "X-Forwarded-A-Name-That-Has-A-Great-Length",
 			"X-Real-IP", "X-Client-IP", "Client-IP", "X-Cluster-Client-IP", "True-Client-IP", "CF-Connecting-IP",
-			"X-Original-Forwarded-For", "X-Original-URL", "X-Rewrite-URL", "Remote-User", "X-Remote-User", "Swage-Level", "Swage-Instance",
+			"X-Original-Forwarded-For", "X-Original-URL", "X-Rewrite-URL", "Remote-User", "X-Remote-User", "Swage-Level", "Swage-Instance", "X-Request-ID",
 		} {
 			for _, spelling := range []string{
 				name, strings.ToLower(name), strings.ToUpper(name), strings.ReplaceAll(name, "-", "_"),
@@ -438,6 +438,12 @@ func TestForwardingHeaders(t *testing.T) {
 			if slices.Contains(values, "forged") {
 				t.Errorf("forged %s arrived", name)
 			}
+		}
+		if err := s.stop(); err != nil {
+			t.Fatal(err)
+		}
+		if id := saw.Get("X-Request-Id"); len(id) != 16 || !strings.Contains(s.log.String(), `"request_id":"`+id+`"`) {
+			t.Errorf("the container learns the id %q, which is not in the log:\n%s", id, s.log.String())
 		}
 	})
 }

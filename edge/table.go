@@ -246,13 +246,17 @@ func resolve(in Target, named map[string]*container) (target, error) {
 	return target{c, e}, nil
 }
 
-// Domains are the custom domains of the table, sorted: the names beside those
-// of the zone that a certificate may be made for.
-func (t *Table) Domains() []string {
-	if t == nil {
-		return nil
+// Domains are the custom domains of the table: the names beside those of the
+// zone that a certificate may be made for, each with the moment from which on
+// it may not, since its alias is unknown then; zero is never.
+func (t *Table) Domains() map[string]time.Time {
+	out := map[string]time.Time{}
+	if t != nil {
+		for name, a := range t.domain {
+			out[name] = a.expires
+		}
 	}
-	return names(t.domain)
+	return out
 }
 
 func checkZone(zone string) error {

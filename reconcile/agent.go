@@ -91,9 +91,10 @@ type Agent struct {
 
 // Edge is what the edge of a server serves, and where.
 type Edge struct {
-	Zone   string
-	Listen []string // addresses from the server's file
-	Bridge string   // that the containers are attached to
+	Zone         string
+	Listen, HTTP []string // addresses from the server's file
+	TLS          schema.TLS
+	Bridge       string // that the containers are attached to
 	// Balancers speak the PROXY protocol; nobody else does.
 	Balancers []netip.Prefix
 	Table     *edge.Table
@@ -589,6 +590,9 @@ func (a *Agent) publish() error {
 	}
 	a.published.Store(&told{a.fleet, table})
 	server := a.fleet.Servers[a.Server]
-	a.edge = a.Publish(Edge{a.fleet.Zone(a.Server), server.Listen, server.Bridge, server.Balancers, table})
+	a.edge = a.Publish(Edge{
+		Zone: a.fleet.Zone(a.Server), Listen: server.Listen, HTTP: server.HTTP, TLS: server.TLS,
+		Bridge: server.Bridge, Balancers: server.Balancers, Table: table,
+	})
 	return nil
 }

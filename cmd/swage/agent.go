@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -24,7 +26,7 @@ import (
 )
 
 func agentCommand(open opener) *cobra.Command {
-	var config string
+	var config, format string
 	cmd := &cobra.Command{
 		Use:   "agent",
 		Short: "Follow the fleet repository and serve its containers, until stopped",
@@ -41,12 +43,27 @@ does) are used for HTTPS instead of those the server's file names.`,
 			if err != nil {
 				return err
 			}
-			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+			log, err := newLog(cmd.ErrOrStderr(), format)
+			if err != nil {
+				return err
+			}
 			return serve(cmd.Context(), node, log, open)
 		},
 	}
 	cmd.Flags().StringVar(&config, "config", "/etc/swage/agent.cue", "the node file")
+	cmd.Flags().StringVar(&format, "log-format", "text", "text or json")
 	return cmd
+}
+
+// newLog writes a line for each event and each request.
+func newLog(w io.Writer, format string) (*slog.Logger, error) {
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, nil)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, nil)), nil
+	}
+	return nil, fmt.Errorf("--log-format takes text or json, not %q", format)
 }
 
 // serve joins the loop, the edge and the API; the first that fails ends all.
@@ -102,8 +119,15 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	}
 	known := tokens{server: node.Server, keys: keys, fleet: agent.Fleet, log: log}
 	checker := verifier{credentials.New(credentials.Options{AllowPrivate: node.AllowPrivateJWKS})}
+	source := certs.New(ca, filepath.Join(node.StateDir, "acme"), log)
+	defer source.Close()
 	answers := api.API{
-		Report: agent.Report,
+		// Certificates come and go between passes.
+		Report: func() *reconcile.Report {
+			r := *agent.Report()
+			r.Warnings = slices.Concat(r.Warnings, source.Warnings())
+			return &r
+		},
 		Plan:   agent.PlanFor,
 		Events: agent.Events, Approve: agent.Approve, DeleteSnapshot: agent.DeleteSnapshot,
 		Rollback: agent.Rollback, Suspend: agent.Suspend, Resume: agent.Resume,
@@ -114,13 +138,19 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	front := &front{
-		ctx: ctx, group: g, log: log, ca: ca, open: map[string]context.CancelFunc{},
+		ctx: ctx, group: g, log: log, certs: source, keys: keys, open: map[endpoint]context.CancelFunc{},
 	}
-	front.proxy = edge.NewProxy(edge.Options{Logger: log, API: answers.Remote(), Verifier: checker, Transparent: &front.path})
+	front.proxy = edge.NewProxy(edge.Options{
+		Logger: log, API: answers.Remote(), Verifier: checker, Transparent: &front.path,
+		Pending: source.Pending, Strict: source.Public, Challenge: source.Challenge,
+	})
 	agent.Publish, agent.ClientAddresses = front.publish, front.path.Fault
 	defer front.forgetClients()
 	for _, l := range inherited {
-		front.inherited = true
+		if !front.inherited {
+			front.inherited, front.tlsAddr = true, l.Addr().String()
+			front.setPort(front.tlsAddr)
+		}
 		front.serve(ctx, l)
 		_, agent.Port, _ = net.SplitHostPort(l.Addr().String())
 	}

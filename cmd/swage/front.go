@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -20,6 +19,7 @@ import (
 	"swage/edge/certs"
 	"swage/edge/transparent"
 	"swage/reconcile"
+	"swage/schema"
 )
 
 // front is the edge with its listeners. Only the reconciler's goroutine calls
@@ -29,68 +29,138 @@ type front struct {
 	group *errgroup.Group
 	log   *slog.Logger
 	proxy *edge.Proxy
-	ca    *certs.CA
+	certs *certs.Source
+	keys  schema.Keys
 	path  transparent.Path // of clients' addresses
 
 	balancers atomic.Pointer[[]netip.Prefix] // nil: none
+	bridge    string                         // of the last publish
 
-	inherited bool                          // the sockets were passed in
-	open      map[string]context.CancelFunc // by address
-	bridge    string                        // of the last publish
+	inherited bool // the sockets for HTTPS were passed in
+	open      map[endpoint]context.CancelFunc
+	port      atomic.Int32 // of HTTPS
+	tlsAddr   string       // of the first socket passed in
+}
+
+// endpoint is an address that is served, over TLS unless it is plain.
+type endpoint struct {
+	addr  string
+	plain bool
 }
 
 // publish takes a new table, and follows the addresses and the zone that the
 // fleet names now. The table is in force before anything new listens.
 func (f *front) publish(e reconcile.Edge) error {
 	var failed []error
-	if err := f.ca.SetNames(slices.Concat([]string{e.Zone, "*." + e.Zone}, e.Table.Domains())...); err != nil {
-		failed = append(failed, fmt.Errorf("no certificate for %s; the last one stays in use: %w", e.Zone, err))
-	}
 	f.followClients(e.Bridge)
 	f.balancers.Store(&e.Balancers)
+	// First what visitors may do: certificates may have to be read.
 	f.proxy.Swap(e.Table)
-	if f.inherited {
-		return errors.Join(failed...)
+	f.certs.Follow(certs.Names{Zone: e.Zone, Domains: e.Table.Domains()})
+	settings, err := f.settings(e)
+	if err == nil {
+		err = f.certs.Use(settings)
 	}
-	wanted := map[string]bool{}
-	for _, addr := range e.Listen {
-		wanted[addr] = true
-		if f.open[addr] != nil {
-			continue
-		}
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			failed = append(failed, fmt.Errorf("the edge cannot serve: %w", err))
-			continue
-		}
-		ctx, cancel := context.WithCancel(f.ctx)
-		f.open[addr] = cancel
-		f.serve(ctx, l)
-		// HTTP/3 is at the same port, and nobody depends on it.
-		conn, err := net.ListenPacket("udp", l.Addr().String())
-		if err != nil {
-			failed = append(failed, fmt.Errorf("the edge serves without HTTP/3: %w", err))
-			continue
-		}
-		f.serveQUIC(ctx, conn)
+	if err != nil {
+		failed = append(failed, fmt.Errorf("tls: %w; certificates come from where they came from before", err))
 	}
-	for addr, cancel := range f.open {
-		if !wanted[addr] {
+	wanted := map[endpoint]bool{}
+	for _, addr := range e.HTTP {
+		wanted[endpoint{addr, true}] = true
+	}
+	if !f.inherited {
+		for _, addr := range e.Listen {
+			wanted[endpoint{addr, false}] = true
+		}
+		if len(e.Listen) > 0 {
+			f.setPort(e.Listen[0])
+		}
+	}
+	for at := range wanted {
+		if f.open[at] == nil {
+			failed = append(failed, f.listen(at))
+		}
+	}
+	for at, cancel := range f.open {
+		if !wanted[at] {
 			cancel()
-			delete(f.open, addr)
+			delete(f.open, at)
 		}
 	}
 	return errors.Join(failed...)
 }
 
+// listen opens one of the addresses that the server's file names.
+func (f *front) listen(at endpoint) error {
+	l, err := net.Listen("tcp", at.addr)
+	if err != nil {
+		return fmt.Errorf("the edge cannot serve: %w", err)
+	}
+	ctx, cancel := context.WithCancel(f.ctx)
+	f.open[at] = cancel
+	if at.plain {
+		f.log.Info("listening for plain HTTP", "address", l.Addr().String())
+		f.group.Go(func() error {
+			return f.proxy.ServePlain(ctx, f.behindBalancers(l), func() int { return int(f.port.Load()) })
+		})
+		return nil
+	}
+	f.serve(ctx, l)
+	// HTTP/3 is at the same port, and nobody depends on it.
+	conn, err := net.ListenPacket("udp", l.Addr().String())
+	if err != nil {
+		return fmt.Errorf("the edge serves without HTTP/3: %w", err)
+	}
+	f.serveQUIC(ctx, conn)
+	return nil
+}
+
+// setPort notes where plain HTTP is redirected to.
+func (f *front) setPort(addr string) {
+	if _, port, err := net.SplitHostPort(addr); err == nil {
+		if n, err := strconv.ParseUint(port, 10, 16); err == nil {
+			f.port.Store(int32(n))
+		}
+	}
+}
+
+// settings reads what the server's file says about certificates, with its
+// secrets.
+func (f *front) settings(e reconcile.Edge) (certs.Settings, error) {
+	s := certs.Settings{Kind: e.TLS.Type, Directory: e.TLS.Directory, Email: e.TLS.Email, Provider: e.TLS.DNSProvider}
+	if s.Kind == certs.ACME { // challenges come to where visitors come
+		s.TLSAddr = f.tlsAddr
+		if !f.inherited && len(e.Listen) > 0 {
+			s.TLSAddr = e.Listen[0]
+		}
+		if len(e.HTTP) > 0 {
+			s.HTTPAddr = e.HTTP[0]
+		}
+	}
+	for _, c := range e.TLS.Certificates {
+		s.Files = append(s.Files, certs.Pair{Certificate: c.Certificate, Key: c.Key})
+	}
+	for name, secret := range e.TLS.DNSOptions {
+		value, err := secret.Reveal(f.keys)
+		if err != nil {
+			return s, fmt.Errorf("dns.options.%s: %w", name, err)
+		}
+		if s.Options == nil {
+			s.Options = map[string]string{}
+		}
+		s.Options[name] = value
+	}
+	return s, nil
+}
+
 func (f *front) serve(ctx context.Context, l net.Listener) {
 	f.log.Info("listening", "address", l.Addr().String())
-	f.group.Go(func() error { return f.proxy.Serve(ctx, f.behindBalancers(l), f.ca.TLSConfig()) })
+	f.group.Go(func() error { return f.proxy.Serve(ctx, f.behindBalancers(l), f.certs.TLSConfig()) })
 }
 
 func (f *front) serveQUIC(ctx context.Context, conn net.PacketConn) {
 	f.log.Info("listening for HTTP/3", "address", conn.LocalAddr().String())
-	f.group.Go(func() error { return f.proxy.ServeQUIC(ctx, conn, f.ca.TLSConfig()) })
+	f.group.Go(func() error { return f.proxy.ServeQUIC(ctx, conn, f.certs.TLSConfig()) })
 }
 
 // inheritedSockets takes the sockets that systemd or another parent passed in

@@ -71,6 +71,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, open open
 		initCommand(), newCommand(), validateCommand(), planCommand(open), applyCommand(open), agentCommand(open),
 		statusCommand(), getCommand(), eventsCommand(), snapshotsCommand(), approveCommand(), rollbackCommand(), resumeCommand(), suspendCommand(), historyCommand(), explainCommand(),
 		schemaCommand(), secretCommand(), versionCommand(),
+		statusCommand(), getCommand(), eventsCommand(), snapshotsCommand(), approveCommand(), rollbackCommand(), resumeCommand(), suspendCommand(), historyCommand(),
+		schemaCommand(), secretCommand(), trustCommand(), versionCommand(),
 	)
 	err := root.ExecuteContext(ctx)
 	var code exit

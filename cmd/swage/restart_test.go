@@ -47,9 +47,12 @@ func serveInherited(state string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	g, ctx := errgroup.WithContext(ctx)
+	log := slog.New(slog.DiscardHandler)
+	source := certs.New(ca, filepath.Join(state, "acme"), log)
+	defer source.Close()
 	f := &front{
-		ctx: ctx, group: g, log: slog.New(slog.DiscardHandler), ca: ca, inherited: true,
-		proxy: edge.NewProxy(edge.Options{Logger: slog.New(slog.DiscardHandler)}),
+		ctx: ctx, group: g, log: log, certs: source, inherited: true,
+		proxy: edge.NewProxy(edge.Options{Logger: log}),
 	}
 	if err := f.publish(reconcile.Edge{Zone: restartZone, Table: table}); err != nil {
 		return err

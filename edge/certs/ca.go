@@ -1,6 +1,3 @@
-// Package certs makes the certificates that a server presents when no public
-// authority issues them: a certificate authority of its own, kept in one file,
-// and short-lived leaves, kept in memory.
 package certs
 
 import (
@@ -18,8 +15,6 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
-	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -37,14 +32,11 @@ const (
 	pemCertificate = "CERTIFICATE"
 )
 
-// CA is a certificate authority and the one leaf that it serves. It is safe
-// for concurrent use.
+// CA is a certificate authority of the server's own. It is never written once
+// it is open.
 type CA struct {
 	key  crypto.Signer
 	cert *x509.Certificate
-
-	minting sync.Mutex // held while a leaf is made
-	leaf    atomic.Pointer[leaf]
 }
 
 // Open returns the authority kept in the folder dir, and makes both when they

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -17,7 +18,22 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain has Pebble validate at once and reject no good nonce, and this
+// process trust its API as operators trust that of a public authority.
+func TestMain(m *testing.M) {
+	if err := trustTestServers(); err != nil {
+		panic(err)
+	}
+	os.Setenv("PEBBLE_VA_NOSLEEP", "1")
+	os.Setenv("PEBBLE_WFE_NONCEREJECT", "0")
+	goleak.VerifyTestMain(m,
+		// Pebble has no end; certmagic's limit on how fast it asks lives as
+		// long as the process, and what keeps a lock sees later that it is gone.
+		goleak.IgnoreTopFunction("github.com/letsencrypt/pebble/v2/va.VAImpl.processTasks"),
+		goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.(*RingBufferRateLimiter).loop"),
+		goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.keepLockfileFresh"),
+	)
+}
 
 const zone = "node.example.com"
 
@@ -30,48 +46,69 @@ func open(t testing.TB, dir string) *CA {
 	return ca
 }
 
-func setNames(t testing.TB, ca *CA, names ...string) {
+// serve makes a Source of the authority for the zone and some domains.
+func serve(t testing.TB, ca *CA, domains ...string) *Source {
 	t.Helper()
-	if err := ca.SetNames(names...); err != nil {
-		t.Fatal(err)
-	}
+	s := New(ca, filepath.Join(t.TempDir(), "acme"), slog.New(slog.DiscardHandler))
+	t.Cleanup(s.Close)
+	s.Follow(names(domains...))
+	return s
 }
 
-// handshake asks for a name, trusting the authority alone, and returns what
-// was negotiated.
-func handshake(t testing.TB, ca *CA, name string, change func(*tls.Config)) (tls.ConnectionState, error) {
+func names(domains ...string) Names {
+	n := Names{Zone: zone, Domains: map[string]time.Time{}}
+	for _, d := range domains {
+		n.Domains[d] = time.Time{}
+	}
+	return n
+}
+
+func roots(t testing.TB, pem []byte) *x509.CertPool {
 	t.Helper()
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(ca.PEM()) {
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
 		t.Fatal("no certificate in the PEM")
 	}
-	config := &tls.Config{ServerName: name, RootCAs: roots, NextProtos: []string{"h2", "http/1.1"}, Time: time.Now}
+	return pool
+}
+
+// handshake asks for a name, trusting the server's authority alone, and returns
+// what was negotiated.
+func handshake(t testing.TB, s *Source, name string, change func(*tls.Config)) (tls.ConnectionState, error) {
+	t.Helper()
+	config := &tls.Config{ServerName: name, RootCAs: roots(t, s.ca.PEM()), NextProtos: []string{"h2", "http/1.1"}, Time: time.Now}
 	if change != nil {
 		change(config)
 	}
 	near, far := net.Pipe()
-	server := tls.Server(far, ca.TLSConfig())
+	server := tls.Server(far, s.TLSConfig())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		defer far.Close()
-		_ = server.Handshake()
+		if server.Handshake() == nil {
+			_, _ = server.Write([]byte("x"))
+		}
 	}()
 	client := tls.Client(near, config)
 	err := client.Handshake()
+	if err == nil { // session tickets of TLS 1.3 come with what is read
+		_, err = client.Read(make([]byte, 1))
+	}
 	state := client.ConnectionState()
 	near.Close()
 	<-done
 	return state, err
 }
 
-// TestNames: which names are served with which certificate.
+// TestNames: which names are served, and which refused in the handshake.
 func TestNames(t *testing.T) {
 	ca := open(t, t.TempDir())
-	if _, err := handshake(t, ca, zone, nil); err == nil || !strings.Contains(err.Error(), "unrecognized name") {
-		t.Errorf("before any name is set: %v", err)
+	s := New(ca, t.TempDir(), slog.New(slog.DiscardHandler))
+	if _, err := handshake(t, s, zone, nil); err == nil || !strings.Contains(err.Error(), "unrecognized name") {
+		t.Errorf("before any name is known: %v", err)
 	}
-	setNames(t, ca, zone, "*."+zone, "Shop.Example.Org")
+	s.Follow(names("shop.example.org"))
 	for _, row := range []struct {
 		name string
 		ok   bool
@@ -80,13 +117,15 @@ func TestNames(t *testing.T) {
 		{"my-api." + zone, true},
 		{"MY-API.Node.Example.Com", true},
 		{"shop.example.org", true},
+		{"Shop.Example.Org", true},
 		{"a.b." + zone, false},
+		{"x" + zone, false},
 		{"example.com", false},
 		{"www.shop.example.org", false},
 		{"evil.org", false},
 		{"localhost", false},
 	} {
-		_, err := handshake(t, ca, row.name, nil)
+		_, err := handshake(t, s, row.name, nil)
 		if (err == nil) != row.ok {
 			t.Errorf("%s: %v", row.name, err)
 		}
@@ -94,36 +133,122 @@ func TestNames(t *testing.T) {
 			t.Errorf("%s: refused with %v", row.name, err)
 		}
 	}
-	// A client that names nothing gets the certificate.
-	state, err := handshake(t, ca, "", func(c *tls.Config) { c.InsecureSkipVerify = true })
+	// A client that names nothing gets the zone's certificate.
+	state, err := handshake(t, s, "", func(c *tls.Config) { c.InsecureSkipVerify = true })
 	if err != nil || !slices.Contains(state.PeerCertificates[0].DNSNames, zone) {
 		t.Errorf("no name: %v", err)
 	}
 }
 
-func TestNamesChange(t *testing.T) {
-	ca := open(t, t.TempDir())
-	setNames(t, ca, zone)
-	first := ca.leaf.Load()
-	setNames(t, ca, strings.ToUpper(zone), zone)
-	if ca.leaf.Load() != first {
-		t.Error("the same names lead to a new certificate")
-	}
-	setNames(t, ca, "other.example.com")
-	if _, err := handshake(t, ca, "other.example.com", nil); err != nil {
-		t.Errorf("the new name: %v", err)
-	}
-	if _, err := handshake(t, ca, zone, nil); err == nil {
-		t.Error("the old name is still served")
-	}
-	if err := ca.SetNames(); err == nil {
-		t.Error("a certificate without names")
+// TestCertificatesTellNoOthers: a stranger who reads one certificate does not
+// learn what else is served.
+func TestCertificatesTellNoOthers(t *testing.T) {
+	s := serve(t, open(t, t.TempDir()), "shop.example.org", "blog.example.net")
+	for name, want := range map[string][]string{
+		zone:               {zone, "*." + zone},
+		"my-api." + zone:   {zone, "*." + zone},
+		"shop.example.org": {"shop.example.org"},
+		"blog.example.net": {"blog.example.net"},
+	} {
+		state, err := handshake(t, s, name, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := state.PeerCertificates[0].DNSNames; !slices.Equal(got, want) {
+			t.Errorf("%s is served with %v, want %v", name, got, want)
+		}
 	}
 }
 
+func TestNamesChange(t *testing.T) {
+	s := serve(t, open(t, t.TempDir()), "shop.example.org")
+	serial := func(name string) string {
+		state, err := handshake(t, s, name, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return state.PeerCertificates[0].SerialNumber.String()
+	}
+	first := serial(zone)
+	s.Follow(names("blog.example.net"))
+	if serial(zone) != first {
+		t.Error("another domain leads to a new certificate of the zone")
+	}
+	serial("blog.example.net")
+	if _, err := handshake(t, s, "shop.example.org", nil); err == nil {
+		t.Error("a domain that is gone is still served")
+	}
+	s.Follow(Names{Zone: "other.example.com"})
+	if _, err := handshake(t, s, zone, nil); err == nil {
+		t.Error("the old zone is still served")
+	}
+	serial("a.other.example.com")
+}
+
+// TestExpiredAlias [E5]: the certificate that is there is served further, and
+// none is made.
+func TestExpiredAlias(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := serve(t, open(t, dir))
+		end := time.Now().Add(24 * time.Hour)
+		s.Follow(Names{Zone: zone, Domains: map[string]time.Time{"seen.example.org": end, "new.example.org": end}})
+		before, err := handshake(t, s, "seen.example.org", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(80 * 24 * time.Hour) // it would be time for a new one
+		after, err := handshake(t, s, "seen.example.org", nil)
+		if err != nil || !after.PeerCertificates[0].Equal(before.PeerCertificates[0]) {
+			t.Errorf("its certificate is not served further: %v", err)
+		}
+		if _, err := handshake(t, s, "new.example.org", nil); err == nil || !strings.Contains(err.Error(), "unrecognized name") {
+			t.Errorf("made for an expired alias: %v", err)
+		}
+	})
+}
+
+// TestResumption: a session goes on without a certificate only where the same
+// name is still served.
+func TestResumption(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		s := serve(t, open(t, t.TempDir()), "shop.example.org")
+		kept := &oneSession{}
+		ask := func(name string) (bool, error) {
+			state, err := handshake(t, s, name, func(c *tls.Config) {
+				c.ClientSessionCache, c.MaxVersion, c.InsecureSkipVerify = kept, version, true
+			})
+			return state.DidResume, err
+		}
+		for i, row := range []struct {
+			name   string
+			resume bool
+		}{
+			{"shop.example.org", false},
+			{"shop.example.org", true},
+			{"a." + zone, false},
+			{"b." + zone, true},
+			{"shop.example.org", false},
+		} {
+			if resumed, err := ask(row.name); err != nil || resumed != row.resume {
+				t.Errorf("%s: %d, %s: resumed %v, %v", tls.VersionName(version), i, row.name, resumed, err)
+			}
+		}
+		s.Follow(names())
+		if _, err := ask("shop.example.org"); err == nil || !strings.Contains(err.Error(), "unrecognized name") {
+			t.Errorf("%s: a session of a domain that is gone: %v", tls.VersionName(version), err)
+		}
+	}
+}
+
+// oneSession gives the last session to whoever asks, as no client should.
+type oneSession struct{ last *tls.ClientSessionState }
+
+func (o *oneSession) Get(string) (*tls.ClientSessionState, bool) { return o.last, o.last != nil }
+func (o *oneSession) Put(_ string, s *tls.ClientSessionState)    { o.last = s }
+
 func TestProtocols(t *testing.T) {
-	ca := open(t, t.TempDir())
-	setNames(t, ca, zone)
+	s := serve(t, open(t, t.TempDir()))
 	for _, row := range []struct {
 		what   string
 		change func(*tls.Config)
@@ -133,12 +258,19 @@ func TestProtocols(t *testing.T) {
 		{"TLS 1.3", nil, true, "h2"},
 		{"TLS 1.2", func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, true, "h2"},
 		{"TLS 1.1", func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 }, false, ""},
+		{"TLS 1.2 with CBC", func(c *tls.Config) {
+			c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}
+		}, false, ""},
 		{"HTTP/1.1", func(c *tls.Config) { c.NextProtos = []string{"http/1.1"} }, true, "http/1.1"},
 	} {
-		state, err := handshake(t, ca, zone, row.change)
+		state, err := handshake(t, s, zone, row.change)
 		if (err == nil) != row.ok || row.ok && state.NegotiatedProtocol != row.alpn {
 			t.Errorf("%s: %q, %v", row.what, state.NegotiatedProtocol, err)
 		}
+	}
+	state, err := handshake(t, s, zone, nil)
+	if err != nil || state.CurveID != tls.X25519MLKEM768 {
+		t.Errorf("key exchange %v, %v, want the hybrid with ML-KEM", state.CurveID, err)
 	}
 }
 
@@ -151,9 +283,7 @@ func TestSurvives(t *testing.T) {
 	if !bytes.Equal(first.PEM(), again.PEM()) {
 		t.Error("another authority after a restart")
 	}
-	setNames(t, again, zone)
-	first.leaf.Store(again.leaf.Load())
-	if _, err := handshake(t, first, zone, nil); err != nil {
+	if _, err := handshake(t, serve(t, again), zone, func(c *tls.Config) { c.RootCAs = roots(t, first.PEM()) }); err != nil {
 		t.Errorf("what it signs after a restart: %v", err)
 	}
 	if bytes.Contains(first.PEM(), []byte("PRIVATE")) {
@@ -254,9 +384,9 @@ func TestRenewal(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		ca := open(t, dir)
-		setNames(t, ca, zone)
+		s := serve(t, ca)
 		serial := func() string {
-			state, err := handshake(t, ca, zone, nil)
+			state, err := handshake(t, s, zone, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -270,7 +400,7 @@ func TestRenewal(t *testing.T) {
 			return leaf.SerialNumber.String()
 		}
 		first := serial()
-		if _, err := handshake(t, ca, zone, func(c *tls.Config) {
+		if _, err := handshake(t, s, zone, func(c *tls.Config) {
 			c.Time = func() time.Time { return time.Now().Add(-59 * time.Minute) }
 		}); err != nil {
 			t.Errorf("a slow clock: %v", err)
@@ -291,34 +421,16 @@ func TestRenewal(t *testing.T) {
 		}
 		// At the end of the authority a leaf does not outlive it.
 		time.Sleep(time.Until(ca.cert.NotAfter) - 24*time.Hour)
-		state, err := handshake(t, ca, zone, nil)
+		if w := s.Warnings(); len(w) != 1 || !strings.Contains(w[0], "authority expires") {
+			t.Errorf("warnings on its last day: %q", w)
+		}
+		state, err := handshake(t, s, zone, nil)
 		if err != nil || !state.PeerCertificates[0].NotAfter.Equal(ca.cert.NotAfter) {
 			t.Errorf("on its last day: %v", err)
 		}
 		time.Sleep(25 * time.Hour)
 		if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "expired") {
 			t.Errorf("after its last day: %v", err)
-		}
-	})
-}
-
-// TestRenewalDoesNotBlock: while one handshake makes the new leaf, the others
-// use the old.
-func TestRenewalDoesNotBlock(t *testing.T) {
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		ca := open(t, dir)
-		setNames(t, ca, zone)
-		old := ca.leaf.Load()
-		time.Sleep(80 * 24 * time.Hour)
-		ca.minting.Lock()
-		cert, err := ca.certificate(&tls.ClientHelloInfo{ServerName: zone})
-		if err != nil || cert != old.cert {
-			t.Errorf("got %v, %v, want the old certificate", cert, err)
-		}
-		ca.minting.Unlock()
-		if cert, err := ca.certificate(&tls.ClientHelloInfo{ServerName: zone}); err != nil || cert == old.cert {
-			t.Errorf("not renewed: %v", err)
 		}
 	})
 }
