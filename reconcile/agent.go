@@ -377,12 +377,15 @@ func (a *Agent) present(ref string) bool {
 // kept running while its authors mend theirs. rejected says why.
 func (a *Agent) accept(ctx context.Context, r *Report) (rejected, err error) {
 	newest, err := a.Source.Latest(ctx)
-	if err != nil {
-		a.recall(ctx)
-		if a.newest != nil {
-			return fmt.Errorf("source: %w", err), nil
+	if newest.Commit == "" {
+		if a.recall(ctx); a.newest == nil {
+			return nil, fmt.Errorf("source: %w", err)
 		}
-		return nil, fmt.Errorf("source: %w", err)
+		r.Source = err.Error()
+		return fmt.Errorf("source: %w", err), nil
+	}
+	if err != nil {
+		r.Source = err.Error()
 	}
 	if a.newest != nil && a.newest.Commit == newest.Commit && newest.Commit != folder {
 		return nil, nil

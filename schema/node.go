@@ -25,6 +25,7 @@ type NodeSource struct {
 	Folder     string
 	Username   string
 	Token      Secret
+	CA         string // file; empty: the system's
 	SSHKey     string
 	KnownHosts []string
 	Poll       time.Duration
@@ -35,6 +36,7 @@ type rawNode struct {
 	Source struct {
 		Path, URL, Branch, Folder, Username string
 		Token                               Secret
+		CA                                  string
 		SSHKey                              string   `json:"ssh_key"`
 		KnownHosts                          []string `json:"known_hosts"`
 		Poll                                string
@@ -79,7 +81,7 @@ func LoadNode(name string, src []byte) (Node, error) {
 		Server: raw.Server,
 		Source: NodeSource{
 			Path: s.Path, URL: s.URL, Branch: s.Branch, Folder: s.Folder, Username: s.Username,
-			Token: s.Token, SSHKey: s.SSHKey, KnownHosts: s.KnownHosts, Poll: duration(s.Poll),
+			Token: s.Token, CA: s.CA, SSHKey: s.SSHKey, KnownHosts: s.KnownHosts, Poll: duration(s.Poll),
 		},
 		StateDir: raw.StateDir, Socket: raw.Socket, Incus: raw.Incus,
 		AgeIdentities: raw.AgeIdentities, Token: raw.Token, Signers: Signers(raw.Signers),

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -17,7 +17,6 @@ import (
 	"swage/edge/certs"
 	"swage/reconcile"
 	"swage/reconcile/api"
-	"swage/reconcile/git"
 	"swage/runtime"
 	"swage/schema"
 )
@@ -50,9 +49,6 @@ does) are used for HTTPS instead of those the server's file names.`,
 
 // serve joins the loop, the edge and the API; the first that fails ends all.
 func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener) error {
-	if node.Source.Path == "" || node.Source.Folder != "" {
-		return errors.New("source: this version follows a repository at a path of this machine, from its root")
-	}
 	// First of all: beside another agent nothing may be done.
 	socket, err := api.Listen(node.Socket)
 	if err != nil {
@@ -78,9 +74,13 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	if err != nil {
 		return err
 	}
+	source, err := sourceOf(node, keys, log)
+	if err != nil {
+		return err
+	}
 	agent := &reconcile.Agent{
 		Server: node.Server,
-		Source: git.Follow(node.Source.Path, node.Source.Branch),
+		Source: source,
 		Open: func(s runtime.Scope) (runtime.Runtime, error) {
 			return open(node.Incus.Socket, onHost(s, node.StateDir))
 		},
@@ -123,7 +123,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	}
 	g.Go(func() error { return agent.Run(ctx) })
 	g.Go(func() error { return api.Serve(ctx, socket, answers.Local(), log) })
-	log.Info("agent started", "server", node.Server, "source", node.Source.Path, "branch", node.Source.Branch)
+	log.Info("agent started", "server", node.Server, "source", cmp.Or(node.Source.Path, node.Source.URL), "branch", node.Source.Branch)
 	return g.Wait()
 }
 

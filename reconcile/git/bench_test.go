@@ -19,7 +19,7 @@ func BenchmarkReload(b *testing.B) {
 	}
 	commit(b, work)
 	run(b, bare, "gc", "-q")
-	src := Follow(bare, "main")
+	src := Follow(bare, "main", "")
 	var loader schema.Loader
 	for i := 0; b.Loop(); i++ {
 		b.StopTimer()
