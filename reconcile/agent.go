@@ -47,7 +47,12 @@ type Agent struct {
 	// Accepted remembers the last commit that could be loaded, for a restart
 	// while the newest cannot be. Nil forgets.
 	Accepted Memory
-	Log      *slog.Logger
+	// Signers must have signed a commit that follows one without signers of
+	// its own, or none.
+	Signers schema.Signers
+	// Trusted remembers the signers of the last accepted commit. Nil forgets.
+	Trusted Memory
+	Log     *slog.Logger
 
 	rt       runtime.Runtime
 	scope    runtime.Scope
@@ -390,7 +395,13 @@ func (a *Agent) accept(ctx context.Context, r *Report) (rejected, err error) {
 	if a.newest != nil && a.newest.Commit == newest.Commit && newest.Commit != folder {
 		return nil, nil
 	}
-	fleet, err := a.load(ctx, &a.Loader, newest)
+	var fleet *schema.Fleet
+	if err = a.signed(ctx, newest.Commit); err == nil {
+		fleet, err = a.load(ctx, &a.Loader, newest)
+	}
+	if err == nil {
+		err = a.trust(fleet)
+	}
 	if err == nil {
 		a.newest = fleet
 		a.accepted(fleet)

@@ -87,6 +87,8 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 		Loader:   schema.Loader{Limits: node.Limits},
 		Keys:     keys,
 		Accepted: memory(filepath.Join(node.StateDir, "accepted")),
+		Signers:  node.Signers,
+		Trusted:  memory(filepath.Join(node.StateDir, "signers.json")),
 		Holder:   runtime.Self("the agent"),
 
 		Unsynchronised: unsynchronised,
