@@ -36,6 +36,9 @@ type Options struct {
 	// API answers at the host "api" of a [Config] that has one. It asks for
 	// credentials itself. Nil answers 404.
 	API http.Handler
+
+	// Git answers at the host "git" in the same way.
+	Git http.Handler
 }
 
 // Proxy is the edge as it runs: it owns connections in both directions and the
@@ -44,6 +47,7 @@ type Options struct {
 type Proxy struct {
 	log     *slog.Logger
 	api     http.Handler
+	git     http.Handler
 	reverse *httputil.ReverseProxy
 	drain   time.Duration
 
@@ -56,9 +60,12 @@ type Proxy struct {
 // NewProxy returns a Proxy without a table: it answers 503 until the first
 // [Proxy.Swap].
 func NewProxy(o Options) *Proxy {
-	p := &Proxy{log: o.Logger, api: o.API, drain: drainTimeout}
+	p := &Proxy{log: o.Logger, api: o.API, git: o.Git, drain: drainTimeout}
 	if p.api == nil {
 		p.api = http.NotFoundHandler()
+	}
+	if p.git == nil {
+		p.git = http.NotFoundHandler()
 	}
 	if p.log == nil {
 		p.log = slog.Default()
@@ -195,6 +202,8 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.page(starting)
 	case x.decision.Route.API:
 		p.api.ServeHTTP(x, x.r.WithContext(x.ctx))
+	case x.decision.Route.Git:
+		p.git.ServeHTTP(x, x.r.WithContext(x.ctx))
 	case x.decision.Verdict == Allow && tunnel:
 		p.tunnel(x)
 	case x.decision.Verdict == Allow:

@@ -267,13 +267,13 @@ var ErrNotObserved = errors.New("the agent has not seen yet what runs here")
 // goroutine may call it.
 func (a *Agent) PlanFor(ctx context.Context, tree fs.FS) (Proposal, error) {
 	var out Proposal
-	state := a.state.Load()
-	if state == nil {
-		return out, ErrNotObserved
-	}
 	f, err := a.load(ctx, &schema.Loader{Limits: a.Loader.Limits}, Snapshot{Tree: tree})
 	if err != nil {
 		return out, err
+	}
+	state := a.state.Load()
+	if state == nil {
+		return out, ErrNotObserved
 	}
 	out.Add(a.Server, Diff(*state, Desired(f, a.Server), TermsOf(f, a.Server)), a.Fleet(), f)
 	return out, nil

@@ -20,7 +20,7 @@ type Verifier interface {
 // signed refuses a commit that no signer of the last accepted one signed. What
 // the commit itself says of signers counts only for those after it.
 func (a *Agent) signed(ctx context.Context, commit string) error {
-	signers, err := a.signers()
+	signers, err := a.CommitSigners()
 	if err != nil {
 		return err
 	}
@@ -39,13 +39,14 @@ func (a *Agent) signed(ctx context.Context, commit string) error {
 	return nil
 }
 
-// signers are those of the last accepted commit, also across restarts; where
-// it names none, those of the node file.
-func (a *Agent) signers() (schema.Signers, error) {
+// CommitSigners are those of the last accepted commit, also across restarts;
+// where it names none, those of the node file. None: commits need not be
+// signed. Any goroutine may ask.
+func (a *Agent) CommitSigners() (schema.Signers, error) {
 	s := a.Signers
 	switch {
-	case a.fleet != nil:
-		if f := a.fleet.Signers; len(f.SSH)+len(f.OpenPGP) > 0 {
+	case a.Fleet() != nil:
+		if f := a.Fleet().Signers; len(f.SSH)+len(f.OpenPGP) > 0 {
 			s = f
 		}
 	case a.Trusted != nil:

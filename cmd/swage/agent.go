@@ -17,6 +17,7 @@ import (
 	"swage/edge/certs"
 	"swage/reconcile"
 	"swage/reconcile/api"
+	"swage/reconcile/git"
 	"swage/runtime"
 	"swage/schema"
 )
@@ -74,7 +75,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	if err != nil {
 		return err
 	}
-	source, err := sourceOf(node, keys, log)
+	source, err := sourceOf(ctx, node, keys, log)
 	if err != nil {
 		return err
 	}
@@ -109,10 +110,14 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 		Rollback: agent.Rollback, Suspend: agent.Suspend, Resume: agent.Resume,
 		Tokens: known.list,
 	}
+	if local, ok := source.(git.Local); ok && node.Source.Push {
+		p := pushes{agent, local, node.Source.Branch}
+		answers.CheckPush, answers.FollowPush = p.check, p.follow
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	front := &front{
 		ctx: ctx, group: g, log: log, ca: ca, open: map[string]context.CancelFunc{},
-		proxy: edge.NewProxy(edge.Options{Logger: log, API: answers.Remote()}),
+		proxy: edge.NewProxy(edge.Options{Logger: log, API: answers.Remote(), Git: gitHost(node, answers, log)}),
 	}
 	agent.Publish = front.publish
 	for _, l := range inherited {
@@ -125,7 +130,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	}
 	g.Go(func() error { return agent.Run(ctx) })
 	g.Go(func() error { return api.Serve(ctx, socket, answers.Local(), log) })
-	log.Info("agent started", "server", node.Server, "source", cmp.Or(node.Source.Path, node.Source.URL), "branch", node.Source.Branch)
+	log.Info("agent started", "server", node.Server, "source", cmp.Or(node.Source.Path, node.Source.URL, fleetRepository(node)), "branch", node.Source.Branch)
 	return g.Wait()
 }
 

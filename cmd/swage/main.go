@@ -69,7 +69,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, open open
 	root.AddCommand(
 		initCommand(), newCommand(), validateCommand(), planCommand(open), applyCommand(open), agentCommand(open),
 		statusCommand(), getCommand(), eventsCommand(), snapshotsCommand(), approveCommand(), rollbackCommand(), resumeCommand(), suspendCommand(), historyCommand(),
-		schemaCommand(), secretCommand(), versionCommand(),
+		schemaCommand(), secretCommand(), versionCommand(), hookCommand(),
 	)
 	err := root.ExecuteContext(ctx)
 	var code exit

@@ -15,6 +15,8 @@ import (
 	"github.com/fsnotify/fsnotify"
 	gogit "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/object"
+	"github.com/go-git/go-git/v5/plumbing/storer"
 
 	"swage/reconcile"
 )
@@ -60,7 +62,11 @@ func (l Local) At(ctx context.Context, commit string) (reconcile.Snapshot, error
 }
 
 func (l Local) snapshot(repo *gogit.Repository, hash plumbing.Hash) (reconcile.Snapshot, error) {
-	commit, err := repo.CommitObject(hash)
+	return l.snapshotOf(repo.Storer, hash)
+}
+
+func (l Local) snapshotOf(objects storer.EncodedObjectStorer, hash plumbing.Hash) (reconcile.Snapshot, error) {
+	commit, err := object.GetCommit(objects, hash)
 	if err != nil {
 		return reconcile.Snapshot{}, fmt.Errorf("read commit %s: %w", hash, err)
 	}
@@ -73,7 +79,7 @@ func (l Local) snapshot(repo *gogit.Repository, hash plumbing.Hash) (reconcile.S
 			return reconcile.Snapshot{}, fmt.Errorf("folder %s of commit %s: %w", folder, hash, notExist(err))
 		}
 	}
-	return reconcile.Snapshot{Commit: hash.String(), Tree: newTree(repo.Storer, l.known, root)}, nil
+	return reconcile.Snapshot{Commit: hash.String(), Tree: newTree(objects, l.known, root)}, nil
 }
 
 // recheck is how often the watched folders are compared with those at the

@@ -14,6 +14,7 @@ import (
 	pgppacket "github.com/ProtonMail/go-crypto/openpgp/packet"
 	gogit "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/storer"
 	"github.com/hiddeco/sshsig"
 	gossh "golang.org/x/crypto/ssh"
 )
@@ -162,21 +163,30 @@ func (l Local) Signer(_ context.Context, commit string, ssh, pgp []string) (stri
 	if err != nil {
 		return "", fmt.Errorf("open repository %s: %w", l.Path, err)
 	}
-	o, err := repo.Storer.EncodedObject(plumbing.CommitObject, plumbing.NewHash(commit))
+	raw, err := rawObject(repo.Storer, plumbing.NewHash(commit))
 	if err != nil {
-		return "", fmt.Errorf("read commit %s: %w", commit, err)
+		return "", err
+	}
+	return Signer(raw, ssh, pgp, time.Now())
+}
+
+// rawObject is a commit byte for byte.
+func rawObject(objects storer.EncodedObjectStorer, hash plumbing.Hash) ([]byte, error) {
+	o, err := objects.EncodedObject(plumbing.CommitObject, hash)
+	if err != nil {
+		return nil, fmt.Errorf("read commit %s: %w", hash, err)
 	}
 	r, err := o.Reader()
 	if err != nil {
-		return "", fmt.Errorf("read commit %s: %w", commit, err)
+		return nil, fmt.Errorf("read commit %s: %w", hash, err)
 	}
 	defer r.Close()
 	raw, err := io.ReadAll(io.LimitReader(r, maxBlob))
+	if err == nil && plumbing.ComputeHash(plumbing.CommitObject, raw) != hash {
+		err = errors.New("it is damaged")
+	}
 	if err != nil {
-		return "", fmt.Errorf("read commit %s: %w", commit, err)
+		return nil, fmt.Errorf("read commit %s: %w", hash, err)
 	}
-	if plumbing.ComputeHash(plumbing.CommitObject, raw).String() != commit {
-		return "", fmt.Errorf("commit %s is damaged", commit)
-	}
-	return Signer(raw, ssh, pgp, time.Now())
+	return raw, nil
 }
