@@ -10,6 +10,7 @@ import (
 	"swage/reconcile"
 	"swage/reconcile/api"
 	"swage/reconcile/git"
+	"swage/runtime"
 	"swage/schema"
 )
 
@@ -31,8 +32,7 @@ func (p pushes) check(ctx context.Context, u api.Push, tell func(string)) error 
 	case update.Deletes():
 		return fmt.Errorf("branch %s is what runs; it cannot be deleted", p.branch)
 	}
-	s, raw, done, err := p.repo.Incoming(u.Quarantine, u.New)
-	defer done()
+	s, raw, err := p.repo.Incoming(u.Quarantine, u.New)
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ const mostURLs = 20
 func tellURLs(r *reconcile.Report, tell func(string)) {
 	n := 0
 	for _, c := range r.Containers {
-		if c.State != reconcile.StateRunning || len(c.URLs) == 0 {
+		if c.Status != runtime.Running || len(c.URLs) == 0 {
 			continue
 		}
 		if n++; n > mostURLs {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/go-git/go-billy/v5"
 	"github.com/go-git/go-billy/v5/osfs"
 	gogit "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
@@ -74,39 +76,67 @@ type Update struct {
 func (u Update) Deletes() bool { return strings.Trim(u.New, "0") == "" }
 
 // Incoming is a commit of a push whose objects are still apart, in quarantine
-// (git-receive-pack(1)), as a tree and raw. It is readable until done is called.
-func (l Local) Incoming(quarantine, commit string) (s reconcile.Snapshot, raw []byte, done func(), err error) {
-	done = func() {}
+// (git-receive-pack(1)), as a tree and raw.
+func (l Local) Incoming(quarantine, commit string) (s reconcile.Snapshot, raw []byte, err error) {
 	repo, err := gogit.PlainOpen(l.Path)
 	if err != nil {
-		return s, nil, done, fmt.Errorf("open repository %s: %w", l.Path, err)
+		return s, nil, fmt.Errorf("open repository %s: %w", l.Path, err)
 	}
 	objects := storer.EncodedObjectStorer(repo.Storer)
 	if quarantine != "" {
 		top, err := filepath.EvalSymlinks(l.Path) // git names real paths
 		if err != nil {
-			return s, nil, done, err
+			return s, nil, err
 		}
 		inside, err := filepath.Rel(filepath.Join(top, "objects"), quarantine)
 		if err != nil || !filepath.IsLocal(inside) || !strings.HasPrefix(inside, "tmp_objdir-") {
-			return s, nil, done, fmt.Errorf("%s is no quarantine of %s", quarantine, l.Path)
+			return s, nil, fmt.Errorf("%s is no quarantine of %s", quarantine, l.Path)
 		}
-		// A repository of which nothing is there but the objects.
-		dir, err := os.MkdirTemp("", "swage-push-")
-		if err != nil {
-			return s, nil, done, err
-		}
-		done = func() { os.RemoveAll(dir) }
-		if err := os.Symlink(quarantine, filepath.Join(dir, "objects")); err != nil {
-			return s, nil, done, err
-		}
-		objects = overlay{filesystem.NewStorage(osfs.New(dir), cache.NewObjectLRUDefault()), objects}
+		incoming := filesystem.NewStorage(apart{osfs.New(quarantine)}, cache.NewObjectLRUDefault())
+		objects = overlay{incoming, objects}
 	}
 	hash := plumbing.NewHash(commit)
 	if raw, err = rawObject(objects, hash); err == nil {
 		s, err = Local{Folder: l.Folder}.snapshotOf(objects, hash)
 	}
-	return s, raw, done, err
+	return s, raw, err
+}
+
+// apart is a folder of objects as if it stood in a repository: of that nothing
+// else is there. go-git looks into quarantines by itself, but only while there
+// is one.
+type apart struct{ billy.Filesystem }
+
+func (a apart) inside(name string) (string, error) {
+	name, err := filepath.Rel("objects", name)
+	if err != nil || !filepath.IsLocal(name) {
+		return "", fs.ErrNotExist
+	}
+	return name, nil
+}
+
+func (a apart) Open(name string) (billy.File, error) {
+	name, err := a.inside(name)
+	if err != nil {
+		return nil, err
+	}
+	return a.Filesystem.Open(name)
+}
+
+func (a apart) Stat(name string) (fs.FileInfo, error) {
+	name, err := a.inside(name)
+	if err != nil {
+		return nil, err
+	}
+	return a.Filesystem.Stat(name)
+}
+
+func (a apart) ReadDir(name string) ([]fs.FileInfo, error) {
+	name, err := a.inside(name)
+	if err != nil {
+		return nil, err
+	}
+	return a.Filesystem.ReadDir(name)
 }
 
 // overlay looks for objects in one place and then in another.
