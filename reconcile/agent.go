@@ -421,6 +421,7 @@ func (a *Agent) accept(ctx context.Context, r *Report) (rejected, err error) {
 	old := a.report.Load()
 	if old == nil || old.Rejected == nil || old.Rejected.Commit != newest.Commit {
 		a.Log.Error("commit rejected; what runs is left as it is", "commit", newest.Commit, "err", err)
+		a.journal.add(Event{Type: CommitRejected, Commit: newest.Commit, Text: "rejected", Error: err.Error()})
 	}
 	r.Rejected = &Rejected{newest.Commit, err.Error()}
 	rejected = fmt.Errorf("commit %s is rejected:\n%w", newest.Commit, err)

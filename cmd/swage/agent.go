@@ -103,6 +103,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 		},
 	}
 	known := tokens{server: node.Server, keys: keys, fleet: agent.Fleet, log: log}
+	hooks := webhooks{server: node.Server, keys: keys, fleet: agent.Fleet, log: log}
 	answers := api.API{
 		Report: agent.Report,
 		Plan:   agent.PlanFor,
@@ -117,7 +118,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	g, ctx := errgroup.WithContext(ctx)
 	front := &front{
 		ctx: ctx, group: g, log: log, ca: ca, open: map[string]context.CancelFunc{},
-		proxy: edge.NewProxy(edge.Options{Logger: log, API: answers.Remote(), Git: gitHost(node, answers, log)}),
+		proxy: edge.NewProxy(edge.Options{Logger: log, API: answers.Remote(), Git: gitHost(node, answers, source, hooks.list, log)}),
 	}
 	agent.Publish = front.publish
 	for _, l := range inherited {
@@ -129,6 +130,8 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 		front.serveQUIC(ctx, conn)
 	}
 	g.Go(func() error { return agent.Run(ctx) })
+	g.Go(func() error { return deliver(ctx, agent, "the status of a commit", log, tellForge(agent, keys)) })
+	g.Go(func() error { return deliver(ctx, agent, "events", log, tellEvents(agent, keys)) })
 	g.Go(func() error { return api.Serve(ctx, socket, answers.Local(), log) })
 	log.Info("agent started", "server", node.Server, "source", cmp.Or(node.Source.Path, node.Source.URL, fleetRepository(node)), "branch", node.Source.Branch)
 	return g.Wait()

@@ -43,8 +43,13 @@ func sourceOf(ctx context.Context, node schema.Node, keys schema.Keys, log *slog
 func fleetRepository(node schema.Node) string { return filepath.Join(node.StateDir, "fleet.git") }
 
 // gitHost answers at the host "git".
-func gitHost(node schema.Node, answers api.API, log *slog.Logger) http.Handler {
+func gitHost(node schema.Node, answers api.API, source reconcile.Source, secrets func() map[string]string, log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
+	wake := func() {} // a repository here is watched
+	if r, ok := source.(*git.Remote); ok {
+		wake = r.Wake
+	}
+	mux.Handle("POST /hooks/git", git.Webhook(secrets, wake))
 	if node.Source.Push {
 		mux.Handle("/", git.NewServer(fleetRepository(node), answers.Holds, log))
 	}
