@@ -136,7 +136,7 @@ func (m mirror) move(ctx context.Context, tip plumbing.Hash) error {
 		return err
 	}
 	old, err := repo.Reference(m.ref(), true)
-	if err == nil && old.Hash() != tip {
+	if err == nil && old.Hash() != tip && !follows(repo, tip, old.Hash()) {
 		if _, err := stock(ctx, m.dir, nil, "merge-base", "--is-ancestor", old.Hash().String(), tip.String()); err != nil {
 			name := fmt.Sprintf("%s%020d", replacedRefs, time.Now().UnixNano())
 			if err := repo.Storer.SetReference(plumbing.NewHashReference(plumbing.ReferenceName(name), old.Hash())); err != nil {
@@ -148,6 +148,12 @@ func (m mirror) move(ctx context.Context, tip plumbing.Hash) error {
 		return err
 	}
 	return m.forget(repo)
+}
+
+// follows reports whether a commit is right on top of another.
+func follows(repo *gogit.Repository, tip, old plumbing.Hash) bool {
+	c, err := repo.CommitObject(tip)
+	return err == nil && slices.Contains(c.ParentHashes, old)
 }
 
 // forget drops the oldest of the tips that were replaced.
