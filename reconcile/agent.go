@@ -77,6 +77,7 @@ type Agent struct {
 	// For other goroutines: what was observed last, and the accepted fleet.
 	state   atomic.Pointer[runtime.State]
 	current atomic.Pointer[schema.Fleet]
+	signing atomic.Pointer[schema.Signers] // of the commit accepted last, whatever is in force
 
 	wake     chan struct{} // capacity one
 	asks     chan func(context.Context)

@@ -45,8 +45,8 @@ func (a *Agent) signed(ctx context.Context, commit string) error {
 func (a *Agent) CommitSigners() (schema.Signers, error) {
 	s := a.Signers
 	switch {
-	case a.Fleet() != nil:
-		if f := a.Fleet().Signers; len(f.SSH)+len(f.OpenPGP) > 0 {
+	case a.signing.Load() != nil:
+		if f := *a.signing.Load(); len(f.SSH)+len(f.OpenPGP) > 0 {
 			s = f
 		}
 	case a.Trusted != nil:
@@ -64,6 +64,7 @@ func (a *Agent) CommitSigners() (schema.Signers, error) {
 // trust remembers the signers of the commit that is about to be accepted.
 func (a *Agent) trust(f *schema.Fleet) error {
 	if a.Trusted == nil {
+		a.signing.Store(&f.Signers)
 		return nil
 	}
 	text := "" // those of the node file, whatever they are then
@@ -77,5 +78,6 @@ func (a *Agent) trust(f *schema.Fleet) error {
 	if err := a.Trusted.Save(text); err != nil {
 		return fmt.Errorf("the signers cannot be remembered: %w", err)
 	}
+	a.signing.Store(&f.Signers)
 	return nil
 }

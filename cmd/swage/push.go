@@ -106,6 +106,14 @@ func (p pushes) ended(r *reconcile.Report, before string, u api.Push, tell func(
 		tellLines(r.Rejected.Error, tell)
 		return true, errors.New("the commit is rejected; what runs is left as it is")
 	}
+	if s := r.Standing; s != nil && r.Newest == u.New {
+		if s.Mode == reconcile.ModeRolledBack {
+			tellLines(s.Reason, tell)
+			return true, errors.New("accepted, but the deploy failed and was rolled back; push a mended commit")
+		}
+		tell(fmt.Sprintf("accepted, and not applied while this server is %s; swage resume applies it", s.Mode))
+		return true, nil
+	}
 	if r.Commit != u.New {
 		if r.Commit == before || r.Commit == "" {
 			return r.State == reconcile.Failed && before == "" && r.Started.After(u.Since), errors.New(r.Error)
@@ -119,7 +127,7 @@ func (p pushes) ended(r *reconcile.Report, before string, u api.Push, tell func(
 		return true, nil
 	case reconcile.Failed:
 		tellLines(r.Error, tell)
-		return true, errors.New("accepted, but the deploy failed; it is tried again until a newer push")
+		return true, errors.New("accepted, but the deploy failed; push a mended commit")
 	case reconcile.Applied, reconcile.Incomplete:
 		for _, h := range r.Held {
 			tell(fmt.Sprintf("held: %s: %s", h.What, h.Why))

@@ -30,7 +30,8 @@ func deliver(ctx context.Context, agent *reconcile.Agent, what string, log *slog
 	wait := firstRetell
 	for last := 0; ; {
 		events, more := agent.Events(last)
-		if len(events) > 0 {
+		// The fleet says whom to tell; what came before it is told then.
+		if len(events) > 0 && agent.Fleet() != nil {
 			if err := tell(ctx, events); err != nil && ctx.Err() == nil {
 				log.Warn(what+" cannot be told; it is tried again", "err", err, "retry_in", wait)
 				select {
@@ -59,9 +60,6 @@ func deliver(ctx context.Context, agent *reconcile.Agent, what string, log *slog
 func tellForge(agent *reconcile.Agent, keys schema.Keys) func(context.Context, []reconcile.Event) error {
 	return func(ctx context.Context, events []reconcile.Event) error {
 		f := agent.Fleet()
-		if f == nil {
-			return nil
-		}
 		forge := f.Servers[agent.Server].Forge
 		if forge.Type == "" {
 			return nil
@@ -125,7 +123,7 @@ func firstLine(text string) string {
 func tellEvents(agent *reconcile.Agent, keys schema.Keys) func(context.Context, []reconcile.Event) error {
 	return func(ctx context.Context, events []reconcile.Event) error {
 		f := agent.Fleet()
-		if f == nil || f.Events.URL == "" {
+		if f.Events.URL == "" {
 			return nil
 		}
 		var body bytes.Buffer
