@@ -24,6 +24,9 @@ type Config struct {
 	// API says that the host "api.{Zone}" is that of [Options].API.
 	API bool
 
+	// Git says that the host "git.{Zone}" is that of [Options].Git.
+	Git bool
+
 	Containers []Container
 	Aliases    []Alias
 }

@@ -63,6 +63,9 @@ func (t *Table) decideReserved(label []byte) Decision {
 	if t.api && string(label) == labelAPI {
 		return Decision{Verdict: Allow, Why: "the API asks for a token itself", Route: Route{API: true}}
 	}
+	if t.git && string(label) == labelGit {
+		return Decision{Verdict: Allow, Why: "the repository asks for a token itself", Route: Route{Git: true}}
+	}
 	return Decision{Verdict: NotFound, Why: "a reserved host that is not served"}
 }
 

@@ -92,6 +92,9 @@ type Route struct {
 	// API says that [Options].API answers; all else is zero then.
 	API bool
 
+	// Git says the same of [Options].Git.
+	Git bool
+
 	TLS         bool   // the container is spoken to over TLS
 	Instance    uint16 // what the header Swage-Instance says; 0: no such header
 	Level       string // what the header Swage-Level says; empty: no such header

@@ -68,6 +68,9 @@ type Options struct {
 	// Challenge answers a certificate authority that asks without TLS (RFC
 	// 8555, section 8.3); false says that nothing was written. It may be nil.
 	Challenge func(http.ResponseWriter, *http.Request) bool
+
+	// Git answers at the host "git" in the same way.
+	Git http.Handler
 }
 
 // Proxy is the edge as it runs: it owns connections in both directions and the
@@ -76,6 +79,7 @@ type Options struct {
 type Proxy struct {
 	log     *slog.Logger
 	api     http.Handler
+	git     http.Handler
 	reverse *httputil.ReverseProxy
 	drain   time.Duration
 
@@ -96,10 +100,13 @@ type Proxy struct {
 // NewProxy returns a Proxy without a table: it answers 503 until the first
 // [Proxy.Swap].
 func NewProxy(o Options) *Proxy {
-	p := &Proxy{log: o.Logger, api: o.API, drain: drainTimeout, verifier: o.Verifier, guesses: newThrottle()}
+	p := &Proxy{log: o.Logger, api: o.API, git: o.Git, drain: drainTimeout, verifier: o.Verifier, guesses: newThrottle()}
 	p.pending, p.strict, p.challenge = o.Pending, o.Strict, o.Challenge
 	if p.api == nil {
 		p.api = http.NotFoundHandler()
+	}
+	if p.git == nil {
+		p.git = http.NotFoundHandler()
 	}
 	if p.log == nil {
 		p.log = slog.Default()
@@ -264,6 +271,8 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.page(starting)
 	case x.decision.Route.API:
 		p.api.ServeHTTP(x, x.r.WithContext(x.ctx))
+	case x.decision.Route.Git:
+		p.git.ServeHTTP(x, x.r.WithContext(x.ctx))
 	case x.decision.Verdict == Allow && !p.load.enter(x):
 		w.Header().Set("Retry-After", "1")
 		x.page(overloaded)

@@ -1469,6 +1469,30 @@ func BenchmarkServeHTTP(b *testing.B) {
 	}
 }
 
+func TestTheRepositoryHasAHostOfItsOwn(t *testing.T) {
+	git := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "git %s", r.URL.Path) })
+	for _, c := range []struct {
+		name   string
+		has    bool
+		git    http.Handler
+		status int
+	}{
+		{"a fleet that tokens may push to", true, git, 200},
+		{"a fleet without", false, git, 404},
+		{"a proxy without", true, nil, 404},
+	} {
+		p := NewProxy(Options{Logger: slog.New(slog.DiscardHandler), Git: c.git})
+		p.Swap(mustCompile(t, Config{Zone: zone, API: true, Git: c.has}))
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest("GET", "/fleet/info/refs", nil)
+		r.Host = "git." + zone
+		p.ServeHTTP(w, r)
+		if w.Code != c.status || (w.Body.String() == "git /fleet/info/refs") != (c.status == 200) {
+			t.Errorf("%s: %d %s", c.name, w.Code, w.Body)
+		}
+	}
+}
+
 func TestTheAPIHasAHostOfItsOwn(t *testing.T) {
 	api := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "api %s", r.URL.Path) })
 	for _, c := range []struct {

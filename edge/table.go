@@ -15,11 +15,14 @@ import (
 // labelAPI is the host of the agent's own API below the zone.
 const labelAPI = "api"
 
+// labelGit is the host of the agent's repository.
+const labelGit = "git"
+
 // reserved are labels below the zone that are no alias's: hosts of the agent's
 // own.
 func reserved[T string | []byte](label T) bool {
 	switch string(label) {
-	case labelAPI, "status", "git", programSSH, "containers", "localhost":
+	case labelAPI, labelGit, "status", programSSH, "containers", "localhost":
 		return true
 	}
 	return false
@@ -33,6 +36,7 @@ type Table struct {
 	zone    string
 	suffix  string // "." + zone
 	api     bool
+	git     bool
 
 	byKey  map[string]*container // "{project id}-{container id}"
 	byID   map[string]*container
@@ -80,6 +84,7 @@ func Compile(c Config) (*Table, error) {
 		zone:    c.Zone,
 		suffix:  "." + c.Zone,
 		api:     c.API,
+		git:     c.Git,
 		byKey:   make(map[string]*container, len(c.Containers)),
 		byID:    make(map[string]*container, len(c.Containers)),
 		alias:   make(map[string]*alias, len(c.Aliases)),

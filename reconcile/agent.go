@@ -51,7 +51,12 @@ type Agent struct {
 	// Accepted remembers the last commit that could be loaded, for a restart
 	// while the newest cannot be. Nil forgets.
 	Accepted Memory
-	Log      *slog.Logger
+	// Signers must have signed a commit that follows one without signers of
+	// its own, or none.
+	Signers schema.Signers
+	// Trusted remembers the signers of the last accepted commit. Nil forgets.
+	Trusted Memory
+	Log     *slog.Logger
 
 	rt       runtime.Runtime
 	scope    runtime.Scope
@@ -78,6 +83,7 @@ type Agent struct {
 	state     atomic.Pointer[runtime.State]
 	current   atomic.Pointer[schema.Fleet]
 	published atomic.Pointer[told]
+	signing   atomic.Pointer[schema.Signers] // of the commit accepted last, whatever is in force
 
 	wake     chan struct{} // capacity one
 	asks     chan func(context.Context)
@@ -272,13 +278,13 @@ var ErrNotObserved = errors.New("the agent has not seen yet what runs here")
 // goroutine may call it.
 func (a *Agent) PlanFor(ctx context.Context, tree fs.FS) (Proposal, error) {
 	var out Proposal
-	state := a.state.Load()
-	if state == nil {
-		return out, ErrNotObserved
-	}
 	f, err := a.load(ctx, &schema.Loader{Limits: a.Loader.Limits}, Snapshot{Tree: tree})
 	if err != nil {
 		return out, err
+	}
+	state := a.state.Load()
+	if state == nil {
+		return out, ErrNotObserved
 	}
 	out.Add(a.Server, Diff(*state, Desired(f, a.Server), TermsOf(f, a.Server)), a.Fleet(), f)
 	return out, nil
@@ -387,17 +393,26 @@ func (a *Agent) present(ref string) bool {
 // kept running while its authors mend theirs. rejected says why.
 func (a *Agent) accept(ctx context.Context, r *Report) (rejected, err error) {
 	newest, err := a.Source.Latest(ctx)
-	if err != nil {
-		a.recall(ctx)
-		if a.newest != nil {
-			return fmt.Errorf("source: %w", err), nil
+	if newest.Commit == "" {
+		if a.recall(ctx); a.newest == nil {
+			return nil, fmt.Errorf("source: %w", err)
 		}
-		return nil, fmt.Errorf("source: %w", err)
+		r.Source = err.Error()
+		return fmt.Errorf("source: %w", err), nil
+	}
+	if err != nil {
+		r.Source = err.Error()
 	}
 	if a.newest != nil && a.newest.Commit == newest.Commit && newest.Commit != folder {
 		return nil, nil
 	}
-	fleet, err := a.load(ctx, &a.Loader, newest)
+	var fleet *schema.Fleet
+	if err = a.signed(ctx, newest.Commit); err == nil {
+		fleet, err = a.load(ctx, &a.Loader, newest)
+	}
+	if err == nil {
+		err = a.trust(fleet)
+	}
 	if err == nil {
 		a.newest = fleet
 		a.accepted(fleet)
@@ -417,6 +432,7 @@ func (a *Agent) accept(ctx context.Context, r *Report) (rejected, err error) {
 	old := a.report.Load()
 	if old == nil || old.Rejected == nil || old.Rejected.Commit != newest.Commit {
 		a.Log.Error("commit rejected; what runs is left as it is", "commit", newest.Commit, "err", err)
+		a.journal.add(Event{Type: CommitRejected, Commit: newest.Commit, Text: "rejected", Error: err.Error()})
 	}
 	r.Rejected = &Rejected{newest.Commit, err.Error()}
 	rejected = fmt.Errorf("commit %s is rejected:\n%w", newest.Commit, err)

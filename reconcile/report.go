@@ -28,6 +28,8 @@ type Report struct {
 	Newest   string    `json:"newest,omitempty"`
 	// Error is why State is failed.
 	Error string `json:"error,omitempty"`
+	// Source is why nobody can tell whether there is a newer commit.
+	Source string `json:"source_error,omitempty"`
 	// Rejected is the newest commit when it could not be accepted.
 	Rejected *Rejected `json:"rejected,omitempty"`
 

@@ -36,7 +36,7 @@ func Routes(f *schema.Fleet, server string, v View) edge.Config {
 		known:      map[string]bool{},
 		projectID:  map[string]runtime.ID{},
 	}
-	r.config = edge.Config{Zone: f.Zone(server), Version: f.Commit, API: len(f.Servers[server].Tokens) > 0}
+	r.config = edge.Config{Zone: f.Zone(server), Version: f.Commit, API: len(f.Servers[server].Tokens) > 0, Git: len(f.Servers[server].Tokens)+len(f.Servers[server].Webhooks) > 0}
 	for _, p := range v.Projects {
 		r.projectID[p.Name] = p.ID
 	}

@@ -13,7 +13,8 @@ type Snapshot struct {
 
 // Source is where commits come from.
 type Source interface {
-	// Latest is the newest commit.
+	// Latest is the newest commit. A commit with an error beside it is the
+	// newest that is known: nobody can tell whether there is a newer one.
 	Latest(ctx context.Context) (Snapshot, error)
 	// At is an earlier commit, by its full hash.
 	At(ctx context.Context, commit string) (Snapshot, error)

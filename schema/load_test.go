@@ -258,13 +258,14 @@ func TestNode(t *testing.T) {
 	}
 	const lab = "server: \"lab\"\n"
 	for src, want := range map[string]string{
-		"server: \"lab\"\nsource: {}\n":                                    "agent.cue:2:9: source: wants exactly one of path and url",
+		"server: \"lab\"\nsource: {}\n":                                    "agent.cue:2:9: source: wants exactly one of path, url and push: true",
 		"server: \"lab\"\nsource: {path: \"srv\"}\n":                       `agent.cue:2:16: source.path: found "srv", want an absolute path, as in "/srv/fleet.git"`,
 		"source: path: \"/srv\"\nserver: \"a\" + \"b\"\n":                  "agent.cue: holds expressions; a node file is plain data",
 		"server: \"lab\"\nsorce: path: \"/srv\"\nsource: path: \"/srv\"\n": `agent.cue:2:1: sorce: there is no such field; did you mean "source"?`,
 		"{}":                               "agent.cue:1:1: server: is missing; want 1 to 63 of a-z, 0-9 and -, not starting or ending with -\nagent.cue:1:1: source: is missing; want a struct { … }",
 		lab + "source: url: \"git://a/b\"": `agent.cue:2:14: source.url: found "git://a/b", want an address of Git over https or ssh, as in "https://git.example.com/ops/fleet.git"`,
 		lab + "source: {path: \"/srv\", branch: \"a b\"}":               `agent.cue:2:32: source.branch: found "a b", want the name of a branch, as in "main"`,
+		lab + "source: {path: \"/srv\", push: true}":                    `agent.cue:2:9: source: wants exactly one of path, url and push: true`,
 		lab + "source: {path: \"/srv\", folder: \"/a\"}":                `agent.cue:2:32: source.folder: found "/a", want a folder inside the repository, as in "fleets/production"`,
 		lab + "source: {path: \"/srv\", folder: \"a/../../b\"}":         `agent.cue:2:32: source.folder: found "a/../../b", want a folder inside the repository, as in "fleets/production"`,
 		lab + "source: path: \"/srv\"\nlimits: file_bytes: 1073741825":  `agent.cue:3:21: limits.file_bytes: found 1073741825, want a number of bytes from 1 to 1073741824`,

@@ -23,24 +23,20 @@ type Node struct {
 // NodeSource is where commits come from. Either Path or URL is set.
 type NodeSource struct {
 	Path, URL  string
+	Push       bool // to a repository of the agent's own
 	Branch     string
 	Folder     string
 	Username   string
 	Token      Secret
+	CA         string // file; empty: the system's
 	SSHKey     string
 	KnownHosts []string
 	Poll       time.Duration
 }
 
 type rawNode struct {
-	Server string
-	Source struct {
-		Path, URL, Branch, Folder, Username string
-		Token                               Secret
-		SSHKey                              string   `json:"ssh_key"`
-		KnownHosts                          []string `json:"known_hosts"`
-		Poll                                string
-	}
+	Server        string
+	Source        rawSource
 	StateDir      string `json:"state_dir"`
 	Socket        string
 	Incus         struct{ Socket string }
@@ -57,6 +53,27 @@ type rawNode struct {
 	}
 }
 
+type rawSource struct {
+	Path, URL, Branch, Folder, Username string
+	Push                                bool
+	Token                               Secret
+	CA                                  string
+	SSHKey                              string   `json:"ssh_key"`
+	KnownHosts                          []string `json:"known_hosts"`
+	Poll                                string
+}
+
+// one reports whether exactly one place is named.
+func (s rawSource) one() bool {
+	n := 0
+	for _, named := range []bool{s.Path != "", s.URL != "", s.Push} {
+		if named {
+			n++
+		}
+	}
+	return n == 1
+}
+
 // LoadNode reads a node file.
 func LoadNode(name string, src []byte) (Node, error) {
 	all, err := shapes()
@@ -71,8 +88,8 @@ func LoadNode(name string, src []byte) (Node, error) {
 	c.problems = append(c.problems, problems...)
 	var raw rawNode
 	at := spot{Pos{name, 1, 1}, "", v}
-	if v != nil && c.check(at, "#Node", &raw) && (raw.Source.Path == "") == (raw.Source.URL == "") {
-		c.add(at.in("source"), "wants exactly one of path and url")
+	if v != nil && c.check(at, "#Node", &raw) && !raw.Source.one() {
+		c.add(at.in("source"), "wants exactly one of path, url and push: true")
 	}
 	if len(c.problems) > 0 {
 		return Node{}, c.problems.sorted()
@@ -81,8 +98,8 @@ func LoadNode(name string, src []byte) (Node, error) {
 	return Node{
 		Server: raw.Server,
 		Source: NodeSource{
-			Path: s.Path, URL: s.URL, Branch: s.Branch, Folder: s.Folder, Username: s.Username,
-			Token: s.Token, SSHKey: s.SSHKey, KnownHosts: s.KnownHosts, Poll: duration(s.Poll),
+			Path: s.Path, URL: s.URL, Push: s.Push, Branch: s.Branch, Folder: s.Folder, Username: s.Username,
+			Token: s.Token, CA: s.CA, SSHKey: s.SSHKey, KnownHosts: s.KnownHosts, Poll: duration(s.Poll),
 		},
 		StateDir: raw.StateDir, Socket: raw.Socket, Incus: raw.Incus,
 		AgeIdentities: raw.AgeIdentities, AllowPrivateJWKS: raw.PrivateJWKS, Token: raw.Token, Signers: Signers(raw.Signers),

@@ -38,13 +38,14 @@ var needed = []need{
 	{pkg: "curl", programs: []string{"curl"}}, // the line that make up prints
 }
 
-// forTests is for the race detector, and the clients of other people's that the
+// forTests is for the race detector, servers that are followed, and the clients of other people's that the
 // edge is tried with.
 var forTests = []need{
 	{pkg: "gcc", programs: []string{"gcc"}},
 	{pkg: "libc6-dev", programs: []string{"gcc"}},
 	{pkg: "chromium", programs: []string{"chromium"}, optional: true},
 	{pkg: "ngtcp2-client", programs: []string{"gtlsclient"}, optional: true},
+	{pkg: "openssh-server", programs: []string{"sshd", "/usr/sbin/sshd"}},
 }
 
 var forDebian = []need{{pkg: "debootstrap", programs: []string{"debootstrap"}}, {pkg: "gzip", programs: []string{"gzip"}}}

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -68,9 +68,6 @@ func newLog(w io.Writer, format string) (*slog.Logger, error) {
 
 // serve joins the loop, the edge and the API; the first that fails ends all.
 func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener) error {
-	if node.Source.Path == "" || node.Source.Folder != "" {
-		return errors.New("source: this version follows a repository at a path of this machine, from its root")
-	}
 	// First of all: beside another agent nothing may be done.
 	socket, err := api.Listen(node.Socket)
 	if err != nil {
@@ -96,15 +93,21 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	if err != nil {
 		return err
 	}
+	source, err := sourceOf(ctx, node, keys, log)
+	if err != nil {
+		return err
+	}
 	agent := &reconcile.Agent{
 		Server: node.Server,
-		Source: git.Follow(node.Source.Path, node.Source.Branch),
+		Source: source,
 		Open: func(s runtime.Scope) (runtime.Runtime, error) {
 			return open(node.Incus.Socket, onHost(s, node.StateDir))
 		},
 		Loader:   schema.Loader{Limits: node.Limits},
 		Keys:     keys,
 		Accepted: memory(filepath.Join(node.StateDir, "accepted")),
+		Signers:  node.Signers,
+		Trusted:  memory(filepath.Join(node.StateDir, "signers.json")),
 		Holder:   runtime.Self("the agent"),
 
 		Unsynchronised: unsynchronised,
@@ -119,13 +122,14 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	}
 	known := tokens{server: node.Server, keys: keys, fleet: agent.Fleet, log: log}
 	checker := verifier{credentials.New(credentials.Options{AllowPrivate: node.AllowPrivateJWKS})}
-	source := certs.New(ca, filepath.Join(node.StateDir, "acme"), log)
-	defer source.Close()
+	certificates := certs.New(ca, filepath.Join(node.StateDir, "acme"), log)
+	defer certificates.Close()
+	hooks := webhooks{server: node.Server, keys: keys, fleet: agent.Fleet, log: log}
 	answers := api.API{
 		// Certificates come and go between passes.
 		Report: func() *reconcile.Report {
 			r := *agent.Report()
-			r.Warnings = slices.Concat(r.Warnings, source.Warnings())
+			r.Warnings = slices.Concat(r.Warnings, certificates.Warnings())
 			return &r
 		},
 		Plan:   agent.PlanFor,
@@ -136,13 +140,18 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 			return agent.Explain(ctx, checker, q)
 		},
 	}
+	if local, ok := source.(git.Local); ok && node.Source.Push {
+		p := pushes{agent, local, node.Source.Branch}
+		answers.CheckPush, answers.FollowPush = p.check, p.follow
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	front := &front{
-		ctx: ctx, group: g, log: log, certs: source, keys: keys, open: map[endpoint]context.CancelFunc{},
+		ctx: ctx, group: g, log: log, certs: certificates, keys: keys, open: map[endpoint]context.CancelFunc{},
 	}
 	front.proxy = edge.NewProxy(edge.Options{
-		Logger: log, API: answers.Remote(), Verifier: checker, Transparent: &front.path,
-		Pending: source.Pending, Strict: source.Public, Challenge: source.Challenge,
+		Logger: log, API: answers.Remote(), Git: gitHost(node, answers, source, hooks.list, log),
+		Verifier: checker, Transparent: &front.path,
+		Pending: certificates.Pending, Strict: certificates.Public, Challenge: certificates.Challenge,
 	})
 	agent.Publish, agent.ClientAddresses = front.publish, front.path.Fault
 	defer front.forgetClients()
@@ -159,8 +168,10 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	}
 	g.Go(func() error { return front.watchClients(ctx) })
 	g.Go(func() error { return agent.Run(ctx) })
+	g.Go(func() error { return deliver(ctx, agent, "the status of a commit", log, tellForge(agent, keys)) })
+	g.Go(func() error { return deliver(ctx, agent, "events", log, tellEvents(agent, keys)) })
 	g.Go(func() error { return api.Serve(ctx, socket, answers.Local(), log) })
-	log.Info("agent started", "server", node.Server, "source", node.Source.Path, "branch", node.Source.Branch)
+	log.Info("agent started", "server", node.Server, "source", cmp.Or(node.Source.Path, node.Source.URL, fleetRepository(node)), "branch", node.Source.Branch)
 	return g.Wait()
 }
 

@@ -69,10 +69,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, open open
 	root.SetErr(stderr)
 	root.AddCommand(
 		initCommand(), newCommand(), validateCommand(), planCommand(open), applyCommand(open), agentCommand(open),
-		statusCommand(), getCommand(), eventsCommand(), snapshotsCommand(), approveCommand(), rollbackCommand(), resumeCommand(), suspendCommand(), historyCommand(), explainCommand(),
-		schemaCommand(), secretCommand(), versionCommand(),
 		statusCommand(), getCommand(), eventsCommand(), snapshotsCommand(), approveCommand(), rollbackCommand(), resumeCommand(), suspendCommand(), historyCommand(),
-		schemaCommand(), secretCommand(), trustCommand(), versionCommand(),
+		explainCommand(), schemaCommand(), secretCommand(), trustCommand(), versionCommand(), hookCommand(),
 	)
 	err := root.ExecuteContext(ctx)
 	var code exit

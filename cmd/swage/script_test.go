@@ -3,10 +3,15 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"flag"
+	"fmt"
+	"io"
 	"io/fs"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,6 +49,13 @@ func TestScripts(t *testing.T) {
 			_, port, _ := net.SplitHostPort(l.Addr().String())
 			l.Close()
 			e.Setenv("FREE_PORT", port)
+			outside := listener(filepath.Join(e.WorkDir, ".told"))
+			e.Defer(outside.Close)
+			e.Setenv("OUTSIDE_URL", outside.URL)
+			ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: outside.Certificate().Raw})
+			if err := os.WriteFile(filepath.Join(e.WorkDir, ".outside.pem"), ca, 0o600); err != nil {
+				return err
+			}
 			examples, err := filepath.Abs("../../examples")
 			e.Setenv("EXAMPLES", examples)
 			return err
@@ -70,6 +82,24 @@ func awaitCommand(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("%s: %v", strings.Join(args, " "), err)
 		}
 	}
+}
+
+// listener is who is told of things outside: it writes each request to a file,
+// a line each.
+func listener(file string) *httptest.Server {
+	var mu sync.Mutex
+	return httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			return
+		}
+		defer f.Close()
+		fmt.Fprintf(f, "%s %s %s%s %q\n", r.Method, r.URL, r.Header.Get("Authorization"), r.Header.Get("Swage-Signature-256"), body)
+		w.WriteHeader(http.StatusCreated)
+	}))
 }
 
 func openFile(socket string, scope runtime.Scope) (runtime.Runtime, error) {

@@ -25,7 +25,8 @@ func statusCommand() *cobra.Command {
 the last change, and every container with its state and address. With --watch
 show it until nothing is being done any more. Exit code 0: the newest commit is
 applied or being applied, or stands back because a person said so; 3: something
-is held; 1: it failed, was rolled back or rejected, or no agent answers.`,
+is held; 1: it failed, was rolled back or rejected, the source cannot be read,
+or no agent answers.`,
 		Args: cobra.NoArgs,
 	}
 	socket := socketFlag(cmd)
@@ -52,7 +53,7 @@ is held; 1: it failed, was rolled back or rejected, or no agent answers.`,
 			return fmt.Errorf("--output takes text or json, not %q", output)
 		}
 		switch {
-		case r.Rejected != nil || r.State == reconcile.Failed || r.State == reconcile.RolledBack:
+		case r.Source != "" || r.Rejected != nil || r.State == reconcile.Failed || r.State == reconcile.RolledBack:
 			return exit(1)
 		case len(r.Held) > 0:
 			return exitHeld
@@ -92,6 +93,9 @@ func printStatus(cmd *cobra.Command, r *reconcile.Report) {
 	}
 	if r.Error != "" {
 		fmt.Fprintf(out, "  %s\n", strings.ReplaceAll(r.Error, "\n", "\n  "))
+	}
+	if r.Source != "" {
+		fmt.Fprintf(out, "the source cannot be read; what runs is left as it is:\n  %s\n", strings.ReplaceAll(r.Source, "\n", "\n  "))
 	}
 	if r.Rejected != nil {
 		fmt.Fprintf(out, "commit %s is rejected; what runs is left as it is:\n  %s\n",

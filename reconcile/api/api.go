@@ -31,6 +31,9 @@ type API struct {
 	Resume   func(ctx context.Context) error
 	// Explain is what would become of a request, and why.
 	Explain func(context.Context, reconcile.Question) (reconcile.Answer, error)
+	// CheckPush judges what is pushed to the agent's own repository, and
+	// FollowPush tells what becomes of it. Nil: there is no such repository.
+	CheckPush, FollowPush func(ctx context.Context, p Push, tell func(string)) error
 	// Tokens are those that are good now.
 	Tokens func() []Token
 }
@@ -46,6 +49,7 @@ type API struct {
 //	POST /api/v1/suspend  {"reason": TEXT}: leave all as it is
 //	POST /api/v1/resume   end what rollback and suspend began
 //	DELETE /api/v1/snapshots/{id}/{name}  a snapshot; an archive without a name
+//	POST /api/v1/push/check and push/follow  for the hooks of the repository
 //	GET  /healthz         200 while the process runs
 //	GET  /readyz          200 once a pass has ended, else 503
 //
@@ -58,6 +62,8 @@ func (a API) Local() http.Handler {
 	mux.HandleFunc("POST /api/v1/rollback", a.rollback)
 	mux.HandleFunc("POST /api/v1/suspend", a.suspend)
 	mux.HandleFunc("POST /api/v1/resume", func(w http.ResponseWriter, r *http.Request) { acted(w, a.Resume(r.Context())) })
+	mux.HandleFunc("POST /api/v1/push/check", push(a.CheckPush))
+	mux.HandleFunc("POST /api/v1/push/follow", push(a.FollowPush))
 	mux.HandleFunc("DELETE /api/v1/snapshots/{id}/{name...}", a.deleteSnapshot)
 	return mux
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"time"
@@ -14,6 +15,8 @@ import (
 	"github.com/fsnotify/fsnotify"
 	gogit "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/object"
+	"github.com/go-git/go-git/v5/plumbing/storer"
 
 	"swage/reconcile"
 )
@@ -24,13 +27,14 @@ import (
 type Local struct {
 	Path   string // of the repository, bare or not
 	Branch string
+	Folder string // of the repository that holds the fleet; empty: its root
 
 	known *trees // of the snapshots before; nil remembers nothing
 }
 
 // Follow is a Local that remembers what one snapshot has in common with the
 // next.
-func Follow(path, branch string) Local { return Local{path, branch, &trees{}} }
+func Follow(path, branch, folder string) Local { return Local{path, branch, folder, &trees{}} }
 
 // Latest is the tip of the branch.
 func (l Local) Latest(ctx context.Context) (reconcile.Snapshot, error) {
@@ -45,7 +49,7 @@ func (l Local) Latest(ctx context.Context) (reconcile.Snapshot, error) {
 	if err != nil {
 		return reconcile.Snapshot{}, fmt.Errorf("read branch %q of %s: %w", l.Branch, l.Path, err)
 	}
-	return snapshot(repo, l.known, ref.Hash())
+	return l.snapshot(repo, ref.Hash())
 }
 
 // At is any commit of the repository.
@@ -54,11 +58,15 @@ func (l Local) At(ctx context.Context, commit string) (reconcile.Snapshot, error
 	if err != nil {
 		return reconcile.Snapshot{}, fmt.Errorf("open repository %s: %w", l.Path, err)
 	}
-	return snapshot(repo, l.known, plumbing.NewHash(commit))
+	return l.snapshot(repo, plumbing.NewHash(commit))
 }
 
-func snapshot(repo *gogit.Repository, known *trees, hash plumbing.Hash) (reconcile.Snapshot, error) {
-	commit, err := repo.CommitObject(hash)
+func (l Local) snapshot(repo *gogit.Repository, hash plumbing.Hash) (reconcile.Snapshot, error) {
+	return l.snapshotOf(repo.Storer, hash)
+}
+
+func (l Local) snapshotOf(objects storer.EncodedObjectStorer, hash plumbing.Hash) (reconcile.Snapshot, error) {
+	commit, err := object.GetCommit(objects, hash)
 	if err != nil {
 		return reconcile.Snapshot{}, fmt.Errorf("read commit %s: %w", hash, err)
 	}
@@ -66,7 +74,12 @@ func snapshot(repo *gogit.Repository, known *trees, hash plumbing.Hash) (reconci
 	if err != nil {
 		return reconcile.Snapshot{}, fmt.Errorf("read the tree of commit %s: %w", hash, err)
 	}
-	return reconcile.Snapshot{Commit: hash.String(), Tree: newTree(repo.Storer, known, root)}, nil
+	if folder := path.Clean(l.Folder); folder != "." {
+		if root, err = root.Tree(folder); err != nil {
+			return reconcile.Snapshot{}, fmt.Errorf("folder %s of commit %s: %w", folder, hash, notExist(err))
+		}
+	}
+	return reconcile.Snapshot{Commit: hash.String(), Tree: newTree(objects, l.known, root)}, nil
 }
 
 // recheck is how often the watched folders are compared with those at the

@@ -67,7 +67,7 @@ func commit(t testing.TB, work string) {
 
 func TestTreeIsAFileSystem(t *testing.T) {
 	bare, _ := fixture(t)
-	s, err := Follow(bare, "main").Latest(t.Context())
+	s, err := Follow(bare, "main", "").Latest(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestATreeServesManyReaders(t *testing.T) {
 		write(t, work, fmt.Sprintf("projects/p%d/a.cue", i), fmt.Sprint(i))
 	}
 	commit(t, work)
-	s, err := Follow(bare, "main").Latest(t.Context())
+	s, err := Follow(bare, "main", "").Latest(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func TestLinksAndSubmodulesAreShownNotFollowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	commit(t, work)
-	s, err := Follow(bare, "main").Latest(t.Context())
+	s, err := Follow(bare, "main", "").Latest(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestLinksAndSubmodulesAreShownNotFollowed(t *testing.T) {
 
 func TestOlderCommitsStayReadable(t *testing.T) {
 	bare, work := fixture(t)
-	src := Follow(bare, "main")
+	src := Follow(bare, "main", "")
 	first, err := src.Latest(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -152,7 +152,7 @@ func TestOlderCommitsStayReadable(t *testing.T) {
 
 func TestMissingRepositoryOrBranchIsAnError(t *testing.T) {
 	bare, _ := fixture(t)
-	for _, src := range []Local{Follow(filepath.Join(t.TempDir(), "none"), "main"), Follow(bare, "none"), {Path: bare, Branch: "../../../HEAD"}} {
+	for _, src := range []Local{Follow(filepath.Join(t.TempDir(), "none"), "main", ""), Follow(bare, "main", "nowhere"), Follow(bare, "main", "swage.cue"), Follow(bare, "none", ""), {Path: bare, Branch: "../../../HEAD"}} {
 		if s, err := src.Latest(t.Context()); err == nil {
 			t.Errorf("%+v gave commit %s, want an error", src, s.Commit)
 		}
@@ -164,7 +164,7 @@ func TestWatchSeesAPushAndAPackedRef(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	changed := make(chan struct{}, 1)
 	ended := make(chan error)
-	go func() { ended <- Follow(bare, "main").Watch(ctx, changed) }()
+	go func() { ended <- Follow(bare, "main", "").Watch(ctx, changed) }()
 	// The watch has begun when it sees a change; until then keep changing.
 	wait := func(what string, change func()) {
 		t.Helper()
@@ -234,7 +234,7 @@ func TestWatchOutlivesTheRepository(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	seen := watching(t, Follow(bare, "main"))
+	seen := watching(t, Follow(bare, "main", ""))
 	seen("a push", push)
 	seen("that the repository is gone", func() { rename(bare, away) })
 	seen("that it is back", func() { run(t, work, "clone", "-q", "--bare", away, bare) })
@@ -247,7 +247,7 @@ func TestWatchOutlivesTheRepository(t *testing.T) {
 func TestWatchWaitsForTheRepositoryAndDeepBranches(t *testing.T) {
 	bare, work := fixture(t)
 	late := filepath.Join(filepath.Dir(bare), "late.git")
-	seen := watching(t, Follow(late, "team/a/live"))
+	seen := watching(t, Follow(late, "team/a/live", ""))
 	seen("the repository", func() { run(t, work, "clone", "-q", "--bare", bare, late) })
 	seen("the first push", func() { run(t, work, "push", "-q", late, "HEAD:team/a/live") })
 	seen("the next", func() {
@@ -256,4 +256,26 @@ func TestWatchWaitsForTheRepositoryAndDeepBranches(t *testing.T) {
 	})
 	seen("the end of the branch", func() { run(t, work, "push", "-q", late, ":team/a/live") })
 	seen("its return", func() { run(t, work, "push", "-q", late, "HEAD:team/a/live") })
+}
+
+func TestAFolderIsAllThereIs(t *testing.T) {
+	bare, work := fixture(t)
+	write(t, work, "fleets/live/swage.cue", "inner")
+	commit(t, work)
+	src := Follow(bare, "main", "fleets/live")
+	for range 2 { // the second finds trees that are known
+		s, err := src.Latest(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := fstest.TestFS(s.Tree, "swage.cue"); err != nil {
+			t.Error(err)
+		}
+		if got, _ := fs.ReadFile(s.Tree, "swage.cue"); string(got) != "inner" {
+			t.Errorf("swage.cue is %q", got)
+		}
+		if _, err := fs.Stat(s.Tree, "projects"); err == nil {
+			t.Error("what is beside the folder shows")
+		}
+	}
 }

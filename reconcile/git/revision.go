@@ -40,16 +40,5 @@ func Revision(dir, revision string) (reconcile.Snapshot, error) {
 	if err != nil {
 		return reconcile.Snapshot{}, err
 	}
-	s, err := snapshot(repo, nil, *hash)
-	if err != nil || sub == "." {
-		return s, err
-	}
-	whole := s.Tree.(tree)
-	whole.begin()
-	below, err := whole.dir(filepath.ToSlash(sub))
-	if err != nil {
-		return reconcile.Snapshot{}, fmt.Errorf("%s at %s: %w", sub, revision, notExist(err))
-	}
-	s.Tree = newTree(repo.Storer, nil, below)
-	return s, nil
+	return Local{Folder: filepath.ToSlash(sub)}.snapshot(repo, *hash)
 }

@@ -40,7 +40,7 @@ func TestAllowed(t *testing.T) {
 		{applied, merged, 7}, // not the 50 that applied has
 		{strings.Repeat("a", 40), two, 0},
 	} {
-		got, err := Follow(bare, "main").Allowed(t.Context(), c.from, c.to)
+		got, err := Follow(bare, "main", "").Allowed(t.Context(), c.from, c.to)
 		if err != nil || got != c.want {
 			t.Errorf("from %.7s to %.7s: %d, %v, want %d", c.from, c.to, got, err, c.want)
 		}

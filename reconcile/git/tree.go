@@ -215,12 +215,12 @@ func (d *dir) ReadDir(n int) ([]fs.DirEntry, error) {
 		e := d.tree.Entries[d.next]
 		listed := entry{name: e.Name, mode: mode(e.Mode)}
 		if listed.mode.IsRegular() {
-			name := e.Name
-			listed.hash = e.Hash.String()
+			hash := e.Hash
+			listed.hash = hash.String()
 			listed.sized = func() (int64, error) {
 				d.of.mu.Lock()
 				defer d.of.mu.Unlock()
-				return d.tree.Size(name)
+				return d.of.objects.EncodedObjectSize(hash)
 			}
 		}
 		out = append(out, listed)

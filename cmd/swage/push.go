@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"swage/reconcile"
+	"swage/reconcile/api"
+	"swage/reconcile/git"
+	"swage/runtime"
+	"swage/schema"
+)
+
+// pushes judges and follows what is pushed to the agent's own repository. Its
+// functions are asked by the hooks of that repository, each in a goroutine.
+type pushes struct {
+	agent  *reconcile.Agent
+	repo   git.Local
+	branch string
+}
+
+// check is what a push must pass to be accepted: the author's mistakes come
+// back as the error, and the plan is told.
+func (p pushes) check(ctx context.Context, u api.Push, tell func(string)) error {
+	update := git.Update{Old: u.Old, New: u.New, Ref: u.Ref}
+	switch {
+	case u.Ref != "refs/heads/"+p.branch:
+		return fmt.Errorf("this remote takes branch %s only, not %s", p.branch, u.Ref)
+	case update.Deletes():
+		return fmt.Errorf("branch %s is what runs; it cannot be deleted", p.branch)
+	}
+	s, raw, err := p.repo.Incoming(u.Quarantine, u.New)
+	if err != nil {
+		return err
+	}
+	signers, err := p.agent.CommitSigners()
+	if err != nil {
+		return err
+	}
+	if len(signers.SSH)+len(signers.OpenPGP) > 0 {
+		if _, err := git.Signer(raw, signers.SSH, signers.OpenPGP, time.Now()); err != nil {
+			return fmt.Errorf("the commit must be signed by a signer of the last accepted one (git commit -S): %w", err)
+		}
+	}
+	proposal, err := p.agent.PlanFor(ctx, s.Tree)
+	if errors.Is(err, reconcile.ErrNotObserved) {
+		tell("the first commit; its plan is made when it is applied")
+		return nil
+	}
+	if schema.IsProblems(err) {
+		tellLines(problems(err).Error(), tell)
+		return errors.New("refused: mend this, amend the commit, and push again; nothing has changed")
+	}
+	if err != nil {
+		return err
+	}
+	tellLines(proposal.Text(false), tell)
+	return nil
+}
+
+func tellLines(text string, tell func(string)) {
+	for line := range strings.Lines(text) {
+		tell(strings.TrimSuffix(line, "\n"))
+	}
+}
+
+// follow tells of each step until the commit is applied, or something else
+// becomes of it.
+func (p pushes) follow(ctx context.Context, u api.Push, tell func(string)) error {
+	before := p.agent.Report().Commit
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for last := 0; ; {
+		r := p.agent.Report() // before the events: all that led to it are told
+		events, more := p.agent.Events(last)
+		for _, e := range events {
+			last = e.ID
+			if e.Commit != u.New || e.Time.Before(u.Since) {
+				continue
+			}
+			switch e.Type {
+			case reconcile.StepDone:
+				tell("done: " + e.Text)
+			case reconcile.StepFailed:
+				tell("failed: " + e.Text + ": " + e.Error)
+			}
+		}
+		if over, err := p.ended(r, before, u, tell); over {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-more:
+		case <-tick.C:
+		}
+	}
+}
+
+// ended says what became of a push, once that is known.
+func (p pushes) ended(r *reconcile.Report, before string, u api.Push, tell func(string)) (over bool, err error) {
+	if r.Rejected != nil && r.Rejected.Commit == u.New {
+		tellLines(r.Rejected.Error, tell)
+		return true, errors.New("the commit is rejected; what runs is left as it is")
+	}
+	if s := r.Standing; s != nil && r.Newest == u.New {
+		if s.Mode == reconcile.ModeRolledBack {
+			tellLines(s.Reason, tell)
+			return true, errors.New("accepted, but the deploy failed and was rolled back; push a mended commit")
+		}
+		tell(fmt.Sprintf("accepted, and not applied while this server is %s; swage resume applies it", s.Mode))
+		return true, nil
+	}
+	if r.Commit != u.New {
+		if r.Commit == before || r.Commit == "" {
+			return r.State == reconcile.Failed && before == "" && r.Started.After(u.Since), errors.New(r.Error)
+		}
+		tell("a newer push came, which is applied instead")
+		return true, nil
+	}
+	switch r.State {
+	case reconcile.Superseded:
+		tell("a newer push came, which is applied instead")
+		return true, nil
+	case reconcile.Failed:
+		tellLines(r.Error, tell)
+		return true, errors.New("accepted, but the deploy failed; push a mended commit")
+	case reconcile.Applied, reconcile.Incomplete:
+		for _, h := range r.Held {
+			tell(fmt.Sprintf("held: %s: %s", h.What, h.Why))
+		}
+		tellURLs(r, tell)
+		return true, nil
+	}
+	return false, nil
+}
+
+// mostURLs are shown to a pusher.
+const mostURLs = 20
+
+func tellURLs(r *reconcile.Report, tell func(string)) {
+	n := 0
+	for _, c := range r.Containers {
+		if c.Status != runtime.Running || len(c.URLs) == 0 {
+			continue
+		}
+		if n++; n > mostURLs {
+			tell("live: and more; swage get containers lists all")
+			return
+		}
+		tell(fmt.Sprintf("live: %s %s", c.URLs[0], c.Project+"/"+c.Name))
+	}
+}

@@ -1,0 +1,169 @@
+package git
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/go-git/go-billy/v5"
+	"github.com/go-git/go-billy/v5/osfs"
+	gogit "github.com/go-git/go-git/v5"
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/cache"
+	"github.com/go-git/go-git/v5/plumbing/storer"
+	"github.com/go-git/go-git/v5/storage/filesystem"
+
+	"swage/reconcile"
+)
+
+// maxPush bounds what one push may send, in bytes.
+const maxPush = 1 << 30
+
+// Prepare makes the bare repository that pushes go to, unless it is there, and
+// gives it its hooks: command is called with the name of the hook.
+func Prepare(ctx context.Context, dir, branch string, command ...string) error {
+	if _, err := gogit.PlainOpen(dir); errors.Is(err, gogit.ErrRepositoryNotExists) {
+		head := plumbing.NewBranchReferenceName(branch)
+		_, err := gogit.PlainInitWithOptions(dir, &gogit.PlainInitOptions{Bare: true, InitOptions: gogit.InitOptions{DefaultBranch: head}})
+		if err != nil {
+			return fmt.Errorf("make the repository %s: %w", dir, err)
+		}
+	} else if err != nil {
+		return fmt.Errorf("open the repository %s: %w", dir, err)
+	}
+	for _, c := range [][]string{
+		{"receive.procReceiveRefs", "refs/heads"},
+		{"receive.advertisePushOptions", "true"},
+		{"receive.fsckObjects", "true"},
+		{"receive.maxInputSize", fmt.Sprint(maxPush)},
+	} {
+		if _, err := stock(ctx, dir, nil, append([]string{"config", "--replace-all"}, c...)...); err != nil {
+			return err
+		}
+	}
+	for i, word := range command {
+		command[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "hooks"), 0o755); err != nil {
+		return err
+	}
+	for _, hook := range []string{"pre-receive", "proc-receive"} {
+		script := "#!/bin/sh\n# Written by swage at each start.\nexec " + strings.Join(command, " ") + " " + hook + "\n"
+		// Another process may be reading the old one.
+		temporary := filepath.Join(dir, "hooks", "."+hook)
+		if err := os.WriteFile(temporary, []byte(script), 0o755); err != nil {
+			return err
+		}
+		if err := os.Rename(temporary, filepath.Join(dir, "hooks", hook)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Update is one ref that a push wants to change.
+type Update struct {
+	Old string `json:"old"` // full hashes; zeroes: no such ref
+	New string `json:"new"`
+	Ref string `json:"ref"`
+}
+
+// Deletes reports whether the ref is to go.
+func (u Update) Deletes() bool { return strings.Trim(u.New, "0") == "" }
+
+// Incoming is a commit of a push whose objects are still apart, in quarantine
+// (git-receive-pack(1)), as a tree and raw.
+func (l Local) Incoming(quarantine, commit string) (s reconcile.Snapshot, raw []byte, err error) {
+	repo, err := gogit.PlainOpen(l.Path)
+	if err != nil {
+		return s, nil, fmt.Errorf("open repository %s: %w", l.Path, err)
+	}
+	objects := storer.EncodedObjectStorer(repo.Storer)
+	if quarantine != "" {
+		top, err := filepath.EvalSymlinks(l.Path) // git names real paths
+		if err != nil {
+			return s, nil, err
+		}
+		inside, err := filepath.Rel(filepath.Join(top, "objects"), quarantine)
+		if err != nil || !filepath.IsLocal(inside) || !strings.HasPrefix(inside, "tmp_objdir-") {
+			return s, nil, fmt.Errorf("%s is no quarantine of %s", quarantine, l.Path)
+		}
+		incoming := filesystem.NewStorage(apart{osfs.New(quarantine)}, cache.NewObjectLRUDefault())
+		objects = overlay{incoming, objects}
+	}
+	hash := plumbing.NewHash(commit)
+	if raw, err = rawObject(objects, hash); err == nil {
+		s, err = Local{Folder: l.Folder}.snapshotOf(objects, hash)
+	}
+	return s, raw, err
+}
+
+// apart is a folder of objects as if it stood in a repository: of that nothing
+// else is there. go-git looks into quarantines by itself, but only while there
+// is one.
+type apart struct{ billy.Filesystem }
+
+func (a apart) inside(name string) (string, error) {
+	name, err := filepath.Rel("objects", name)
+	if err != nil || !filepath.IsLocal(name) {
+		return "", fs.ErrNotExist
+	}
+	return name, nil
+}
+
+func (a apart) Open(name string) (billy.File, error) {
+	name, err := a.inside(name)
+	if err != nil {
+		return nil, err
+	}
+	return a.Filesystem.Open(name)
+}
+
+func (a apart) Stat(name string) (fs.FileInfo, error) {
+	name, err := a.inside(name)
+	if err != nil {
+		return nil, err
+	}
+	return a.Filesystem.Stat(name)
+}
+
+func (a apart) ReadDir(name string) ([]fs.FileInfo, error) {
+	name, err := a.inside(name)
+	if err != nil {
+		return nil, err
+	}
+	return a.Filesystem.ReadDir(name)
+}
+
+// overlay looks for objects in one place and then in another.
+type overlay struct {
+	storer.EncodedObjectStorer
+	below storer.EncodedObjectStorer
+}
+
+func (o overlay) EncodedObject(t plumbing.ObjectType, h plumbing.Hash) (plumbing.EncodedObject, error) {
+	obj, err := o.EncodedObjectStorer.EncodedObject(t, h)
+	if err != nil {
+		return o.below.EncodedObject(t, h)
+	}
+	return obj, nil
+}
+
+func (o overlay) EncodedObjectSize(h plumbing.Hash) (int64, error) {
+	n, err := o.EncodedObjectStorer.EncodedObjectSize(h)
+	if err != nil {
+		return o.below.EncodedObjectSize(h)
+	}
+	return n, nil
+}
+
+func (o overlay) HasEncodedObject(h plumbing.Hash) error {
+	if o.EncodedObjectStorer.HasEncodedObject(h) == nil {
+		return nil
+	}
+	return o.below.HasEncodedObject(h)
+}
