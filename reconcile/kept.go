@@ -113,18 +113,21 @@ func (a *Agent) marked(ctx context.Context) {
 }
 
 // mark writes the last commit that declared it on each container whose
-// deletion is held, before anything else is done for the commit that does not
-// declare it any more.
+// deletion is held, or that an alias does not leave yet, before anything else
+// is done for the commit that does not declare it any more.
 func (a *Agent) mark(ctx context.Context, plan Plan) error {
 	if a.before == a.fleet {
 		return nil
 	}
-	for _, h := range plan.Held {
-		i := slices.IndexFunc(a.seen.Containers, func(c runtime.Container) bool { return c.ID == h.Container })
-		if i < 0 || a.seen.Containers[i].Declared != "" {
+	stays := map[string]bool{} // by ref
+	for _, x := range a.stay() {
+		stays[x.Container] = true
+	}
+	for i, c := range a.seen.Containers {
+		held := slices.ContainsFunc(plan.Held, func(h Held) bool { return h.Container == c.ID })
+		if !held && !stays[c.Ref()] || c.Declared != "" {
 			continue
 		}
-		c := a.seen.Containers[i]
 		if _, ok := a.declared(a.fleet, c); ok || a.before == nil {
 			continue
 		}

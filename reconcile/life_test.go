@@ -153,11 +153,8 @@ func TestAnAliasFollowsWhenItsTargetIsHealthy(t *testing.T) {
 		d := table.Load().Decide(edge.Request{Client: netip.MustParseAddr("203.0.113.9"), Host: "site.lab.example.com", Path: "/", Time: time.Now()})
 		return d.Route.Addr.Addr().String()
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error)
 	n.source.push(`containers: blue: {}, aliases: site: {container: "blue", program: "http", port: 18080}`)
-	go func() { ended <- n.Run(ctx) }()
-	defer func() { cancel(); <-ended }()
+	stop := n.start(t)
 	await(t, "blue runs", func() bool { return n.Report().State == reconcile.Applied })
 	old := n.observe(t).Addr[n.id(t, "blue")].String()
 	n.source.push(`containers: green: {
@@ -174,9 +171,27 @@ func TestAnAliasFollowsWhenItsTargetIsHealthy(t *testing.T) {
 			return c.Name == "green" && c.State == reconcile.StateCreating
 		})
 	})
-	if leads() != old || n.running(t) != "blue green" {
-		t.Errorf("the alias leads to %s, not to %s; %s run", leads(), old, n.running(t))
+	stays := func() {
+		t.Helper()
+		if leads() != old || n.running(t) != "blue green" {
+			t.Errorf("the alias leads to %s, not to %s; %s run", leads(), old, n.running(t))
+		}
 	}
+	stays()
+	// So it does for later passes of the same commit, and for another agent.
+	n.engine.Meddle("222222222222222222222222", func(c *runtime.Container) { c.Color = "ffffff" })
+	await(t, "a pass put back what was changed", func() bool { return slices.ContainsFunc(n.observe(t).Containers, func(c runtime.Container) bool { return c.Name == "green" && c.Color == "" }) })
+	stays()
+	stop()
+	n.restart()
+	n.Agent.Publish = func(e reconcile.Edge) error { table.Store(e.Table); return nil }
+	n.start(t)
+	await(t, "the next agent waits for green", func() bool {
+		return slices.ContainsFunc(n.Report().Containers, func(c reconcile.ContainerReport) bool {
+			return c.Name == "green" && c.State == reconcile.StateCreating
+		})
+	})
+	stays()
 	code.Store(200)
 	await(t, "green is healthy and blue gone", func() bool { return n.running(t) == "green" && n.Report().State == reconcile.Applied })
 	if got := n.observe(t).Addr["222222222222222222222222"].String(); leads() != got {
