@@ -180,7 +180,9 @@ func TestAnAliasFollowsWhenItsTargetIsHealthy(t *testing.T) {
 	stays()
 	// So it does for later passes of the same commit, and for another agent.
 	n.engine.Meddle("222222222222222222222222", func(c *runtime.Container) { c.Color = "ffffff" })
-	await(t, "a pass put back what was changed", func() bool { return slices.ContainsFunc(n.observe(t).Containers, func(c runtime.Container) bool { return c.Name == "green" && c.Color == "" }) })
+	await(t, "a pass put back what was changed", func() bool {
+		return slices.ContainsFunc(n.observe(t).Containers, func(c runtime.Container) bool { return c.Name == "green" && c.Color == "" })
+	})
 	stays()
 	stop()
 	n.restart()
