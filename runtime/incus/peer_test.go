@@ -166,7 +166,7 @@ func TestADaemonElsewhere(t *testing.T) {
 	t.Cleanup(func() {
 		ctx := context.Background()
 		_, err := rt.Do(ctx, runtime.DeleteContainer{Target: c})
-		_, gone := rt.Do(ctx, runtime.DeleteProject{Project: p.Project})
+		_, gone := rt.Do(ctx, runtime.DeleteProject(p))
 		if err := errors.Join(err, gone); err != nil {
 			t.Error(err)
 		}
