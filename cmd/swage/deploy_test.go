@@ -166,14 +166,16 @@ func TestKilledInTheMiddleItConverges(t *testing.T) {
 }
 
 // TestPermissionsByAddress reaches the edge from a network namespace of its
-// own, with two addresses there of which one is in the group.
+// own, with addresses there of which some are in the group. The container sees
+// them in its sockets [E4].
 func TestPermissionsByAddress(t *testing.T) {
 	s := newSite(t)
 	s.inside = true
+	s.write("servers/lab.cue", fmt.Sprintf("listen: [\":%s\"]\nincus: project_prefix: %q\n", s.port, s.scope.Prefix))
 	s.write("projects/web/app.cue", `containers: app: {}
 aliases: app: container: "app"
 permissions: {
-	groups: office: {type: "ip", range: "203.0.113.2"}
+	groups: office: {type: "ip", ranges: ["203.0.113.2", "2001:db8::2"]}
 	permissions: office: http: 80
 }
 `)
@@ -187,17 +189,34 @@ permissions: {
 	s.command("ip", "-n", client, "link", "add", "eth0", "type", "veth", "peer", "name", client, "netns", lab)
 	s.command("ip", "-n", lab, "address", "add", "203.0.113.1/24", "dev", client)
 	s.command("ip", "-n", lab, "link", "set", client, "up")
-	for _, address := range []string{"203.0.113.2/24", "203.0.113.9/24"} {
-		s.command("ip", "-n", client, "address", "add", address, "dev", "eth0")
+	s.command("ip", "-n", lab, "address", "add", "2001:db8::1/64", "dev", client, "nodad")
+	for _, address := range []string{"203.0.113.2/24", "203.0.113.9/24", "2001:db8::2/64"} {
+		s.command("ip", "-n", client, "address", "add", address, "dev", "eth0", "nodad")
 	}
 	s.command("ip", "-n", client, "link", "set", "eth0", "up")
 
 	ask := func(from string) (int, string) {
+		to := "203.0.113.1"
+		if strings.Contains(from, ":") {
+			to = "2001:db8::1"
+		}
 		return get(s.client(func(ctx context.Context) (net.Conn, error) {
-			return dialFrom(ctx, client, from, "203.0.113.1:"+s.port)
+			return dialFrom(ctx, client, from, net.JoinHostPort(to, s.port))
 		}), s.url("app"))
 	}
-	s.eventually("an address inside the group gets 200", func() bool { status, _ := ask("203.0.113.2"); return status == 200 })
+	for _, from := range []string{"203.0.113.2", "2001:db8::2"} {
+		s.eventually("an address inside the group gets 200", func() bool { status, _ := ask(from); return status == 200 })
+		_, body := ask(from)
+		var echo struct {
+			RemoteAddr string `json:"remote_addr"`
+		}
+		if err := json.Unmarshal([]byte(body), &echo); err != nil {
+			t.Fatalf("%v: %s", err, body)
+		}
+		if seen, _, _ := net.SplitHostPort(echo.RemoteAddr); seen != from {
+			t.Errorf("the container sees %s, and it was %s", seen, from)
+		}
+	}
 	if status, body := ask("203.0.113.9"); status != 403 || !strings.Contains(body, "203.0.113.9") {
 		t.Errorf("an address outside the group gets %d %s", status, body)
 	}
