@@ -224,7 +224,7 @@ func (a *Agent) Pass(ctx context.Context) (Report, error) {
 	}
 	if err == nil && !suspended {
 		if err = a.execute(ctx, plan, &r); err != nil && ctx.Err() == nil && a.lost() == nil {
-			a.rollBack(ctx, err)
+			r.RollsBack = a.rollBack(ctx, err)
 		}
 	}
 	err = errors.Join(err, a.edge)

@@ -42,7 +42,7 @@ func (a *Agent) record(ctx context.Context, r *Report) {
 	case Interrupted, Applying, Pending:
 		return
 	}
-	entry := HistoryEntry{Commit: r.Commit, State: r.State, At: time.Now().UTC().Truncate(time.Second), Error: firstLine(r.Error)}
+	entry := HistoryEntry{Commit: r.Commit, State: r.State, At: time.Now().UTC().Truncate(time.Second), Error: firstLine(r.why())}
 	for _, s := range r.Steps {
 		if s.Effect == runtime.Destroy && s.State == Done && s.Container != "" && len(entry.Deleted) < remembered {
 			entry.Deleted = append(entry.Deleted, s.Container)

@@ -21,10 +21,13 @@ const (
 	CommitAccepted = "commit.accepted"
 	CommitRejected = "commit.rejected"
 	CommitEnded    = "commit.ended" // Text is its state
-	StepDone       = "step.done"
-	StepFailed     = "step.failed"
-	DriftSeen      = "drift"
-	DeletionHeld   = "held"
+	// CommitWaits is a commit that is not applied while another one stands:
+	// Text is pinned or suspended, Error the reason.
+	CommitWaits  = "commit.waits"
+	StepDone     = "step.done"
+	StepFailed   = "step.failed"
+	DriftSeen    = "drift"
+	DeletionHeld = "held"
 	// StandingChanged has the new mode in Text: pinned, suspended, resumed.
 	StandingChanged = "standing"
 )

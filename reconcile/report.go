@@ -26,6 +26,9 @@ type Report struct {
 	// is done; Newest is that commit then.
 	Standing *Standing `json:"standing,omitempty"`
 	Newest   string    `json:"newest,omitempty"`
+	// RollsBack says of one that failed that it is put back by itself, now or
+	// when it goes on failing.
+	RollsBack bool `json:"rolls_back,omitempty"`
 	// Error is why State is failed.
 	Error string `json:"error,omitempty"`
 	// Source is why nobody can tell whether there is a newer commit.
@@ -385,13 +388,24 @@ func (a *Agent) accepted(f *schema.Fleet) {
 	a.journal.add(Event{Type: CommitAccepted, Commit: f.Commit, Text: "accepted"})
 }
 
+// why is what is wrong with the commit.
+func (r *Report) why() string {
+	if r.State == RolledBack {
+		return r.Standing.Fall()
+	}
+	return r.Error
+}
+
 // ended tells of the end of a pass that changed something, or changes what was
 // said last.
 func (a *Agent) ended(r *Report) {
 	old := a.said
 	a.said = *r
 	if r.State != Interrupted && (r.State != old.State || r.Commit != old.Commit || r.Error != old.Error) {
-		a.journal.add(Event{Type: CommitEnded, Commit: r.Commit, Text: string(r.State), Error: r.Error})
+		a.journal.add(Event{Type: CommitEnded, Commit: r.Commit, Text: string(r.State), Error: r.why()})
+	}
+	if s := r.Standing; s != nil && r.Newest != r.Commit && (r.Newest != old.Newest || s.Mode != old.Standing.Mode) {
+		a.journal.add(Event{Type: CommitWaits, Commit: r.Newest, Text: string(s.Mode), Error: s.Reason})
 	}
 	for _, h := range r.Held {
 		if !slices.Contains(old.Held, h) {

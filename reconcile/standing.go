@@ -23,6 +23,11 @@ type Standing struct {
 	Since  time.Time `json:"since"`
 }
 
+// Fall says in a line where a commit that failed was put back to, and why.
+func (s Standing) Fall() string {
+	return fmt.Sprintf("rolled back to %.12s: %s", s.Commit, s.Reason)
+}
+
 // Mode is a kind of Standing.
 type Mode string
 
@@ -206,19 +211,24 @@ func (a *Agent) gaveUp() bool {
 }
 
 // rollBack puts a commit that failed back to the one applied last, where the
-// fleet asks for it.
-func (a *Agent) rollBack(ctx context.Context, failed error) {
+// fleet asks for it and trying goes on no longer. It reports whether that is
+// how failing ends.
+func (a *Agent) rollBack(ctx context.Context, failed error) bool {
 	good := a.seen.Notes[noteApplied]
-	if !a.fleet.AutoRollback || a.standing() != nil || good == "" || good == a.fleet.Commit || !a.gaveUp() || a.at(ctx, good) == nil {
-		return
+	if !a.fleet.AutoRollback || a.standing() != nil || good == "" || good == a.fleet.Commit || a.at(ctx, good) == nil {
+		return false
+	}
+	if !a.gaveUp() {
+		return a.attempts != nil // somebody tries again
 	}
 	s := &Standing{Mode: ModeRolledBack, Commit: good, Failed: a.fleet.Commit, Reason: failed.Error()}
 	if err := a.stand(ctx, s); err != nil {
 		a.Log.Error("the commit cannot be rolled back", "err", err)
-		return
+		return false
 	}
 	a.Log.Error("commit failed and is rolled back", "commit", a.fleet.Commit, "to", good, "err", failed)
 	a.rest() // its health checks are another's now
 	clear(a.attempts)
 	a.again = true
+	return true
 }

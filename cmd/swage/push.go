@@ -107,12 +107,22 @@ func (p pushes) ended(r *reconcile.Report, before string, u api.Push, tell func(
 		return true, errors.New("the commit is rejected; what runs is left as it is")
 	}
 	if s := r.Standing; s != nil && r.Newest == u.New {
-		if s.Mode == reconcile.ModeRolledBack {
-			tellLines(s.Reason, tell)
-			return true, errors.New("accepted, but the deploy failed and was rolled back; push a mended commit")
+		switch {
+		case s.Mode != reconcile.ModeRolledBack:
+			tell(fmt.Sprintf("accepted, and not applied while this server is %s; swage resume applies it", s.Mode))
+			if s.Reason != "" {
+				tell("reason: " + s.Reason)
+			}
+			return true, nil
+		case r.State == reconcile.RolledBack:
+			tell(s.Fall())
+			return true, fmt.Errorf("accepted, but the deploy failed and was rolled back to %s; push a mended commit", short(s.Commit))
+		case r.State != reconcile.Failed:
+			return false, nil
 		}
-		tell(fmt.Sprintf("accepted, and not applied while this server is %s; swage resume applies it", s.Mode))
-		return true, nil
+		tell(s.Fall())
+		tellLines(r.Error, tell)
+		return true, fmt.Errorf("accepted, but the deploy failed, and so does rolling it back to %s; push a mended commit", short(s.Commit))
 	}
 	if r.Commit != u.New {
 		if r.Commit == before || r.Commit == "" {
@@ -126,6 +136,9 @@ func (p pushes) ended(r *reconcile.Report, before string, u api.Push, tell func(
 		tell("a newer push came, which is applied instead")
 		return true, nil
 	case reconcile.Failed:
+		if r.RollsBack {
+			return false, nil
+		}
 		tellLines(r.Error, tell)
 		return true, errors.New("accepted, but the deploy failed; push a mended commit")
 	case reconcile.Applied, reconcile.Incomplete:

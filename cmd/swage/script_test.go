@@ -125,6 +125,9 @@ type saved struct {
 }
 
 func (s *saved) Do(ctx context.Context, step runtime.Step) (runtime.Done, error) {
+	if _, ok := step.(runtime.CreateContainer); ok && step.Container().Image == "missing/1" {
+		return runtime.Done{}, errors.New("no such image") // the fake knows all of them
+	}
 	d, err := s.Runtime.Do(ctx, step)
 	return d, errors.Join(err, s.save())
 }

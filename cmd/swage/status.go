@@ -70,7 +70,7 @@ func follow(cmd *cobra.Command, socket api.Socket, r *reconcile.Report) (*reconc
 	defer line.clear()
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
-	for r.State == reconcile.Pending || r.State == reconcile.Applying || r.State == reconcile.Interrupted || r.State == reconcile.Superseded {
+	for r.State == reconcile.Pending || r.State == reconcile.Applying || r.State == reconcile.Interrupted || r.State == reconcile.Superseded || r.RollsBack {
 		line.show(doing(r))
 		select {
 		case <-cmd.Context().Done():

@@ -94,12 +94,16 @@ func statusOf(e reconcile.Event, server string) (git.Status, bool) {
 		s.Text = "accepted; it is being applied"
 	case e.Type == reconcile.CommitRejected:
 		s.State, s.Text = "failure", "rejected: "+firstLine(e.Error)
+	case e.Type == reconcile.CommitWaits:
+		s.Text = "accepted, and not applied while this server is " + e.Text
 	case e.Type == reconcile.CommitEnded:
 		switch reconcile.CommitState(e.Text) {
 		case reconcile.Applied:
 			s.State = "success"
 		case reconcile.Failed:
 			s.State, s.Text = "failure", "failed: "+firstLine(e.Error)
+		case reconcile.RolledBack:
+			s.State, s.Text = "failure", firstLine(e.Error)
 		case reconcile.Incomplete:
 			s.Text = "applied but for deletions that are held; see swage status"
 		case reconcile.Superseded:
