@@ -38,6 +38,9 @@ type Agent struct {
 	Port string
 	// OnStep is told of each step that ended. It may be nil.
 	OnStep func(StepReport)
+	// Token says that the node has a token of its own, so that the API and
+	// the repository are served also where the fleet names none.
+	Token bool
 	// Approved is the id of a plan whose held deletions a pass does.
 	Approved string
 	// Unsynchronised, if not nil, tells whether the node's clock is not kept
@@ -80,7 +83,7 @@ type Agent struct {
 
 	// For other goroutines: what was observed last, the accepted fleet, and
 	// what was published.
-	state     atomic.Pointer[runtime.State]
+	state     atomic.Pointer[runtime.Actual]
 	current   atomic.Pointer[schema.Fleet]
 	published atomic.Pointer[told]
 	signing   atomic.Pointer[schema.Signers] // of the commit accepted last, whatever is in force
@@ -277,6 +280,12 @@ var ErrNotObserved = errors.New("the agent has not seen yet what runs here")
 // PlanFor is the plan for another repository, on what was observed last. Any
 // goroutine may call it.
 func (a *Agent) PlanFor(ctx context.Context, tree fs.FS) (Proposal, error) {
+	return a.PlanAfter(ctx, tree, func(string) (int, error) { return 0, nil })
+}
+
+// PlanAfter is PlanFor a commit: allowed says how many deletions the commits
+// allow that lead to it from the one applied last.
+func (a *Agent) PlanAfter(ctx context.Context, tree fs.FS, allowed func(applied string) (int, error)) (Proposal, error) {
 	var out Proposal
 	f, err := a.load(ctx, &schema.Loader{Limits: a.Loader.Limits}, Snapshot{Tree: tree})
 	if err != nil {
@@ -286,7 +295,13 @@ func (a *Agent) PlanFor(ctx context.Context, tree fs.FS) (Proposal, error) {
 	if state == nil {
 		return out, ErrNotObserved
 	}
-	out.Add(a.Server, Diff(*state, Desired(f, a.Server), TermsOf(f, a.Server)), a.Fleet(), f)
+	terms := TermsOf(f, a.Server)
+	if applied := state.Notes[noteApplied]; applied != "" {
+		if terms.Allowed, err = allowed(applied); err != nil {
+			return out, fmt.Errorf("commit trailers: %w", err)
+		}
+	}
+	out.Add(a.Server, Diff(state.State, Desired(f, a.Server), terms), a.Fleet(), f)
 	return out, nil
 }
 
@@ -529,7 +544,9 @@ func (a *Agent) blind(err error) error {
 }
 
 // view is what is known now.
-func (a *Agent) view() View { return View{Actual: *a.seen, Kept: a.kept, Stay: a.stay()} }
+func (a *Agent) view() View {
+	return View{Actual: *a.seen, Kept: a.kept, Stay: a.stay(), Token: a.Token}
+}
 
 // stay finds the aliases that do not follow yet: what they are to lead to is
 // not healthy, and what they led to when all was applied last still runs.

@@ -192,7 +192,7 @@ func (a *Agent) tell(r *Report) {
 		out.StaysOpen = staysOpen(a.fleet, a.Server)
 		out.Projects, out.Aliases, out.Snapshots = a.projects(), a.aliases(routes), a.snapshots()
 		out.History = a.history()
-		state := a.seen.Clone().State // steps change it in place
+		state := a.seen.Clone() // steps change it in place
 		a.state.Store(&state)
 	}
 	a.report.Store(&out)
@@ -260,7 +260,10 @@ func (a *Agent) containers(r *Report, routes edge.Config) []ContainerReport {
 		add(al.Container, al.Name)
 	}
 	for _, c := range routes.Containers {
-		if c.ID != "" {
+		switch {
+		case c.Closed: // its hosts answer nobody
+			delete(urls, c.Name)
+		case c.ID != "" && c.Catalogue != nil:
 			add(c.Name, c.ProjectID+"-"+c.ID+"-http")
 		}
 	}

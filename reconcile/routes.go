@@ -20,6 +20,8 @@ type View struct {
 	// Stay holds aliases, by name, that lead where they led before, until
 	// what they are to lead to is healthy.
 	Stay map[string]edge.Alias
+	// Token says that the node has a token of its own.
+	Token bool
 }
 
 // Routes is what the edge of one server must know: every container and alias
@@ -36,7 +38,9 @@ func Routes(f *schema.Fleet, server string, v View) edge.Config {
 		known:      map[string]bool{},
 		projectID:  map[string]runtime.ID{},
 	}
-	r.config = edge.Config{Zone: f.Zone(server), Version: f.Commit, API: len(f.Servers[server].Tokens) > 0, Git: len(f.Servers[server].Tokens)+len(f.Servers[server].Webhooks) > 0}
+	s := f.Servers[server]
+	open := len(s.Tokens) > 0 || v.Token
+	r.config = edge.Config{Zone: f.Zone(server), Version: f.Commit, API: open, Git: open || len(s.Webhooks) > 0}
 	for _, p := range v.Projects {
 		r.projectID[p.Name] = p.ID
 	}

@@ -3,6 +3,7 @@ package reconcile_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -261,6 +262,8 @@ aliases: site: {container: "app", port: 18080}`)
 func TestARollbackUndoesNoDeletion(t *testing.T) {
 	n := newNode()
 	n.source.settings = "rollback: \"auto\"\n"
+	var table atomic.Pointer[edge.Table]
+	n.Agent.Publish = func(e reconcile.Edge) error { table.Store(e.Table); return nil }
 	n.start(t)
 	n.source.push(`containers: {app: {}, old1: id: "111111111111111111111111", old2: id: "222222222222222222222222"}`)
 	n.await(t, reconcile.Applied, "app old1 old2")
@@ -270,9 +273,13 @@ func TestARollbackUndoesNoDeletion(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.await(t, reconcile.RolledBack, "app old2")
+	host := fmt.Sprintf("%s-222222222222222222222222-http.lab.example.com", n.Report().Projects[0].ID)
+	if d := table.Load().Decide(edge.Request{Client: netip.MustParseAddr("203.0.113.9"), Host: host, Path: "/", Time: time.Now()}); d.Verdict != edge.Unavailable || !d.Closed {
+		t.Errorf("old2: %+v", d)
+	}
 	for _, c := range n.Report().Containers {
-		if c.Name == "old2" && len(c.URLs) == 0 {
-			t.Errorf("%+v", c)
+		if c.Name == "old2" && len(c.URLs) > 0 {
+			t.Errorf("its hosts answer nobody, and it has %v", c.URLs)
 		}
 	}
 }

@@ -107,6 +107,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 		Keys:     keys,
 		Accepted: memory(filepath.Join(node.StateDir, "accepted")),
 		Signers:  node.Signers,
+		Token:    !node.Token.IsZero(),
 		Trusted:  memory(filepath.Join(node.StateDir, "signers.json")),
 		Holder:   runtime.Self("the agent"),
 
@@ -120,7 +121,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 			log.Info("step", "step", s.Step, "ms", s.Millis)
 		},
 	}
-	known := tokens{server: node.Server, keys: keys, fleet: agent.Fleet, log: log}
+	known := tokens{server: node.Server, node: node.Token, keys: keys, fleet: agent.Fleet, log: log}
 	checker := verifier{credentials.New(credentials.Options{AllowPrivate: node.AllowPrivateJWKS})}
 	certificates := certs.New(ca, filepath.Join(node.StateDir, "acme"), log)
 	defer certificates.Close()

@@ -31,9 +31,11 @@ func nodeKeys(n schema.Node) (schema.Keys, error) {
 	return keys, nil
 }
 
-// tokens are those of the accepted fleet for one server, read once a fleet.
+// tokens are those of the accepted fleet for one server, read once a fleet, or
+// that of the node file where the fleet names none.
 type tokens struct {
 	server string
+	node   schema.Secret
 	keys   schema.Keys
 	fleet  func() *schema.Fleet
 	log    *slog.Logger
@@ -70,6 +72,14 @@ func (t *tokens) list() []api.Token {
 			token.SHA256 = sha256.Sum256([]byte(value))
 		}
 		t.good = append(t.good, token)
+	}
+	if len(f.Servers[t.server].Tokens) == 0 && !t.node.IsZero() {
+		value, err := t.node.Reveal(t.keys)
+		if err != nil || value == "" {
+			t.log.Warn("the token of the node file cannot be read; it opens nothing", "err", err)
+			return t.good
+		}
+		t.good = []api.Token{{Allow: []string{"push", "read"}, SHA256: sha256.Sum256([]byte(value))}}
 	}
 	return t.good
 }

@@ -45,7 +45,9 @@ func (p pushes) check(ctx context.Context, u api.Push, tell func(string)) error 
 			return fmt.Errorf("the commit must be signed by a signer of the last accepted one (git commit -S): %w", err)
 		}
 	}
-	proposal, err := p.agent.PlanFor(ctx, s.Tree)
+	proposal, err := p.agent.PlanAfter(ctx, s.Tree, func(applied string) (int, error) {
+		return p.repo.AllowedIncoming(ctx, u.Quarantine, applied, u.New)
+	})
 	if errors.Is(err, reconcile.ErrNotObserved) {
 		tell("the first commit; its plan is made when it is applied")
 		return nil
@@ -83,7 +85,7 @@ func (p pushes) follow(ctx context.Context, u api.Push, tell func(string)) error
 			}
 			switch e.Type {
 			case reconcile.StepDone:
-				tell("done: " + e.Text)
+				tell(fmt.Sprintf("done: %s, after %s", e.Text, since(u, e.Time)))
 			case reconcile.StepFailed:
 				tell("failed: " + e.Text + ": " + e.Error)
 			}
@@ -146,9 +148,15 @@ func (p pushes) ended(r *reconcile.Report, before string, u api.Push, tell func(
 			tell(fmt.Sprintf("held: %s: %s", h.What, h.Why))
 		}
 		tellURLs(r, tell)
+		tell("applied after " + since(u, r.Finished))
 		return true, nil
 	}
 	return false, nil
+}
+
+// since is the time from a push until then.
+func since(u api.Push, then time.Time) string {
+	return fmt.Sprintf("%.2f s", max(0, then.Sub(u.Since).Seconds()))
 }
 
 // mostURLs are shown to a pusher.

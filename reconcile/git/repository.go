@@ -78,28 +78,36 @@ func (u Update) Deletes() bool { return strings.Trim(u.New, "0") == "" }
 // Incoming is a commit of a push whose objects are still apart, in quarantine
 // (git-receive-pack(1)), as a tree and raw.
 func (l Local) Incoming(quarantine, commit string) (s reconcile.Snapshot, raw []byte, err error) {
-	repo, err := gogit.PlainOpen(l.Path)
+	objects, err := l.incoming(quarantine)
 	if err != nil {
-		return s, nil, fmt.Errorf("open repository %s: %w", l.Path, err)
-	}
-	objects := storer.EncodedObjectStorer(repo.Storer)
-	if quarantine != "" {
-		top, err := filepath.EvalSymlinks(l.Path) // git names real paths
-		if err != nil {
-			return s, nil, err
-		}
-		inside, err := filepath.Rel(filepath.Join(top, "objects"), quarantine)
-		if err != nil || !filepath.IsLocal(inside) || !strings.HasPrefix(inside, "tmp_objdir-") {
-			return s, nil, fmt.Errorf("%s is no quarantine of %s", quarantine, l.Path)
-		}
-		incoming := filesystem.NewStorage(apart{osfs.New(quarantine)}, cache.NewObjectLRUDefault())
-		objects = overlay{incoming, objects}
+		return s, nil, err
 	}
 	hash := plumbing.NewHash(commit)
 	if raw, err = rawObject(objects, hash); err == nil {
 		s, err = Local{Folder: l.Folder}.snapshotOf(objects, hash)
 	}
 	return s, raw, err
+}
+
+// incoming are the objects of the repository and, unless it is empty, of the
+// quarantine of a push.
+func (l Local) incoming(quarantine string) (storer.EncodedObjectStorer, error) {
+	repo, err := gogit.PlainOpen(l.Path)
+	if err != nil {
+		return nil, fmt.Errorf("open repository %s: %w", l.Path, err)
+	}
+	if quarantine == "" {
+		return repo.Storer, nil
+	}
+	top, err := filepath.EvalSymlinks(l.Path) // git names real paths
+	if err != nil {
+		return nil, err
+	}
+	inside, err := filepath.Rel(filepath.Join(top, "objects"), quarantine)
+	if err != nil || !filepath.IsLocal(inside) || !strings.HasPrefix(inside, "tmp_objdir-") {
+		return nil, fmt.Errorf("%s is no quarantine of %s", quarantine, l.Path)
+	}
+	return overlay{filesystem.NewStorage(apart{osfs.New(quarantine)}, cache.NewObjectLRUDefault()), repo.Storer}, nil
 }
 
 // apart is a folder of objects as if it stood in a repository: of that nothing

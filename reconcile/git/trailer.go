@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	gogit "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/go-git/go-git/v5/plumbing/storer"
@@ -19,18 +18,24 @@ const mostCommits = 10000
 // Allowed is the greatest number in a trailer Swage-Allow-Delete of the commits
 // that to has and from has not. A commit that cannot be found allows nothing.
 func (l Local) Allowed(ctx context.Context, from, to string) (int, error) {
-	repo, err := gogit.PlainOpen(l.Path)
+	return l.AllowedIncoming(ctx, "", from, to)
+}
+
+// AllowedIncoming is Allowed of a commit of a push, whose objects are still in
+// quarantine.
+func (l Local) AllowedIncoming(ctx context.Context, quarantine, from, to string) (int, error) {
+	objects, err := l.incoming(quarantine)
 	if err != nil {
-		return 0, fmt.Errorf("open repository %s: %w", l.Path, err)
+		return 0, err
 	}
-	old, err := repo.CommitObject(plumbing.NewHash(from))
+	old, err := object.GetCommit(objects, plumbing.NewHash(from))
 	if errors.Is(err, plumbing.ErrObjectNotFound) {
 		return 0, nil
 	}
 	if err != nil {
 		return 0, fmt.Errorf("read commit %s: %w", from, err)
 	}
-	tip, err := repo.CommitObject(plumbing.NewHash(to))
+	tip, err := object.GetCommit(objects, plumbing.NewHash(to))
 	if err != nil {
 		return 0, fmt.Errorf("read commit %s: %w", to, err)
 	}
