@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -24,8 +25,8 @@ import (
 	"swage/reconcile/api"
 )
 
-// deployment is an agent in the lab that follows a repository of its own, made
-// from an example, and serves it to the machine around the lab.
+// deployment is an agent in the lab that an example was pushed to, and that
+// serves it to the machine around the lab.
 type deployment struct {
 	*Lab
 	example string // folder of a fleet with a server "lab"
@@ -33,7 +34,8 @@ type deployment struct {
 	port    string // on loopback
 }
 
-func (d *deployment) repo() string   { return filepath.Join(d.Dir, "fleet.git") }
+func (d *deployment) repo() string   { return filepath.Join(d.Dir, "state", "fleet.git") }
+func (d *deployment) token() string  { return filepath.Join(d.Dir, "token") }
 func (d *deployment) socket() string { return filepath.Join(d.Dir, "agent.sock") }
 func (d *deployment) ca() string     { return filepath.Join(d.Dir, "ca.crt") }
 func (d *deployment) config() string { return filepath.Join(d.Dir, "agent.cue") }
@@ -52,50 +54,54 @@ func (l *Lab) deploy(ctx context.Context, d deployment) error {
 	}
 	defer unlock()
 	return inOrder(
-		func() error { return d.repository(ctx) },
 		d.configure,
 		func() error { return d.agent(ctx) },
+		func() error { return d.push(ctx) },
 		func() error { return d.answer(ctx) },
 	)
 }
 
-// repository makes the bare repository from the example, once: what was pushed
-// to it since is kept.
-func (d *deployment) repository(ctx context.Context) error {
-	if exists(d.repo()) {
+// push makes the first commit from the example and pushes it, unless something
+// was pushed before. What git says is shown.
+func (d *deployment) push(ctx context.Context) error {
+	err := await(ctx, 20*time.Second, "the agent does not start; see "+filepath.Join(d.Dir, "agent.log"), func() bool {
+		_, err := api.Socket(d.socket()).Status(ctx)
+		return err == nil
+	})
+	if err != nil {
+		return errors.Join(err, d.tail())
+	}
+	if _, err := d.command(ctx, "git", "-C", d.repo(), "rev-parse", "--verify", "--quiet", "refs/heads/main"); err == nil {
 		return nil
 	}
 	work := filepath.Join(d.Dir, "first-commit")
-	fresh := d.repo() + ".new"
-	for _, path := range []string{work, fresh} { // of a run that was cut short
-		if err := os.RemoveAll(path); err != nil {
-			return err
-		}
+	if err := os.RemoveAll(work); err != nil { // of a run that was cut short
+		return err
 	}
 	defer os.RemoveAll(work)
 	if err := os.CopyFS(work, os.DirFS(d.example)); err != nil {
 		return fmt.Errorf("copy the example: %w", err)
 	}
 	for _, args := range [][]string{
-		{"init", "--quiet", "--bare", "--initial-branch=main", fresh},
-		{"-C", work, "init", "--quiet", "--initial-branch=main"},
-		{"-C", work, "add", "--all"},
-		{"-C", work, "-c", "user.name=swage", "-c", "user.email=swage@localhost", "commit", "--quiet", "--message=The " + filepath.Base(d.example) + " example"},
-		{"-C", work, "push", "--quiet", fresh, "main"},
+		{"init", "--quiet", "--initial-branch=main"},
+		{"add", "--all"},
+		{"-c", "user.name=swage", "-c", "user.email=swage@localhost", "commit", "--quiet", "--message=The " + filepath.Base(d.example) + " example"},
 	} {
-		if _, err := d.command(ctx, "git", args...); err != nil {
+		if _, err := d.command(ctx, "git", append([]string{"-C", work}, args...)...); err != nil {
 			return err
 		}
 	}
-	if err := giveToCaller(fresh); err != nil {
-		return err
+	d.say("pushing %s", d.example)
+	cmd := exec.CommandContext(ctx, "git", "-C", work, "push", d.repo(), "main")
+	cmd.Stdout, cmd.Stderr = d.out, d.out
+	if err := cmd.Run(); err != nil {
+		return errors.Join(fmt.Errorf("git push: %w", err), d.tail())
 	}
-	return os.Rename(fresh, d.repo())
+	return nil
 }
 
-// giveToCaller makes who ran sudo the owner: Git refuses the repositories of
-// others, root's among them.
-func giveToCaller(dir string) error {
+// giveToCaller makes who ran sudo the owner of a file.
+func giveToCaller(path string) error {
 	uid, err := strconv.Atoi(os.Getenv("SUDO_UID"))
 	if err != nil {
 		return nil
@@ -104,23 +110,31 @@ func giveToCaller(dir string) error {
 	if err != nil {
 		return nil
 	}
-	return filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
-		return errors.Join(err, os.Lchown(path, uid, gid))
-	})
+	return os.Lchown(path, uid, gid)
 }
 
-// configure writes the node file.
+// configure writes the node file, and once the token for pushes.
 func (d *deployment) configure() error {
-	node := fmt.Sprintf("server: \"lab\"\nsource: path: %q\nstate_dir: %q\nsocket: %q\nincus: socket: %q\n",
-		d.repo(), filepath.Join(d.Dir, "state"), d.socket(), d.incusDir()+"/unix.socket")
+	if !exists(d.token()) {
+		if err := os.WriteFile(d.token(), []byte(rand.Text()), 0o600); err != nil {
+			return err
+		}
+	}
+	node := fmt.Sprintf("server: \"lab\"\nsource: push: true\nstate_dir: %q\nsocket: %q\ntoken: file: %q\nincus: socket: %q\n",
+		filepath.Join(d.Dir, "state"), d.socket(), d.token(), d.incusDir()+"/unix.socket")
 	return os.WriteFile(d.config(), []byte(node), 0o644)
 }
 
-// variables are for scripts, as a shell reads them.
-func (d *deployment) variables(url string) error {
+// variables are for scripts, as a shell reads them. They hold the token, so
+// only who began the lab may read them.
+func (d *deployment) variables(remote, url string) error {
+	token, err := os.ReadFile(d.token())
+	if err != nil {
+		return err
+	}
 	var text strings.Builder
 	for _, v := range [][2]string{
-		{"SWAGE_LAB_REPO", d.repo()},
+		{"SWAGE_LAB_REPO", strings.Replace(remote, "https://", "https://me:"+string(token)+"@", 1)},
 		{"SWAGE_LAB_URL", url},
 		{"SWAGE_LAB_CA", d.ca()},
 		{"SWAGE_SOCKET", d.socket()},
@@ -129,7 +143,8 @@ func (d *deployment) variables(url string) error {
 	} {
 		fmt.Fprintf(&text, "export %s='%s'\n", v[0], strings.ReplaceAll(v[1], "'", `'\''`))
 	}
-	return os.WriteFile(filepath.Join(d.Dir, "env"), []byte(text.String()), 0o644)
+	name := filepath.Join(d.Dir, "env")
+	return errors.Join(os.WriteFile(name, []byte(text.String()), 0o600), giveToCaller(name))
 }
 
 // agent starts the agent, unless this very program runs already with this port.
@@ -201,8 +216,9 @@ func (d *deployment) answer(ctx context.Context) error {
 		return err
 	}
 	client := d.client(pem)
-	d.say("\nrepository  %s", d.repo())
-	first := ""
+	remote := "https://git." + report.Zone + ":" + d.port + "/fleet"
+	d.say("\nrepository  %s", remote)
+	first := "" // that answers everyone
 	for _, c := range report.Containers {
 		for i, url := range c.URLs {
 			d.say("%-11s %s", map[bool]string{true: c.Name}[i == 0], url)
@@ -212,20 +228,20 @@ func (d *deployment) answer(ctx context.Context) error {
 					return false
 				}
 				resp.Body.Close()
+				if resp.StatusCode == http.StatusOK && first == "" {
+					first = url
+				}
 				return resp.StatusCode < 500
 			})
 			if err != nil {
 				return err
-			}
-			if first == "" {
-				first = url
 			}
 		}
 	}
 	if first != "" {
 		d.say("try         curl --cacert %s %s", d.ca(), first)
 	}
-	if err := d.variables(first); err != nil {
+	if err := d.variables(remote, first); err != nil {
 		return err
 	}
 	d.say("status      %s status --socket %s", d.swage, d.socket())
