@@ -32,6 +32,8 @@ type NodeSource struct {
 	SSHKey     string
 	KnownHosts []string
 	Poll       time.Duration
+
+	ClientCertificate, ClientKey string // files; both or none
 }
 
 type rawNode struct {
@@ -60,6 +62,8 @@ type rawSource struct {
 	CA                                  string
 	SSHKey                              string   `json:"ssh_key"`
 	KnownHosts                          []string `json:"known_hosts"`
+	ClientCertificate                   string   `json:"client_certificate"`
+	ClientKey                           string   `json:"client_key"`
 	Poll                                string
 }
 
@@ -91,6 +95,9 @@ func LoadNode(name string, src []byte) (Node, error) {
 	if v != nil && c.check(at, "#Node", &raw) && !raw.Source.one() {
 		c.add(at.in("source"), "wants exactly one of path, url and push: true")
 	}
+	if (raw.Source.ClientCertificate == "") != (raw.Source.ClientKey == "") {
+		c.add(at.in("source"), "wants client_certificate and client_key together")
+	}
 	if len(c.problems) > 0 {
 		return Node{}, c.problems.sorted()
 	}
@@ -100,6 +107,7 @@ func LoadNode(name string, src []byte) (Node, error) {
 		Source: NodeSource{
 			Path: s.Path, URL: s.URL, Push: s.Push, Branch: s.Branch, Folder: s.Folder, Username: s.Username,
 			Token: s.Token, CA: s.CA, SSHKey: s.SSHKey, KnownHosts: s.KnownHosts, Poll: duration(s.Poll),
+			ClientCertificate: s.ClientCertificate, ClientKey: s.ClientKey,
 		},
 		StateDir: raw.StateDir, Socket: raw.Socket, Incus: raw.Incus,
 		AgeIdentities: raw.AgeIdentities, AllowPrivateJWKS: raw.PrivateJWKS, Token: raw.Token, Signers: Signers(raw.Signers),

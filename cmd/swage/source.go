@@ -32,6 +32,7 @@ func sourceOf(ctx context.Context, node schema.Node, keys schema.Keys, log *slog
 	o := git.RemoteOptions{
 		URL: s.URL, Branch: s.Branch, Folder: s.Folder, Username: s.Username, CA: s.CA,
 		SSHKey: s.SSHKey, KnownHosts: s.KnownHosts, Every: s.Poll, State: node.StateDir, Log: log,
+		Certificate: s.ClientCertificate, Key: s.ClientKey,
 	}
 	if !s.Token.IsZero() { // read anew each time: tokens are exchanged under a running agent
 		o.Password = func() (string, error) { return s.Token.Reveal(keys) }

@@ -21,13 +21,14 @@ type https struct {
 	url      string
 	username string
 	password func() (string, error) // nil: none is sent
+	bearer   bool                   // is how the server wants it (RFC 6750)
 	client   *http.Client
 }
 
-// newHTTPS trusts the system's authorities and, besides, those in the PEM file
-// ca, if that is not empty.
-func newHTTPS(address, username, ca string, password func() (string, error)) (*https, error) {
-	u, err := url.Parse(address)
+// newHTTPS trusts the system's authorities and, besides, those that the options
+// name.
+func newHTTPS(o RemoteOptions, username string) (*https, error) {
+	u, err := url.Parse(o.URL)
 	if err != nil || u.Host == "" {
 		return nil, errors.New("source.url is no URL")
 	}
@@ -38,20 +39,33 @@ func newHTTPS(address, username, ca string, password func() (string, error)) (*h
 	if err != nil {
 		roots = x509.NewCertPool()
 	}
-	if ca != "" {
-		pem, err := os.ReadFile(ca)
+	if o.CA != "" {
+		pem, err := os.ReadFile(o.CA)
 		if err != nil {
 			return nil, fmt.Errorf("source.ca: %w", err)
 		}
 		if !roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("source.ca: %s holds no PEM certificate", ca)
+			return nil, fmt.Errorf("source.ca: %s holds no PEM certificate", o.CA)
 		}
 	}
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.TLSClientConfig = &tls.Config{RootCAs: roots}
+	if o.Certificate != "" {
+		pair := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			c, err := tls.LoadX509KeyPair(o.Certificate, o.Key)
+			if err != nil {
+				return nil, fmt.Errorf("source.client_certificate: %w", err)
+			}
+			return &c, nil
+		}
+		if _, err := pair(nil); err != nil {
+			return nil, err
+		}
+		t.TLSClientConfig.GetClientCertificate = pair
+	}
 	t.MaxResponseHeaderBytes = 64 << 10
 	t.IdleConnTimeout = 5 * time.Minute // longer than most polls are apart
-	return &https{strings.TrimSuffix(address, "/"), username, password, &http.Client{
+	return &https{url: strings.TrimSuffix(o.URL, "/"), username: username, password: o.Password, client: &http.Client{
 		Transport: t,
 		// A token is for the server that the node file names.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -101,7 +115,11 @@ func (h *https) do(ctx context.Context, method, path, want string, body []byte) 
 		if err != nil {
 			return nil, fmt.Errorf("source.token: %w", err)
 		}
-		req.SetBasicAuth(h.username, password)
+		if h.bearer {
+			req.Header.Set("Authorization", "Bearer "+password)
+		} else {
+			req.SetBasicAuth(h.username, password)
+		}
 	}
 	resp, err := h.client.Do(req)
 	if err != nil {
@@ -115,6 +133,10 @@ func (h *https) do(ctx context.Context, method, path, want string, body []byte) 
 		return resp.Body, nil
 	}
 	resp.Body.Close()
+	if resp.StatusCode == http.StatusUnauthorized && h.password != nil && !h.bearer && wantsBearer(resp.Header) {
+		h.bearer = true // from now on
+		return h.do(ctx, method, path, want, body)
+	}
 	switch {
 	case resp.StatusCode == http.StatusUnauthorized && h.password == nil:
 		return nil, fmt.Errorf("%s wants a token; name one as source.token", h.url)
@@ -129,4 +151,18 @@ func (h *https) do(ctx context.Context, method, path, want string, body []byte) 
 		return nil, fmt.Errorf("%s answers, but is no Git repository (%q); check source.url", h.url, note([]byte(kind)))
 	}
 	return nil, fmt.Errorf("%s answers %s", h.url, resp.Status)
+}
+
+// wantsBearer reports whether a server takes tokens as bearer tokens and in no
+// other way (RFC 9110, 11.6.1).
+func wantsBearer(h http.Header) bool {
+	bearer := false
+	for _, challenge := range h.Values("WWW-Authenticate") {
+		scheme, _, _ := strings.Cut(strings.TrimSpace(challenge), " ")
+		if strings.EqualFold(scheme, "Basic") {
+			return false
+		}
+		bearer = bearer || strings.EqualFold(scheme, "Bearer")
+	}
+	return bearer
 }

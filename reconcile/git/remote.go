@@ -25,6 +25,10 @@ type RemoteOptions struct {
 	Password func() (string, error) // over https; nil: none
 	CA       string                 // PEM file trusted besides the system's; empty: none
 
+	// Certificate and Key are PEM files that this machine shows over https,
+	// read at each connection; empty: none.
+	Certificate, Key string
+
 	SSHKey     string   // file
 	KnownHosts []string // lines of a known_hosts file
 
@@ -77,7 +81,7 @@ func NewRemote(o RemoteOptions) (*Remote, error) {
 	}
 	var err error
 	if strings.HasPrefix(o.URL, "https://") {
-		r.to, err = newHTTPS(o.URL, username, o.CA, o.Password)
+		r.to, err = newHTTPS(o, username)
 	} else {
 		r.to, err = newSSH(o.URL, o.SSHKey, filepath.Join(o.State, "known_hosts"), o.KnownHosts)
 	}
