@@ -18,6 +18,7 @@ import (
 
 	"github.com/caddyserver/certmagic"
 	"github.com/mholt/acmez/v3"
+	protocol "github.com/mholt/acmez/v3/acme"
 	"go.uber.org/zap"
 )
 
@@ -91,6 +92,7 @@ func newACME(s Settings, dir string, ca *CA, log *slog.Logger) (*acme, error) {
 	issuer := certmagic.ACMEIssuer{
 		CA: s.Directory, Email: s.Email, Agreed: true, Logger: zap.NewNop(),
 		DisableHTTPChallenge: true, DisableTLSALPNChallenge: true,
+		NewAccountFunc: withoutPlaceholder,
 	}
 	if s.Provider != "" {
 		solver, err := newSolver(s.Provider, s.Options)
@@ -111,6 +113,14 @@ func newACME(s Settings, dir string, ca *CA, log *slog.Logger) (*acme, error) {
 	}
 	a.domain, a.plain = a.config(dir, issuer)
 	return a, nil
+}
+
+// withoutPlaceholder takes out of a new account the contact "default", which is
+// certmagic's folder for accounts without one: of two orders at once the second
+// takes the folder's name for an address, which authorities refuse.
+func withoutPlaceholder(_ context.Context, _ *certmagic.ACMEIssuer, account protocol.Account) (protocol.Account, error) {
+	account.Contact = slices.DeleteFunc(account.Contact, func(c string) bool { return c == "mailto:default" })
+	return account, nil
 }
 
 func (a *acme) config(dir string, template certmagic.ACMEIssuer) (*certmagic.Config, *certmagic.ACMEIssuer) {
