@@ -207,7 +207,7 @@ func (f *framedH3) exchange(m message) (string, error) {
 	if m.trailers != nil {
 		out = appendH3(out, h3Headers, packed(m.trailers))
 	}
-	_, err = stream.Write(out) // what is refused early is seen when reading
+	_, _ = stream.Write(out) // what is refused early is seen when reading
 	_ = stream.Close()
 	status := ""
 	for r := quicvarint.NewReader(stream); ; {
