@@ -40,6 +40,9 @@ type exchange struct {
 	kind               int  // aRequest or aTunnel
 	receiving, sending pace
 
+	// truncated says that the request's body did not arrive as announced.
+	truncated atomic.Bool
+
 	// started says that the container's answer is on its way to the client,
 	// so that it is too late for a page of ours.
 	started atomic.Bool

@@ -74,13 +74,16 @@ var errSlow = errors.New("the client is too slow")
 // pacedBody is a request's body whose sender is looked at.
 type pacedBody struct {
 	io.ReadCloser
-	pace *pace
+	x *exchange
 }
 
 func (b *pacedBody) Read(p []byte) (int, error) {
-	b.pace.begin()
+	b.x.receiving.begin()
 	n, err := b.ReadCloser.Read(p)
-	b.pace.end(n)
+	b.x.receiving.end(n)
+	if err != nil && err != io.EOF {
+		b.x.truncated.Store(true)
+	}
 	return n, err
 }
 

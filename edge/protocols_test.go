@@ -20,6 +20,7 @@ import (
 	"net/textproto"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -612,6 +613,51 @@ func TestWebSocket(t *testing.T) {
 		_ = half.closeWrite()
 		if all, err := io.ReadAll(half); string(all) != "after the end: some" || err != nil {
 			t.Errorf("half closed: %q, %v", all, err)
+		}
+	})
+}
+
+// TestWebSocketBytes: what passes is not looked at, so it comes back as it was
+// sent, whatever it is: a message in fragments with control frames between
+// them, extensions' bits, every kind of close, ten mebibytes in many frames.
+func TestWebSocketBytes(t *testing.T) {
+	app := backend(t, "127.0.1.1", func(w http.ResponseWriter, r *http.Request) {
+		conn, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: " + acceptOf(r) + "\r\n\r\n")
+		_ = rw.Flush()
+		_, _ = io.Copy(conn, rw)
+	})
+	var sent []byte
+	big := make([]byte, 10<<20)
+	_, _ = rand.Read(big)
+	for chunk := range slices.Chunk(big, 100_000) {
+		sent = append(sent, frame(0x02, chunk)...) // none is the last
+		sent = append(sent, frame(0x89, chunk[:125])...)
+		sent = append(sent, frame(0x8a, nil)...)
+	}
+	sent = append(sent, frame(0x80, nil)...)
+	sent = append(sent, frame(0xc1, []byte("compressed"))...) // RSV1 (RFC 7692)
+	sent = append(sent, frame(0xbf, []byte("an unknown kind"))...)
+	for _, code := range []uint16{0, 1000, 1001, 1005, 1015, 3000, 4999, 65535} {
+		sent = append(sent, frame(0x88, append(binary.BigEndian.AppendUint16(nil, code), "why"...))...)
+	}
+	sent = append(sent, frame(0x88, nil)...)
+	sent = append(sent, frame(0x88, []byte{3})...) // half a code
+
+	s := serve(t, mustCompile(t, at(app.Addr(), nil)))
+	each(t, func(t *testing.T, version int) {
+		c := s.dialWire(t, version, origin(app.Port())+"/")
+		defer c.closeAll()
+		go func() {
+			_, _ = c.Write(sent)
+			_ = c.closeWrite()
+		}()
+		if got, err := io.ReadAll(c); !bytes.Equal(got, sent) || err != nil {
+			t.Errorf("%d bytes come back of %d, %v", len(got), len(sent), err)
 		}
 	})
 }

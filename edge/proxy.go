@@ -12,7 +12,6 @@ import (
 	"net/http/httputil"
 	"net/netip"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"time"
 )
@@ -238,9 +237,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 
-	// Only HTTP/2 lets a space through, which would end the target in the
-	// request line that the container reads.
-	if strings.ContainsRune(r.RequestURI, ' ') {
+	if !sound(r) {
 		x.page(malformed)
 		return
 	}
@@ -286,7 +283,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		out := x.r.WithContext(context.WithValue(x.ctx, exchangeKey{}, x))
 		if out.Body != http.NoBody && !isGRPC(r) {
-			out.Body = &pacedBody{out.Body, &x.receiving}
+			out.Body = &pacedBody{out.Body, x}
 		}
 		p.reverse.ServeHTTP(x, out)
 	default:

@@ -270,6 +270,8 @@ func upstreamError(_ http.ResponseWriter, r *http.Request, err error) {
 	case x.ctx.Err() != nil:
 		x.status = statusClientGone
 		panic(http.ErrAbortHandler)
+	case x.truncated.Load():
+		x.page(malformed)
 	case unanswered(err):
 		x.page(noAnswer)
 	case errors.Is(err, syscall.ECONNREFUSED):

@@ -45,6 +45,7 @@ var forTests = []need{
 	{pkg: "libc6-dev", programs: []string{"gcc"}},
 	{pkg: "chromium", programs: []string{"chromium"}, optional: true},
 	{pkg: "ngtcp2-client", programs: []string{"gtlsclient"}, optional: true},
+	{pkg: "testssl.sh", programs: []string{"testssl"}, optional: true},
 	{pkg: "openssh-server", programs: []string{"sshd", "/usr/sbin/sshd"}},
 }
 

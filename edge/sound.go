@@ -1,0 +1,41 @@
+package edge
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// sound says that a request reads the same for everyone. Of HTTP/1.1 the server
+// refuses what does not. Of HTTP/2 and HTTP/3 it lets a space through, which
+// would end the target in the request line that the container reads; of HTTP/2
+// also much that RFC 9113 calls malformed (sections 8.1.1 and 8.3.1).
+func sound(r *http.Request) bool {
+	if strings.ContainsRune(r.RequestURI, ' ') {
+		return false
+	}
+	if r.ProtoMajor != 2 {
+		return true
+	}
+	if r.Method != http.MethodConnect {
+		if _, ok := r.Header[":protocol"]; ok || !httpguts.ValidHeaderFieldName(r.Method) {
+			return false
+		}
+		if !strings.HasPrefix(r.RequestURI, "/") && (r.RequestURI != "*" || r.Method != http.MethodOptions) {
+			return false
+		}
+	}
+	for _, host := range r.Header["Host"] {
+		if host != r.Host {
+			return false
+		}
+	}
+	for _, length := range r.Header["Content-Length"] {
+		if n, err := strconv.ParseUint(length, 10, 63); err != nil || int64(n) != r.ContentLength {
+			return false
+		}
+	}
+	return true
+}
