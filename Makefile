@@ -4,6 +4,8 @@
 # make check   what CI does: format, vet, static analysis, test, goldens
 # make soak    the long suites
 # make bench   figures, side by side
+# make peers   of these, the edge beside other proxies; UPDATE=1 writes the table
+#              of docs/performance.md
 #
 # YES=1 installs missing Debian or Ubuntu packages without asking.
 # PORT (8443) is where make up serves, on loopback.
@@ -16,7 +18,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
-.PHONY: up down build test check soak bench fmt
+.PHONY: up down build test check soak bench peers fmt
 .DEFAULT_GOAL := build
 
 build:
@@ -40,8 +42,14 @@ soak: build
 	@SWAGE_SOAK=1 ./cmd/lab/with-lab go test -race -timeout 6h ./...
 
 bench: build
-	@./cmd/lab/with-lab go test -run '^$$' -bench . -benchtime 10x ./cmd/swage
+	@./cmd/lab/with-lab go test -run '^$$' -bench . -skip '^BenchmarkPeers$$' -benchtime 10x ./cmd/swage
+	@$(MAKE) -s peers
 	@go test -run '^$$' -bench . ./edge ./reconcile/git ./schema
+
+# What cannot be installed is not compared with.
+peers: build
+	@.bin/lab peers || echo "the edge is compared with what is installed already" >&2
+	@go test -v -run '^$$' -bench '^BenchmarkPeers$$' -benchtime 1x ./cmd/swage $(if $(UPDATE),-update)
 
 fmt:
 	@go run $(GOFUMPT) -l -w .

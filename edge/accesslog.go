@@ -68,6 +68,13 @@ func (p *Proxy) logAccess(x *exchange) {
 
 // redact hides every label of a host that could be a container's own.
 func redact(host string) string {
+	secret := false
+	for label := range strings.SplitSeq(host, ".") {
+		secret = secret || looksGenerated(strings.ToLower(label))
+	}
+	if !secret { // as most are, so they shall cost nothing
+		return host
+	}
 	labels := strings.Split(host, ".")
 	for i, label := range labels {
 		if looksGenerated(strings.ToLower(label)) {

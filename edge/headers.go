@@ -57,10 +57,12 @@ func rewrite(pr *httputil.ProxyRequest) {
 	if x.request.Client.IsValid() {
 		client = x.request.Client.String()
 	}
-	h["X-Forwarded-For"] = []string{client}
-	h["X-Forwarded-Host"] = []string{pr.In.Host}
-	h["X-Forwarded-Proto"] = []string{proto}
-	h["X-Request-Id"] = []string{x.idString()} // as in the access log
+	// One array for all, of which each header may have no more than its own.
+	values := [...]string{client, pr.In.Host, proto, x.idString()}
+	h["X-Forwarded-For"] = values[0:1:1]
+	h["X-Forwarded-Host"] = values[1:2:2]
+	h["X-Forwarded-Proto"] = values[2:3:3]
+	h["X-Request-Id"] = values[3:4:4] // as in the access log
 	// No Via: Forwarded says as much, and servers stop to compress for it.
 	setTarget(pr.Out, x)
 	if route.Instance > 0 {

@@ -49,7 +49,7 @@ func (p *Proxy) ServeQUIC(ctx context.Context, conn net.PacketConn, config *tls.
 	defer end()
 	go p.live.watch(base)
 	port := portOf(conn.LocalAddr())
-	p.quic.Store(port, struct{}{})
+	p.quic.Store(port, fmt.Sprintf(`h3=":%d"; ma=86400`, port))
 	err := p.runUntil(ctx, srv, func() error { return srv.Serve(conn) })
 	p.quic.Delete(port)
 	err = errors.Join(err, srv.Close())
@@ -67,11 +67,9 @@ func (p *Proxy) altSvc(r *http.Request) string {
 	if !ok || r.ProtoMajor >= 3 {
 		return ""
 	}
-	port := portOf(local)
-	if _, ok := p.quic.Load(port); !ok {
-		return ""
-	}
-	return fmt.Sprintf(`h3=":%d"; ma=86400`, port)
+	value, _ := p.quic.Load(portOf(local))
+	header, _ := value.(string)
+	return header
 }
 
 func portOf(addr net.Addr) int {

@@ -176,6 +176,9 @@ func upgrades(r *http.Request) bool {
 	return len(r.Header["Upgrade"]) > 0 || r.Method == http.MethodConnect
 }
 
+// dashes stand for what many servers read as one.
+var dashes = strings.NewReplacer("_", "-", ".", "-")
+
 // overrides says that a request names another method than its own in a way
 // that some frameworks heed: a header in any spelling, or the parameter that
 // Rails and its kin read.
@@ -184,7 +187,7 @@ func overrides(r *http.Request) bool {
 		if len(name) < len("X-Http-Method") || len(name) > len("X-Http-Method-Override") || name[0] != 'X' {
 			continue
 		}
-		switch strings.ToLower(strings.NewReplacer("_", "-", ".", "-").Replace(name)) {
+		switch strings.ToLower(dashes.Replace(name)) {
 		case "x-http-method-override", "x-http-method", "x-method-override":
 			return true
 		}

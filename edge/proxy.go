@@ -93,7 +93,7 @@ type Proxy struct {
 	live      registry
 	load      load
 	upstreams upstreams
-	quic      sync.Map // port → struct{}: where HTTP/3 is served
+	quic      sync.Map // port → the Alt-Svc of where HTTP/3 is served
 }
 
 // NewProxy returns a Proxy without a table: it answers 503 until the first

@@ -29,8 +29,8 @@ const (
 	idleUpstream = 4 * time.Second
 
 	handshakeTimeout       = 5 * time.Second
-	idlePerPort            = 64
-	idlePerClient          = 4 // of one client to one port
+	idlePerPort            = 256 // fewer than are in use at once would be dialled again and again
+	idlePerClient          = 4   // of one client to one port
 	maxPools               = 2048
 	responseHeaderTimeout  = 5 * time.Minute
 	expectContinueTimeout  = time.Second

@@ -31,6 +31,7 @@ const usage = `lab: a private, throw-away Incus
   lab deploy [--dir DIR] [--swage FILE] [--port N] EXAMPLE
              start an agent that follows a repository made from a fleet, and
              serve it on loopback
+  lab peers                                       install what make bench compares with
   lab exec   [--dir DIR] [--listen ADDR]... [--listen-optional ADDR]... -- COMMAND [ARG]...
              run a command in the lab's network; listeners are opened out here
              and handed over as systemd's socket activation does
@@ -69,6 +70,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		"down":   func(l *Lab) error { return l.down(ctx) },
 		"status": func(l *Lab) error { return l.status(ctx) },
 		"image":  func(l *Lab) error { return l.images(ctx, flags.Args(), stdin) },
+		"peers":  func(l *Lab) error { return l.peers(ctx, stdin) },
 		"deploy": nil,
 		"exec":   nil,
 	}

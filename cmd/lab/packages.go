@@ -49,6 +49,14 @@ var forTests = []need{
 	{pkg: "openssh-server", programs: []string{"sshd", "/usr/sbin/sshd"}},
 }
 
+// forBench are the proxies that the edge is compared with, and what loads them.
+var forBench = []need{
+	{pkg: "nginx", programs: []string{"nginx"}, optional: true},
+	{pkg: "haproxy", programs: []string{"haproxy"}, optional: true},
+	{pkg: "wrk", programs: []string{"wrk"}, optional: true},
+	{pkg: "nghttp2-client", programs: []string{"h2load"}, optional: true},
+}
+
 var forDebian = []need{{pkg: "debootstrap", programs: []string{"debootstrap"}}, {pkg: "gzip", programs: []string{"gzip"}}}
 
 // backports are the distributions whose Incus is not in the main archive.
@@ -113,6 +121,16 @@ func (l *Lab) packages(ctx context.Context, stdin io.Reader, needs []need) error
 	}
 	_, err = l.command(ctx, "apt-get", append(append(options, "install", "-y", "--no-install-recommends"), missing...)...)
 	return errors.Join(err, removePolicy())
+}
+
+// peers installs what needs no lab, so apt's lists are kept nowhere.
+func (l *Lab) peers(ctx context.Context, stdin io.Reader) error {
+	dir, err := os.MkdirTemp("", "swage-apt-")
+	if err != nil {
+		return fmt.Errorf("make a folder for apt: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	return (&Lab{Dir: dir, out: l.out}).packages(ctx, stdin, forBench)
 }
 
 // confirm asks a person; a script must have said YES=1 beforehand.

@@ -31,6 +31,7 @@ var update = flag.Bool("update", false, "rewrite what the scripts compare with")
 // kept in $INCUS_FILE between commands.
 func TestMain(m *testing.M) {
 	schema.EvaluateMain()
+	benchEdgeMain()
 	testscript.Main(m, map[string]func(){
 		"swage": func() { os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr, openFile)) },
 	})

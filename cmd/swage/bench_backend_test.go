@@ -1,0 +1,202 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha1"
+	"crypto/tls"
+	"encoding/base64"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/pprof"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"swage/edge"
+)
+
+const (
+	smallBody = 1 << 10
+	largeBody = 100 << 20
+)
+
+// serveLean is the application behind all proxies of a comparison: it answers
+// 1 KiB, 100 MiB at /large, and takes WebSockets that then say nothing. It does
+// so little that what is measured is the proxies'.
+func serveLean(b *testing.B) netip.AddrPort {
+	b.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go answerLean(conn)
+		}
+	}()
+	return l.Addr().(*net.TCPAddr).AddrPort()
+}
+
+var (
+	smallAnswer = []byte(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s", smallBody, bytes.Repeat([]byte{'a'}, smallBody)))
+	largeChunk  = bytes.Repeat([]byte{'a'}, 1<<20)
+)
+
+func answerLean(conn net.Conn) {
+	defer conn.Close()
+	in := bufio.NewReader(conn)
+	for {
+		large, key, ok := readLean(in)
+		switch {
+		case !ok:
+			return
+		case key != "":
+			sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) // RFC 6455, section 4.2.2
+			fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n", base64.StdEncoding.EncodeToString(sum[:]))
+		case large:
+			fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", largeBody)
+			for range largeBody / len(largeChunk) {
+				if _, err := conn.Write(largeChunk); err != nil {
+					return
+				}
+			}
+		default:
+			if _, err := conn.Write(smallAnswer); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// readLean reads a request without a body.
+func readLean(in *bufio.Reader) (large bool, key string, ok bool) {
+	const name = "sec-websocket-key:"
+	for first := true; ; first = false {
+		line, err := in.ReadSlice('\n')
+		if err != nil {
+			return false, "", false
+		}
+		switch {
+		case first:
+			large = bytes.HasPrefix(line, []byte("GET /large "))
+		case len(line) <= 2:
+			return large, key, true
+		case len(line) > len(name) && strings.EqualFold(string(line[:len(name)]), name):
+			key = strings.TrimSpace(string(line[len(name):]))
+		}
+	}
+}
+
+// The environment by which a copy of the test binary is told to be the edge of
+// a comparison: as the agent runs it, in a process of its own.
+const (
+	benchListen  = "SWAGE_BENCH_LISTEN"
+	benchBackend = "SWAGE_BENCH_BACKEND"
+	benchDir     = "SWAGE_BENCH_DIR"     // with the certificate
+	benchProfile = "SWAGE_BENCH_PROFILE" // a folder, for the profiles of the edge; empty: none
+	benchZone    = "localhost"           // which resolves everywhere
+	benchRoutes  = 10_000
+)
+
+func benchHost(i int) string { return fmt.Sprintf("app-%d.%s", i, benchZone) }
+
+// benchEdgeMain is the edge of a comparison, if this process is to be it.
+func benchEdgeMain() {
+	if os.Getenv(benchListen) == "" {
+		return
+	}
+	if err := benchEdge(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func benchEdge() error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	target, err := netip.ParseAddrPort(os.Getenv(benchBackend))
+	if err != nil {
+		return err
+	}
+	dir := os.Getenv(benchDir)
+	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", os.Getenv(benchListen))
+	if err != nil {
+		return err
+	}
+	table, err := edge.Compile(benchFleet(target))
+	if err != nil {
+		return err
+	}
+	if at := os.Getenv(benchProfile); at != "" {
+		f, err := os.Create(filepath.Join(at, "cpu.pprof"))
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+		defer writeAllocs(filepath.Join(at, "allocs.pprof"))
+	}
+	log, err := newLog(os.Stderr, "text")
+	if err != nil {
+		return err
+	}
+	p := edge.NewProxy(edge.Options{Logger: log, Limits: edge.Limits{ClientRequests: 4000}})
+	p.Swap(table)
+	return p.Serve(ctx, l, &tls.Config{Certificates: []tls.Certificate{pair}})
+}
+
+func writeAllocs(path string) {
+	f, err := os.Create(path)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	_ = pprof.Lookup("allocs").WriteTo(f, 0)
+}
+
+// benchFleet is a large server: 10,000 routes under a document of 1,001 groups
+// by address, one of which lets the load in. All lead to the one application.
+func benchFleet(target netip.AddrPort) edge.Config {
+	doc := &edge.Permissions{Groups: map[string]edge.Group{}, Cells: map[string]map[string]edge.Cell{}}
+	allow := func(name string, p netip.Prefix) {
+		doc.Groups[name] = edge.Group{Ranges: []netip.Prefix{p}}
+		doc.Cells[name] = map[string]edge.Cell{"http": {All: true}}
+	}
+	for i := range 1000 {
+		allow("group-"+strconv.Itoa(i), netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24))
+	}
+	allow("load", netip.MustParsePrefix("127.0.0.0/8"))
+	c := edge.Config{Zone: benchZone, Version: "0123456789abcdef"}
+	for i := range benchRoutes {
+		name := fmt.Sprintf("bench/app-%d", i)
+		c.Containers = append(c.Containers, edge.Container{
+			ProjectID: strings.Repeat("b", 24), ID: fmt.Sprintf("%024x", i), Name: name,
+			Catalogue: &edge.Catalogue{}, Addr: target.Addr(), Permissions: doc,
+		})
+		c.Aliases = append(c.Aliases, edge.Alias{
+			Name:   strings.TrimSuffix(benchHost(i), "."+benchZone),
+			Target: edge.Target{Container: name, Program: "http", Port: target.Port()}, AllowPathOverride: true,
+		})
+	}
+	return c
+}
