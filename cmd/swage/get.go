@@ -30,34 +30,38 @@ deleting, failed, held or drifted; the reason stands beside it.`,
 		if err != nil {
 			return err
 		}
-		w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-		var list any
 		switch args[0] {
 		case "containers":
-			list = r.Containers
-			printContainers(w, r.Containers)
+			return printList(cmd, output, r.Containers, func(w *tabwriter.Writer) { printContainers(w, r.Containers) })
 		case "projects":
-			list = r.Projects
-			fmt.Fprintln(w, "PROJECT\tCONTAINERS\tSPARES\tARCHIVES\tID")
-			for _, p := range r.Projects {
-				fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\n", p.Name, p.Containers, p.Spares, p.Archives, p.ID)
-			}
-		case "aliases":
-			list = r.Aliases
+			return printList(cmd, output, r.Projects, func(w *tabwriter.Writer) {
+				fmt.Fprintln(w, "PROJECT\tCONTAINERS\tSPARES\tARCHIVES\tID")
+				for _, p := range r.Projects {
+					fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\n", p.Name, p.Containers, p.Spares, p.Archives, p.ID)
+				}
+			})
+		}
+		return printList(cmd, output, r.Aliases, func(w *tabwriter.Writer) {
 			fmt.Fprintln(w, "ALIAS\tCONTAINER\tPROGRAM\tURL")
 			for _, a := range r.Aliases {
 				fmt.Fprintf(w, "%s\t%s\t%s %d\t%s\n", a.Name, a.Container, a.Program, a.Port, a.URL)
 			}
-		}
-		switch output {
-		case "text":
-			return w.Flush()
-		case "json":
-			return printJSON(cmd, list)
-		}
-		return fmt.Errorf("--output takes text or json, not %q", output)
+		})
 	}
 	return cmd
+}
+
+// printList prints a list as --output says: as rows, or as JSON.
+func printList(cmd *cobra.Command, output string, list any, rows func(*tabwriter.Writer)) error {
+	switch output {
+	case "text":
+		w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+		rows(w)
+		return w.Flush()
+	case "json":
+		return printJSON(cmd, list)
+	}
+	return fmt.Errorf("--output takes text or json, not %q", output)
 }
 
 func printContainers(w *tabwriter.Writer, list []reconcile.ContainerReport) {

@@ -25,26 +25,19 @@ copy_from: {archive: "<id>", snapshot: "<name>"}.`,
 		if err != nil {
 			return err
 		}
-		switch output {
-		case "json":
-			return printJSON(cmd, r.Snapshots)
-		case "text":
-		default:
-			return fmt.Errorf("--output takes text or json, not %q", output)
-		}
-		w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "CONTAINER\tID\tSNAPSHOT\tTAKEN\tEXPIRES")
-		for _, s := range r.Snapshots {
-			ref, expires := s.Container, "never"
-			if s.Archive {
-				ref += " (deleted)"
+		return printList(cmd, output, r.Snapshots, func(w *tabwriter.Writer) {
+			fmt.Fprintln(w, "CONTAINER\tID\tSNAPSHOT\tTAKEN\tEXPIRES")
+			for _, s := range r.Snapshots {
+				ref, expires := s.Container, "never"
+				if s.Archive {
+					ref += " (deleted)"
+				}
+				if !s.Expires.IsZero() {
+					expires = s.Expires.Local().Format(time.DateTime)
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", ref, s.ID, s.Name, s.Taken.Local().Format(time.DateTime), expires)
 			}
-			if !s.Expires.IsZero() {
-				expires = s.Expires.Local().Format(time.DateTime)
-			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", ref, s.ID, s.Name, s.Taken.Local().Format(time.DateTime), expires)
-		}
-		return w.Flush()
+		})
 	}
 	cmd.AddCommand(deleteSnapshotCommand())
 	return cmd

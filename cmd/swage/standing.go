@@ -75,22 +75,15 @@ func historyCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		switch output {
-		case "json":
-			return printJSON(cmd, r.History)
-		case "text":
-		default:
-			return fmt.Errorf("--output takes text or json, not %q", output)
-		}
-		w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "COMMIT\tSTATE\tAT\t")
-		for _, e := range r.History {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", short(e.Commit), e.State, e.At.Local().Format(time.DateTime), e.Error)
-			for _, ref := range e.Deleted {
-				fmt.Fprintf(w, "\tdeleted\t\t%s\n", ref)
+		return printList(cmd, output, r.History, func(w *tabwriter.Writer) {
+			fmt.Fprintln(w, "COMMIT\tSTATE\tAT\t")
+			for _, e := range r.History {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", short(e.Commit), e.State, e.At.Local().Format(time.DateTime), e.Error)
+				for _, ref := range e.Deleted {
+					fmt.Fprintf(w, "\tdeleted\t\t%s\n", ref)
+				}
 			}
-		}
-		return w.Flush()
+		})
 	}
 	return cmd
 }
