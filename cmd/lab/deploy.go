@@ -143,6 +143,8 @@ func (d *deployment) variables(remote, url string) error {
 	} {
 		fmt.Fprintf(&text, "export %s='%s'\n", v[0], strings.ReplaceAll(v[1], "'", `'\''`))
 	}
+	// Where it is set, git heeds it above the configuration of a clone.
+	text.WriteString("unset GIT_SSL_CAINFO\n")
 	name := filepath.Join(d.Dir, "env")
 	return errors.Join(os.WriteFile(name, []byte(text.String()), 0o600), giveToCaller(name))
 }
