@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -34,7 +35,21 @@ type exchange struct {
 	cancel   context.CancelCauseFunc
 	expiry   *time.Timer // guarded by the shard's lock
 
-	source source // set before the request is passed on
+	// Set by prepare: what is passed on. A body is nil if there is none.
+	header http.Header
+	query  string
+	body   io.Reader
+
+	source  source
+	conn    *conn // to the container, while it is this exchange's
+	release func() bool
+	up      *upload
+	asked   atomic.Int64 // when the container had the whole request, in nanoseconds since 1970
+	settled bool         // the handler has no more to say
+
+	// answered says that the client has its answer, and only the rest of its
+	// body is waited for.
+	answered atomic.Bool
 
 	counted            bool // by load
 	kind               int  // aRequest or aTunnel
@@ -53,12 +68,6 @@ type exchange struct {
 	strict  bool  // browsers are to insist on HTTPS
 	err     error // why the container gave no answer
 }
-
-// exchangeKey is the key of the *exchange in the context of a request that is
-// passed on.
-type exchangeKey struct{}
-
-func exchangeOf(ctx context.Context) *exchange { return ctx.Value(exchangeKey{}).(*exchange) }
 
 // cutError is the cause of the end of a request that a new table, or the
 // expiry of its alias, refuses.
@@ -172,9 +181,7 @@ func (x *exchange) advertise() {
 	}
 }
 
-// Write implements http.ResponseWriter. What the container sends is passed on
-// at once: the server would hold back a part of a body of known length until
-// its buffer is full. ReverseProxy itself does so for other bodies.
+// Write implements http.ResponseWriter.
 func (x *exchange) Write(b []byte) (int, error) {
 	if x.status == 0 {
 		x.WriteHeader(http.StatusOK)
@@ -182,9 +189,6 @@ func (x *exchange) Write(b []byte) (int, error) {
 	x.sending.begin()
 	n, err := x.w.Write(b)
 	x.written += int64(n)
-	if err == nil && x.written < x.length {
-		err = http.NewResponseController(x.w).Flush()
-	}
 	x.sending.end(n)
 	return n, err
 }

@@ -1,116 +1,88 @@
 package edge
 
 import (
-	"io"
-	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/netip"
 	"strconv"
 	"strings"
 )
 
-// rewrite makes the request that the container gets. ReverseProxy has removed
-// the hop-by-hop headers already, so none of those set here can be named by
-// the client's Connection header.
-func rewrite(pr *httputil.ProxyRequest) {
-	x := exchangeOf(pr.In.Context())
-	route := x.decision.Route
-
-	u := pr.Out.URL
-	u.RawQuery = pr.In.URL.RawQuery // ReverseProxy drops what it cannot parse
-	path := route.Path
-	if path == "" {
-		path = route.Prefix + x.request.Path
+// fields tells the header fields of the request that the container gets, but
+// for those that frame its body: what the client sent, less what concerns only
+// its own connection, what the edge alone may say, and credentials that were
+// spent; and then what the edge says. None of the latter can be named by the
+// client's Connection header.
+func (x *exchange) fields(tell func(name, value string)) {
+	header := x.header
+	connection := header["Connection"]
+	for name, values := range header {
+		if isHopByHop(name) || isFraming(name) || isForged(name) || listed(connection, name) {
+			continue
+		}
+		for _, value := range values {
+			tell(name, value)
+		}
 	}
-	// Opaque is what net/url prints unchanged; RawPath is escaped anew when
-	// it holds bytes such as "|". A path that starts with two slashes would
-	// be taken for an authority, so that one keeps to RawPath.
-	if !strings.HasPrefix(path, "//") {
-		u.Opaque = path
-	}
-
-	stripForged(pr.Out.Header)
-	if len(pr.In.Trailer) > 0 && pr.Out.Body != nil {
-		stripForged(pr.Out.Trailer)
-		pr.Out.Body = &trailedBody{pr.Out.Body, x.r, pr.Out}
-		pr.Out.ContentLength = -1 // nothing can follow a body of known length
+	if listed(header["Te"], "trailers") {
+		tell("Te", "trailers")
 	}
 
-	strip(x.evidence.spent, pr.Out)
-
-	// Browsers upgrade to nothing but WebSocket, and other tunnels (h2c above
-	// all) would carry requests that nobody decides on. A server may ignore
-	// an Upgrade (RFC 9110, section 7.8).
-	if !isWebSocket(pr.Out) {
-		pr.Out.Header.Del("Connection")
-		pr.Out.Header.Del("Upgrade")
-		pr.Out.Header.Del("Http2-Settings")
-	}
-
-	proto := "http"
-	if pr.In.TLS != nil {
-		proto = "https"
-	}
-	h := pr.Out.Header
 	client := "unknown" // RFC 7239, section 6.2
 	if x.request.Client.IsValid() {
 		client = x.request.Client.String()
 	}
-	// One array for all, of which each header may have no more than its own.
-	values := [...]string{client, pr.In.Host, proto, x.idString()}
-	h["X-Forwarded-For"] = values[0:1:1]
-	h["X-Forwarded-Host"] = values[1:2:2]
-	h["X-Forwarded-Proto"] = values[2:3:3]
-	h["X-Request-Id"] = values[3:4:4] // as in the access log
-	// No Via: Forwarded says as much, and servers stop to compress for it.
-	setTarget(pr.Out, x)
-	if route.Instance > 0 {
-		h["Swage-Instance"] = []string{strconv.Itoa(int(route.Instance))}
-	}
-	if route.Level != "" {
-		h["Swage-Level"] = []string{route.Level}
-	}
-}
-
-// setTarget writes what depends on the connection that a request is sent over.
-func setTarget(out *http.Request, x *exchange) {
-	u := out.URL
-	u.Scheme = "http"
-	u.Host = x.source.target.String()
 	proto := "http"
-	if x.decision.Route.TLS { // dialTLS finds the address
-		var buf [maxHost]byte
-		name, _ := normalise(&buf, x.r.Host)
-		u.Scheme = "https"
-		u.Host = net.JoinHostPort(strings.TrimSuffix(string(name), "."), strconv.Itoa(int(x.source.target.Port())))
-	}
 	if x.r.TLS != nil {
 		proto = "https"
 	}
-	value := forwarded(x.request.Client, x.r.Host, proto)
+	tell("X-Forwarded-For", client)
+	tell("X-Forwarded-Host", x.r.Host)
+	tell("X-Forwarded-Proto", proto)
+	tell("X-Request-Id", x.idString()) // as in the access log
+	// No Via: Forwarded says as much, and servers stop to compress for it.
+	by := forwarded(x.request.Client, x.r.Host, proto)
 	if x.source.why != "" {
-		value += ";swage-source=edge"
+		by += ";swage-source=edge"
 	}
-	out.Header["Forwarded"] = []string{value}
+	tell("Forwarded", by)
+	route := &x.decision.Route
+	if route.Instance > 0 {
+		tell("Swage-Instance", strconv.Itoa(int(route.Instance)))
+	}
+	if route.Level != "" {
+		tell("Swage-Level", route.Level)
+	}
 }
 
-// trailedBody copies the trailers of a request, which are known at the end of
-// its body, to the request that is passed on.
-type trailedBody struct {
-	io.ReadCloser
-	in  *http.Request // as the server gave it: copies of it may not learn them
-	out *http.Request
+// isHopByHop says that a field concerns one connection only (RFC 9110, section
+// 7.6.1). Upgrade is among them, and with it goes HTTP2-Settings (RFC 7540,
+// section 3.2.1): the protocol that a connection changes to is the edge's to
+// choose.
+func isHopByHop(name string) bool {
+	switch name {
+	case "Connection", "Proxy-Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+		"Http2-Settings", "Proxy-Authenticate", "Proxy-Authorization":
+		return true
+	}
+	return false
 }
 
-func (b *trailedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF {
-		for name := range b.out.Trailer { // those announced, without the forged
-			b.out.Trailer[name] = b.in.Trailer[name]
+// isFraming says that a field is written with the request itself. Those with a
+// colon stand for parts of its first line.
+func isFraming(name string) bool {
+	return name == "Host" || name == "Content-Length" || strings.HasPrefix(name, ":")
+}
+
+// listed says that a list of tokens holds one.
+func listed(lists []string, token string) bool {
+	for _, list := range lists {
+		for one := range strings.SplitSeq(list, ",") {
+			if strings.EqualFold(strings.Trim(one, " \t"), token) {
+				return true
+			}
 		}
 	}
-	return n, err
+	return false
 }
 
 // forwarded is the value of the header Forwarded (RFC 7239, section 4). The
@@ -127,22 +99,17 @@ func forwarded(client netip.Addr, host, proto string) string {
 }
 
 // isWebSocket says that a request asks for a WebSocket (RFC 6455, section 4.1)
-// and nothing else.
+// and nothing else. Browsers upgrade to nothing but that, and other tunnels (h2c
+// above all) would carry requests that nobody decides on. A server may ignore
+// an Upgrade (RFC 9110, section 7.8).
 func isWebSocket(r *http.Request) bool {
-	return r.Method == http.MethodGet && strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+	return len(r.Header["Upgrade"]) > 0 && r.Method == http.MethodGet &&
+		strings.EqualFold(r.Header.Get("Upgrade"), "websocket") && listed(r.Header["Connection"], "upgrade")
 }
 
-// stripForged removes the headers by which applications are told who calls.
+// isForged says that by a header of this name applications are told who calls.
 // Only the edge may say so. Many servers read "_" and "." in a name as "-", so
-// these spellings go too.
-func stripForged(h http.Header) {
-	for name := range h {
-		if isForged(name) {
-			delete(h, name)
-		}
-	}
-}
-
+// these spellings are meant too.
 func isForged(name string) bool {
 	var buf [32]byte
 	plain := buf[:min(len(name), len(buf))] // no name below is longer
@@ -168,14 +135,4 @@ func isForged(name string) bool {
 
 func hasPrefix(b []byte, prefix string) bool {
 	return len(b) >= len(prefix) && string(b[:len(prefix)]) == prefix
-}
-
-// modifyResponse adds the only header that the edge adds to an application's
-// answer: a generated host works as a credential, so links must not carry it
-// to other sites.
-func modifyResponse(res *http.Response) error {
-	if x := exchangeOf(res.Request.Context()); x.decision.Generated && len(res.Header["Referrer-Policy"]) == 0 {
-		res.Header["Referrer-Policy"] = []string{"no-referrer"}
-	}
-	return nil
 }

@@ -47,7 +47,7 @@ func (p *Proxy) ServeQUIC(ctx context.Context, conn net.PacketConn, config *tls.
 	}
 	base, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	go p.live.watch(base)
+	go p.watch(base)
 	port := portOf(conn.LocalAddr())
 	p.quic.Store(port, fmt.Sprintf(`h3=":%d"; ma=86400`, port))
 	err := p.runUntil(ctx, srv, func() error { return srv.Serve(conn) })

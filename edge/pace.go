@@ -87,6 +87,18 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// answerTimeout is how long a container may think.
+const answerTimeout = 5 * time.Minute
+
+// errSilent is the cause of the end of a request that has no answer in time.
+var errSilent = errors.New("no answer in time")
+
+// unheard says that the container has had the whole request for too long.
+func (x *exchange) unheard(now time.Time) bool {
+	asked := x.asked.Load()
+	return asked != 0 && x.receiving.since.Load() == 0 && now.UnixNano()-asked > int64(answerTimeout)
+}
+
 // look ends the requests of clients that are too slow. Once the application
 // answers, what the client sends is a conversation and may pause; so it may
 // from the beginning in gRPC and in tunnels.
@@ -101,17 +113,20 @@ func (l *registry) look(now time.Time) {
 				x.cancel(errSlow)
 				x.forgetUnsent()
 				x.sever()
-			case !x.started.Load() && x.receiving.tooSlow(now, 0):
+			case (!x.started.Load() || x.answered.Load()) && x.receiving.tooSlow(now, 0):
 				x.cancel(errSlow)
 				_ = http.NewResponseController(x.w).SetReadDeadline(past)
+			case !x.started.Load() && x.unheard(now):
+				x.cancel(errSilent)
 			}
 		}
 		s.mu.Unlock()
 	}
 }
 
-// watch looks at clients again and again until ctx ends.
-func (l *registry) watch(ctx context.Context) {
+// watch looks at clients, and at connections that rest, again and again until
+// ctx ends.
+func (p *Proxy) watch(ctx context.Context) {
 	ticker := time.NewTicker(paceLook)
 	defer ticker.Stop()
 	for {
@@ -119,7 +134,8 @@ func (l *registry) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
-			l.look(now)
+			p.live.look(now)
+			p.upstreams.sweep(now)
 		}
 	}
 }

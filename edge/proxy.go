@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/netip"
 	"runtime/debug"
 	"sync"
@@ -76,11 +75,10 @@ type Options struct {
 // requests that are live, and takes a [Table] from [Proxy.Swap] for its rules.
 // It is safe for concurrent use.
 type Proxy struct {
-	log     *slog.Logger
-	api     http.Handler
-	git     http.Handler
-	reverse *httputil.ReverseProxy
-	drain   time.Duration
+	log   *slog.Logger
+	api   http.Handler
+	git   http.Handler
+	drain time.Duration
 
 	verifier Verifier
 	guesses  *throttle
@@ -115,15 +113,7 @@ func NewProxy(o Options) *Proxy {
 		cmp.Or(o.Limits.ClientRequests, defaultLimits.ClientRequests), cmp.Or(o.Limits.ClientTunnels, defaultLimits.ClientTunnels),
 		cmp.Or(o.Limits.ContainerRequests, defaultLimits.ContainerRequests), cmp.Or(o.Limits.ContainerTunnels, defaultLimits.ContainerTunnels),
 	})
-	p.upstreams.sources.dialer = o.Transparent
-	p.reverse = &httputil.ReverseProxy{
-		Rewrite:        rewrite,
-		Transport:      &p.upstreams,
-		ModifyResponse: modifyResponse,
-		ErrorHandler:   upstreamError,
-		BufferPool:     &bufferPool{},
-		ErrorLog:       slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
-	}
+	p.upstreams.init(o.Transparent)
 	return p
 }
 
@@ -170,7 +160,7 @@ func (p *Proxy) Serve(ctx context.Context, l net.Listener, config *tls.Config) e
 		ConnContext:       gate.context,
 		ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 	}
-	go p.live.watch(base)
+	go p.watch(base)
 	err := p.runUntil(ctx, gatedServer{gate, srv}, func() error { return srv.ServeTLS(gate, "", "") })
 	cut()
 	err = errors.Join(err, srv.Close())
@@ -273,19 +263,12 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case x.decision.Verdict == Allow && !p.load.enter(x):
 		w.Header().Set("Retry-After", "1")
 		x.page(overloaded)
-	case x.decision.Verdict == Allow && tunnel:
-		x.source = p.upstreams.sources.choose(&x.decision.Route, x.request.Client, x.begun)
-		p.tunnel(x)
 	case x.decision.Verdict == Allow:
 		x.source = p.upstreams.sources.choose(&x.decision.Route, x.request.Client, x.begun)
 		if r.ProtoMajor == 1 { // the others are so anyway
 			_ = http.NewResponseController(w).EnableFullDuplex()
 		}
-		out := x.r.WithContext(context.WithValue(x.ctx, exchangeKey{}, x))
-		if out.Body != http.NoBody && !isGRPC(r) {
-			out.Body = &pacedBody{out.Body, x}
-		}
-		p.reverse.ServeHTTP(x, out)
+		p.forward(x)
 	default:
 		x.refuse(x.decision)
 	}
@@ -299,17 +282,3 @@ func clientAddr(r *http.Request) netip.Addr {
 	}
 	return ap.Addr().Unmap().WithZone("")
 }
-
-// bufferPool lends the buffers that response bodies are copied through.
-type bufferPool struct{ pool sync.Pool }
-
-const bufferSize = 32 << 10
-
-func (b *bufferPool) Get() []byte {
-	if buf, ok := b.pool.Get().(*[bufferSize]byte); ok {
-		return buf[:]
-	}
-	return make([]byte, bufferSize)
-}
-
-func (b *bufferPool) Put(buf []byte) { b.pool.Put((*[bufferSize]byte)(buf)) }

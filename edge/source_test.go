@@ -226,22 +226,20 @@ func TestChooseDoesNotAllocate(t *testing.T) {
 // TestPoolsAreBounded: those that were not used for longest go.
 func TestPoolsAreBounded(t *testing.T) {
 	var u upstreams
-	key := func(i int) place {
-		return place{web, netip.MustParseAddr("198.18.0.5"), netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), false}
+	u.init(nil)
+	key := func(i int) *place {
+		return &place{containerID: web, target: netip.MustParseAddrPort("198.18.0.5:80"), client: netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)})}
 	}
-	busy := u.pool(key(0))
+	at := func(i int) time.Time { return noon.Add(time.Duration(i)) }
+	_, busy := u.take(key(0), noon, false)
 	for i := range 3 * maxPools {
-		u.pool(key(i)).used.Store(int64(i))
-		busy.used.Store(int64(i))
-		n := 0
-		if i%100 == 0 || i > maxPools && i < maxPools+10 {
-			u.pools.Range(func(any, any) bool { n++; return true })
-		}
-		if n > maxPools {
+		u.take(key(i), at(i), false)
+		u.take(key(0), at(i), false)
+		if n := u.count.Load(); n > maxPools {
 			t.Fatalf("%d pools after %d clients", n, i+1)
 		}
 	}
-	if u.pool(key(0)) != busy {
+	if _, p := u.take(key(0), at(0), false); p != busy {
 		t.Error("the pool that is used all the time was dropped")
 	}
 	u.keep(nil)
@@ -249,3 +247,45 @@ func TestPoolsAreBounded(t *testing.T) {
 		t.Errorf("%d pools are left without a table", n)
 	}
 }
+
+// TestRestingIsBounded: of all connections that rest only so many stay, and none
+// for long.
+func TestRestingIsBounded(t *testing.T) {
+	var u upstreams
+	u.init(nil)
+	places := make([]place, 64)
+	closed := 0
+	for i := range 2 * maxIdle {
+		to := &places[i%len(places)]
+		*to = place{containerID: web, target: netip.MustParseAddrPort("198.18.0.5:80"), client: netip.AddrFrom4([4]byte{198, 18, 0, byte(i % len(places))})}
+		_, p := u.take(to, time.Now(), true)
+		u.give(newConn(closing{&closed}, closing{&closed}, *to, p))
+		if n := u.resting.Load(); n > maxIdle {
+			t.Fatalf("%d rest", n)
+		}
+	}
+	if n := u.resting.Load(); n < maxIdle/2 || closed != 2*maxIdle-int(n) {
+		t.Errorf("%d rest, %d are closed", n, closed)
+	}
+	u.sweep(time.Now())
+	if n := u.resting.Load(); n < maxIdle/2 {
+		t.Errorf("%d are left before their time", n)
+	}
+	u.sweep(time.Now().Add(idleUpstream))
+	if n := u.resting.Load(); n != 0 || closed != 2*maxIdle {
+		t.Errorf("%d rest, %d are closed in the end", n, closed)
+	}
+}
+
+// closing counts how often it is closed.
+type closing struct{ n *int }
+
+func (c closing) Close() error { *c.n++; return nil }
+
+func (closing) Read([]byte) (int, error)         { return 0, io.EOF }
+func (closing) Write([]byte) (int, error)        { return 0, io.EOF }
+func (closing) LocalAddr() net.Addr              { return nil }
+func (closing) RemoteAddr() net.Addr             { return nil }
+func (closing) SetDeadline(time.Time) error      { return nil }
+func (closing) SetReadDeadline(time.Time) error  { return nil }
+func (closing) SetWriteDeadline(time.Time) error { return nil }

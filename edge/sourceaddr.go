@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -37,6 +35,12 @@ type source struct {
 	why string
 }
 
+// address is one of a container's.
+type address struct {
+	containerID string
+	addr        netip.Addr
+}
+
 // unheardFor is how long a container that answers the edge but not its clients
 // is called from the edge's own address only: its way to others may lead past
 // this host.
@@ -46,7 +50,7 @@ const unheardFor = time.Minute
 type sources struct {
 	dialer ClientDialer // nil: always the edge's own
 	// unheard holds when each ended.
-	unheard sync.Map    // place without client → time.Time
+	unheard sync.Map    // address → time.Time
 	some    atomic.Bool // there was ever one: looking it up allocates
 }
 
@@ -63,7 +67,7 @@ func (s *sources) choose(route *Route, client netip.Addr, now time.Time) source 
 	}
 	why := s.dialer.Obstacle(client, to.Addr())
 	if why == "" && s.some.Load() {
-		until, ok := s.unheard.Load(place{containerID: route.ContainerID, addr: to.Addr()})
+		until, ok := s.unheard.Load(address{route.ContainerID, to.Addr()})
 		if ok && now.Before(until.(time.Time)) {
 			why = "the container does not answer its clients"
 		}
@@ -77,7 +81,7 @@ func (s *sources) choose(route *Route, client netip.Addr, now time.Time) source 
 // keep forgets what is no longer in the table.
 func (s *sources) keep(t *Table) {
 	s.unheard.Range(func(key, _ any) bool {
-		if p := key.(place); !t.holds(p.containerID, p.addr) {
+		if a := key.(address); !t.holds(a.containerID, a.addr) {
 			s.unheard.Delete(key)
 		}
 		return true
@@ -96,7 +100,7 @@ func (s *sources) failed(x *exchange, err error) (again source, learn func()) {
 		return again, func() {}
 	case errors.Is(err, errDial) && !errors.Is(err, syscall.ECONNREFUSED):
 		again.why = "the container does not answer its clients"
-		key := place{containerID: x.decision.Route.ContainerID, addr: x.source.target.Addr()}
+		key := address{x.decision.Route.ContainerID, x.source.target.Addr()}
 		return again, func() {
 			s.unheard.Store(key, time.Now().Add(unheardFor))
 			s.some.Store(true)
@@ -107,11 +111,7 @@ func (s *sources) failed(x *exchange, err error) (again source, learn func()) {
 
 // dial opens a connection in a client's name. Half of the usual time is left
 // for a try from the edge's own address.
-func (s *sources) dial(ctx context.Context, client netip.Addr, address string) (net.Conn, error) {
-	target, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return nil, err
-	}
+func (s *sources) dial(ctx context.Context, client netip.Addr, target netip.AddrPort) (net.Conn, error) {
 	conn, err := dialFor(ctx, dialTotal/2, func(ctx context.Context) (net.Conn, error) {
 		return s.dialer.Dial(ctx, client, target)
 	})
@@ -123,41 +123,3 @@ func (s *sources) dial(ctx context.Context, client netip.Addr, address string) (
 
 // errDial marks a failure before anything was sent.
 var errDial = errors.New("no connection from the client's address")
-
-// unreadBody is a request's body that outlives a try which did not begin: a
-// Transport closes what it was given.
-type unreadBody struct {
-	io.ReadCloser
-	read atomic.Bool
-}
-
-func (b *unreadBody) Read(p []byte) (int, error) {
-	b.read.Store(true)
-	return b.ReadCloser.Read(p)
-}
-
-func (b *unreadBody) Close() error {
-	if !b.read.Load() {
-		return nil // the server closes it when the handler returns
-	}
-	return b.ReadCloser.Close()
-}
-
-// roundTripAgain passes a request on from the edge's own address, when it could
-// not be from the client's.
-func (u *upstreams) roundTripAgain(r *http.Request, x *exchange, err error) (*http.Response, error) {
-	again, learn := u.sources.failed(x, err)
-	if learn == nil {
-		return nil, err
-	}
-	x.source = again
-	r = r.WithContext(r.Context()) // a copy, since the first still belongs to its Transport
-	url := *r.URL
-	r.URL = &url
-	setTarget(r, x)
-	res, err := u.roundTrip(r, x)
-	if err == nil {
-		learn()
-	}
-	return res, err
-}

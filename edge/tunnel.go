@@ -1,15 +1,14 @@
 package edge
 
 import (
-	"context"
+	"bytes"
 	"crypto/rand"
 	"crypto/sha1"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"io"
+	"maps"
 	"net/http"
-	"net/http/httputil"
 	"strings"
 )
 
@@ -30,87 +29,141 @@ func wantsTunnel(r *http.Request) bool {
 	}
 }
 
-// tunnel carries a WebSocket between a stream of HTTP/2 or HTTP/3 and a
-// connection of HTTP/1.1, which is all that applications speak. The frames in
-// it pass as they are.
-func (p *Proxy) tunnel(x *exchange) {
-	in := x.r.WithContext(context.WithValue(x.ctx, exchangeKey{}, x))
-	out := in.Clone(in.Context())
-	out.Method, out.Body, out.ContentLength, out.Trailer = http.MethodGet, nil, 0, nil
-	for name := range out.Header {
-		if name[0] == ':' {
-			delete(out.Header, name)
-		}
-	}
-	key := newWebSocketKey()
-	out.Header.Set("Connection", "Upgrade")
-	out.Header.Set("Upgrade", "websocket")
-	out.Header.Set("Sec-Websocket-Key", key)
-	if len(out.Header["User-Agent"]) == 0 {
-		out.Header.Set("User-Agent", "") // or net/http would name itself
-	}
-	rewrite(&httputil.ProxyRequest{In: in, Out: out})
-
-	res, err := p.upstreams.RoundTrip(out)
-	if err != nil {
-		upstreamError(nil, out, err)
-		return
-	}
-	defer res.Body.Close()
-	back, upgraded := res.Body.(io.ReadWriteCloser)
+// tunnel carries a WebSocket between a client and a container, which speaks
+// HTTP/1.1: applications know nothing else. The client's side is a connection of
+// HTTP/1.1, or a stream of HTTP/2 or HTTP/3 and then the key is the edge's. The
+// frames in it pass as they are.
+func (x *exchange) tunnel(res *http.Response, key string) {
+	c := x.conn
 	switch {
-	case res.StatusCode == http.StatusSwitchingProtocols && upgraded && accepts(res, key):
-	case res.StatusCode < 300: // would open the tunnel
-		upstreamError(nil, out, fmt.Errorf("status %d is no answer to the WebSocket handshake", res.StatusCode))
+	case x.kind != aTunnel || !strings.EqualFold(res.Header.Get("Upgrade"), "websocket"):
+		x.fail(errors.New("the answer changes to a protocol that nobody asked for"))
 		return
-	default:
-		p.passRefusal(x, res)
+	case key != "" && res.Header.Get("Sec-Websocket-Accept") != acceptKey(key):
+		x.fail(errors.New("the answer is none to the WebSocket handshake"))
 		return
 	}
+	removeHopByHop(res.Header)
+	maps.Copy(x.w.Header(), res.Header)
+	if key == "" {
+		x.tunnelConn(c)
+	} else {
+		x.tunnelStream(c)
+	}
+}
 
-	for name, values := range res.Header {
-		x.Header()[name] = values
+// tunnelConn has a client of HTTP/1.1.
+func (x *exchange) tunnelConn(c *conn) {
+	h := x.w.Header()
+	x.advertise()
+	h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
+	client, buffered, err := x.Hijack()
+	if err != nil {
+		x.fail(err)
+		return
 	}
-	removeHopByHop(x.Header())
-	x.Header().Del("Sec-Websocket-Accept")
+	defer client.Close()
+	head := bytes.NewBufferString("HTTP/1.1 101 Switching Protocols\r\n")
+	_ = h.Write(head)
+	head.WriteString("\r\n")
+	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
+	if _, err = client.Write(head.Bytes()); err == nil {
+		_, err = c.Write(early)
+	}
+	if err == nil {
+		x.relay(client, client, client.(closeWriter), c)
+	}
+}
+
+// tunnelStream has a client of HTTP/2 or HTTP/3.
+func (x *exchange) tunnelStream(c *conn) {
+	x.w.Header().Del("Sec-Websocket-Accept")
 	x.WriteHeader(http.StatusOK)
 	controller := http.NewResponseController(x.w)
 	if controller.Flush() != nil {
 		return
 	}
-	stop := context.AfterFunc(x.ctx, func() { _ = back.Close() })
-	defer stop()
-
-	sent := make(chan struct{})
-	go func() {
-		defer close(sent)
-		if _, err := io.Copy(back, x.r.Body); err != nil {
-			_ = back.Close() // the client is gone
-			return
-		}
-		// The client said all it has to say, and may still listen.
-		if half, ok := back.(interface{ CloseWrite() error }); ok {
-			_ = half.CloseWrite()
-		}
-	}()
-	_, err = io.Copy(flushing{x, controller}, back)
-	_ = controller.SetReadDeadline(past) // wakes the other direction
-	<-sent
-	if err != nil {
-		panic(http.ErrAbortHandler) // an end in order would be taken for the application's
+	// The stream's own end in order would be taken for the application's.
+	if !x.relay(x.r.Body, flushing{x, controller}, nil, c) {
+		panic(http.ErrAbortHandler)
 	}
 }
 
-// passRefusal passes on the answer of an application that opens no tunnel.
-func (p *Proxy) passRefusal(x *exchange, res *http.Response) {
-	for name, values := range res.Header {
-		x.Header()[name] = values
+// closeWriter can end one direction alone.
+type closeWriter interface{ CloseWrite() error }
+
+// relay copies in both directions until both have ended, or one has failed. It
+// reports whether the container's ended in order. The end of a client without
+// a closeWriter is that of the exchange.
+func (x *exchange) relay(from io.Reader, to io.Writer, end closeWriter, c *conn) bool {
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		if _, err := pipe(c, from); err != nil {
+			c.kill() // the client is gone
+			return
+		}
+		// The client said all it has to say, and may still listen.
+		if half, ok := c.Conn.(closeWriter); ok {
+			_ = half.CloseWrite()
+		}
+	}()
+	_, err := to.Write(c.early())
+	if err == nil {
+		var n int64
+		n, err = pipe(to, c.Conn)
+		x.written += n
 	}
-	removeHopByHop(x.Header())
-	x.WriteHeader(res.StatusCode)
-	if _, err := io.Copy(x, res.Body); err != nil {
-		panic(http.ErrAbortHandler)
+	switch {
+	case err != nil:
+		x.sever()
+	case end != nil:
+		_ = end.CloseWrite()
 	}
+	if end == nil || err != nil {
+		_ = http.NewResponseController(x.w).SetReadDeadline(past) // wakes the other direction
+	}
+	<-sent
+	return err == nil
+}
+
+// pipe copies until src ends. Most tunnels are silent most of the time: a large
+// buffer is lent to them only while more comes than the small one holds.
+func pipe(dst io.Writer, src io.Reader) (written int64, err error) {
+	small := make([]byte, 1<<10)
+	for {
+		n, err := src.Read(small)
+		if n > 0 {
+			if _, err := dst.Write(small[:n]); err != nil {
+				return written, err
+			}
+			written += int64(n)
+		}
+		if n == len(small) && err == nil {
+			n, err = pipeOnce(dst, src)
+			written += int64(n)
+		}
+		switch err {
+		case nil:
+		case io.EOF:
+			return written, nil
+		default:
+			return written, err
+		}
+	}
+}
+
+// pipeOnce copies what one read gives, of much.
+func pipeOnce(dst io.Writer, src io.Reader) (int, error) {
+	buf := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(buf)
+	n, err := src.Read(buf[:])
+	if n > 0 {
+		if _, err := dst.Write(buf[:n]); err != nil {
+			return n, err
+		}
+	}
+	return n, err
 }
 
 // removeHopByHop removes what concerns one connection only (RFC 9110, section
@@ -121,10 +174,10 @@ func removeHopByHop(h http.Header) {
 			h.Del(strings.TrimSpace(name))
 		}
 	}
-	for _, name := range []string{
-		"Connection", "Proxy-Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Proxy-Authenticate",
-	} {
-		h.Del(name)
+	for name := range h {
+		if isHopByHop(name) {
+			delete(h, name)
+		}
 	}
 }
 
@@ -134,12 +187,6 @@ func newWebSocketKey() string {
 	var nonce [16]byte
 	_, _ = rand.Read(nonce[:]) // never fails
 	return base64.StdEncoding.EncodeToString(nonce[:])
-}
-
-// accepts says that a response completes the handshake begun with the key: a
-// server that does not know WebSocket cannot.
-func accepts(res *http.Response, key string) bool {
-	return strings.EqualFold(res.Header.Get("Upgrade"), "websocket") && res.Header.Get("Sec-Websocket-Accept") == acceptKey(key)
 }
 
 // acceptKey is the answer to the key of a handshake (RFC 6455, section 4.2.2).

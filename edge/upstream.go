@@ -2,114 +2,147 @@ package edge
 
 import (
 	"cmp"
-	"context"
-	"crypto/tls"
-	"errors"
-	"net"
+	"hash/maphash"
 	"net/http"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
 const (
-	// A kernel repeats a SYN that nobody answered after one second, and a
-	// container's address answers some time after it is assigned. So a try
-	// is short at first, and each is twice as long as the one before.
-	dialFirst   = 100 * time.Millisecond
-	dialLongest = time.Second
-	dialTotal   = 5 * time.Second
-
 	// idleUpstream is below the five seconds after which common application
 	// servers close: a request must not meet a connection that is closing.
 	idleUpstream = 4 * time.Second
 
-	handshakeTimeout       = 5 * time.Second
-	idlePerPort            = 256 // fewer than are in use at once would be dialled again and again
-	idlePerClient          = 4   // of one client to one port
-	maxPools               = 2048
-	responseHeaderTimeout  = 5 * time.Minute
-	expectContinueTimeout  = time.Second
-	maxResponseHeaderBytes = 256 << 10
+	maxIdle  = 4096 // connections that rest, of all places
+	maxPools = 2048
 )
 
-// place is a container at an address, as one client reaches it. All make the
-// key of a pool of connections: what was opened to one container is never used
-// for another that has the address later, and what was opened in the name of
-// one client never for another.
+// place is what one client reaches of a container. All of it makes the key of a
+// pool of connections: what was opened to one container is never used for
+// another that has the address later, and what was opened in the name of one
+// client never for another.
 type place struct {
 	containerID string
-	addr        netip.Addr
+	target      netip.AddrPort
 	client      netip.Addr // whose address the connections come from; zero: the edge's own
+	server      string     // the name that is asked for over TLS; empty: without TLS
 	http2       bool       // the connections speak HTTP/2 and nothing else
 }
 
-// upstreams holds a pool of connections for each place in use. Its zero value
-// is ready.
+// upstreams holds the connections to containers that rest.
 type upstreams struct {
 	sources sources
-	pools   sync.Map // place → *pool
-	count   atomic.Int64
-	pruning sync.Mutex // held by prune
+	seed    maphash.Seed
+	parts   [16]part
+	resting atomic.Int64 // connections in all pools
+	count   atomic.Int64 // pools
+	pruning sync.Mutex   // held by prune
 }
 
-// pool are the connections to one place.
+// part is one of many, each with a lock of its own.
+type part struct {
+	mu    sync.Mutex
+	pools map[place]*pool
+	_     [48]byte // keeps neighbours out of this one's cache line
+}
+
+// pool are the connections to one place. The lock of its part guards it.
 type pool struct {
-	http.Transport
-	used atomic.Int64 // when the last request came, in nanoseconds since 1970
+	idle []*conn // the one that was used last is at the end
+	used time.Time
+	grpc *http.Transport // of a place of HTTP/2, instead
 }
 
-// RoundTrip sends a request to the place of its exchange.
-func (u *upstreams) RoundTrip(r *http.Request) (*http.Response, error) {
-	x := exchangeOf(r.Context())
-	if x.source.client.IsValid() && r.Body != nil && r.Body != http.NoBody {
-		r.Body = &unreadBody{ReadCloser: r.Body}
+func (u *upstreams) init(d ClientDialer) {
+	u.sources.dialer, u.seed = d, maphash.MakeSeed()
+	for i := range u.parts {
+		u.parts[i].pools = make(map[place]*pool)
 	}
-	res, err := u.roundTrip(r, x)
-	if err != nil {
-		return u.roundTripAgain(r, x, err)
+}
+
+func (u *upstreams) part(to *place) *part {
+	client := to.client.As16()
+	n := maphash.String(u.seed, to.containerID) ^ maphash.Bytes(u.seed, client[:])
+	return &u.parts[n%uint64(len(u.parts))]
+}
+
+// take lends a connection that rests at a place, unless there is none or it is
+// to be a fresh one, and tells the pool that it or a new one is to be given to.
+func (u *upstreams) take(to *place, now time.Time, fresh bool) (*conn, *pool) {
+	s := u.part(to)
+	for {
+		s.mu.Lock()
+		p := s.pools[*to]
+		made := p == nil
+		if made {
+			p = u.newPool(to)
+			s.pools[*to] = p
+		}
+		p.used = now
+		var c *conn
+		if n := len(p.idle) - 1; n >= 0 && !fresh {
+			c, p.idle[n], p.idle = p.idle[n], nil, p.idle[:n]
+		}
+		s.mu.Unlock()
+		if made && u.count.Add(1) > maxPools {
+			u.prune()
+		}
+		if c == nil {
+			return nil, p
+		}
+		u.resting.Add(-1)
+		if now.Sub(c.rested) < idleUpstream && c.sound() {
+			return c, p
+		}
+		c.kill()
 	}
-	return res, nil
 }
 
-func (u *upstreams) roundTrip(r *http.Request, x *exchange) (*http.Response, error) {
-	s := &x.source
-	p := u.pool(place{x.decision.Route.ContainerID, s.target.Addr(), s.client, isGRPC(x.r)})
-	p.used.Store(x.begun.UnixNano())
-	return p.RoundTrip(r)
-}
-
-// isGRPC says that a request can only be answered over HTTP/2, which is how
-// gRPC is defined. All else goes over HTTP/1.1, which every server speaks.
-func isGRPC(r *http.Request) bool {
-	kind := r.Header.Get("Content-Type")
-	const grpc = "application/grpc"
-	return r.ProtoMajor >= 2 && r.Method == http.MethodPost && strings.HasPrefix(kind, grpc) &&
-		(len(kind) == len(grpc) || kind[len(grpc)] == '+' || kind[len(grpc)] == ';')
-}
-
-func (u *upstreams) pool(to place) *pool {
-	if p, ok := u.pools.Load(to); ok {
-		return p.(*pool)
+// give lets a connection rest until it is needed again, unless its pool was
+// dropped in the meantime.
+func (u *upstreams) give(c *conn) {
+	c.rest(time.Now())
+	s := u.part(&c.to)
+	s.mu.Lock()
+	kept := s.pools[c.to] == c.pool
+	if kept {
+		c.pool.idle = append(c.pool.idle, c)
 	}
-	made := u.newPool(to)
-	made.used.Store(time.Now().UnixNano())
-	p, loaded := u.pools.LoadOrStore(to, made)
-	if !loaded && u.count.Add(1) > maxPools {
+	s.mu.Unlock()
+	switch {
+	case !kept:
+		c.kill()
+	case u.resting.Add(1) > maxIdle:
 		u.prune()
 	}
-	return p.(*pool)
 }
 
-// drop takes a pool away, if nobody else did.
-func (u *upstreams) drop(key, p any) {
-	if u.pools.CompareAndDelete(key, p) {
-		u.count.Add(-1)
-		p.(*pool).CloseIdleConnections()
+// drop takes pools away for which gone is true, and closes what rests in them.
+func (u *upstreams) drop(gone func(*place, *pool) bool) {
+	for i := range u.parts {
+		s := &u.parts[i]
+		s.mu.Lock()
+		for to, p := range s.pools {
+			if gone(&to, p) {
+				delete(s.pools, to)
+				u.count.Add(-1)
+				u.close(p, p.idle)
+			}
+		}
+		s.mu.Unlock()
+	}
+}
+
+func (u *upstreams) close(p *pool, idle []*conn) {
+	for _, c := range idle {
+		c.kill()
+	}
+	u.resting.Add(-int64(len(idle)))
+	if p.grpc != nil {
+		p.grpc.CloseIdleConnections()
 	}
 }
 
@@ -121,29 +154,49 @@ func (u *upstreams) prune() {
 	}
 	defer u.pruning.Unlock()
 	type aged struct {
-		key, pool any
-		used      int64
+		used time.Time
+		idle int
 	}
-	all := make([]aged, 0, maxPools+64)
-	u.pools.Range(func(key, p any) bool {
-		all = append(all, aged{key, p, p.(*pool).used.Load()})
-		return true
+	var all []aged
+	for i := range u.parts {
+		s := &u.parts[i]
+		s.mu.Lock()
+		for _, p := range s.pools {
+			all = append(all, aged{p.used, len(p.idle)})
+		}
+		s.mu.Unlock()
+	}
+	slices.SortFunc(all, func(a, b aged) int { return cmp.Or(b.used.Compare(a.used), cmp.Compare(a.idle, b.idle)) })
+	// From the newest on, as many stay as may.
+	var oldest time.Time
+	pools, idle := 0, 0
+	for _, a := range all {
+		pools, idle = pools+1, idle+a.idle
+		if pools > maxPools*3/4 || idle > maxIdle*3/4 {
+			oldest = a.used
+			break
+		}
+	}
+	u.drop(func(_ *place, p *pool) bool { return !p.used.After(oldest) })
+}
+
+// sweep closes what has rested for too long.
+func (u *upstreams) sweep(now time.Time) {
+	u.drop(func(_ *place, p *pool) bool {
+		n := 0
+		for n < len(p.idle) && now.Sub(p.idle[n].rested) >= idleUpstream {
+			n++
+		}
+		u.close(p, p.idle[:n])
+		p.idle = slices.Delete(p.idle, 0, n)
+		return len(p.idle) == 0 && now.Sub(p.used) > time.Minute
 	})
-	slices.SortFunc(all, func(a, b aged) int { return cmp.Compare(a.used, b.used) })
-	for _, old := range all[:len(all)-min(len(all), maxPools*3/4)] {
-		u.drop(old.key, old.pool)
-	}
 }
 
 // keep drops the pools of places that the table does not hold. Connections in
-// use are not put back into a dropped pool, they end with their request.
+// use are not given back to a dropped pool, they end with their request.
 func (u *upstreams) keep(t *Table) {
-	u.pools.Range(func(key, p any) bool {
-		if to := key.(place); !t.holds(to.containerID, to.addr) {
-			u.drop(key, p)
-		}
-		return true
-	})
+	u.drop(func(to *place, _ *pool) bool { return !t.holds(to.containerID, to.target.Addr()) })
 	u.sources.keep(t)
 }
 
@@ -156,131 +209,9 @@ func (t *Table) holds(containerID string, addr netip.Addr) bool {
 	return addr == c.addr || addr == c.addr6
 }
 
-func (u *upstreams) newPool(to place) *pool {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(!to.http2)
-	protocols.SetHTTP2(to.http2)
-	protocols.SetUnencryptedHTTP2(to.http2)
-	alpn := []string{"http/1.1"}
+func (u *upstreams) newPool(to *place) *pool {
 	if to.http2 {
-		alpn = []string{"h2"}
+		return &pool{grpc: u.newTransport(*to)}
 	}
-	plain, idle := dial, idlePerPort
-	if to.client.IsValid() {
-		idle = idlePerClient
-		plain = func(ctx context.Context, _, address string) (net.Conn, error) {
-			return u.sources.dial(ctx, to.client, address)
-		}
-	}
-	return &pool{Transport: http.Transport{
-		DialContext: plain,
-		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			return dialTLS(ctx, network, address, alpn, plain)
-		},
-		Protocols:              protocols,
-		DisableCompression:     true, // bodies are passed on as they are
-		MaxIdleConnsPerHost:    idle,
-		IdleConnTimeout:        idleUpstream,
-		ResponseHeaderTimeout:  responseHeaderTimeout,
-		ExpectContinueTimeout:  expectContinueTimeout,
-		MaxResponseHeaderBytes: maxResponseHeaderBytes,
-	}}
+	return &pool{}
 }
-
-// dial opens a connection from the edge's own address.
-func dial(ctx context.Context, network, address string) (net.Conn, error) {
-	return dialFor(ctx, dialTotal, func(ctx context.Context) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, address)
-	})
-}
-
-// dialFor tries again while nobody answers, so long. A refusal is an answer: the
-// container is there and nothing listens.
-func dialFor(ctx context.Context, total time.Duration, try func(context.Context) (net.Conn, error)) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, total)
-	defer cancel()
-	for wait := dialFirst; ; wait = min(2*wait, dialLongest) {
-		tried := time.After(wait)
-		once, cancel := context.WithTimeout(ctx, wait)
-		conn, err := try(once)
-		cancel()
-		if err == nil || !unanswered(err) {
-			return conn, err
-		}
-		select {
-		case <-tried: // "no route to host" comes before the try is over
-		case <-ctx.Done():
-			return nil, err
-		}
-	}
-}
-
-// dialer opens a connection as http.Transport asks for it.
-type dialer = func(ctx context.Context, network, address string) (net.Conn, error)
-
-// dialTLS opens a connection to where the request of the context goes. The
-// address holds the name that is asked for, so that connections are shared by
-// requests for one name only.
-//
-// The certificate is not verified: the container is asked at its own address,
-// on a network of this host, and knows best what it calls itself.
-func dialTLS(ctx context.Context, network, address string, alpn []string, plain dialer) (net.Conn, error) {
-	name, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, err
-	}
-	conn, err := plain(ctx, network, exchangeOf(ctx).source.target.String())
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
-	defer cancel()
-	secure := tls.Client(conn, &tls.Config{ServerName: name, InsecureSkipVerify: true, NextProtos: alpn})
-	if err := secure.HandshakeContext(ctx); err != nil {
-		conn.Close()
-		return nil, err
-	}
-	return secure, nil
-}
-
-// unanswered says that nobody replied in time, as opposed to a refusal or a
-// broken connection.
-func unanswered(err error) bool {
-	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout() ||
-		errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
-}
-
-// upstreamError answers when the container did not.
-func upstreamError(_ http.ResponseWriter, r *http.Request, err error) {
-	x := exchangeOf(r.Context())
-	x.err = err
-	var cut cutError
-	if x.ctx.Err() != nil && x.r.ProtoMajor == 1 {
-		// A body that was broken off would be read as the next request.
-		x.w.Header().Set("Connection", "close")
-	}
-	switch {
-	case x.started.Load():
-		panic(http.ErrAbortHandler)
-	case errors.As(context.Cause(x.ctx), &cut):
-		x.refuse(cut.decision)
-	case context.Cause(x.ctx) == errSlow:
-		x.page(tooSlow)
-	case x.ctx.Err() != nil:
-		x.status = statusClientGone
-		panic(http.ErrAbortHandler)
-	case x.truncated.Load():
-		x.page(malformed)
-	case unanswered(err):
-		x.page(noAnswer)
-	case errors.Is(err, syscall.ECONNREFUSED):
-		x.page(nothingListens)
-	default:
-		x.page(brokenAnswer)
-	}
-}
-
-// statusClientGone stands in logs for a request whose client did not wait; no
-// answer has it.
-const statusClientGone = 499

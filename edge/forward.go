@@ -1,0 +1,248 @@
+package edge
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// forward passes a request on to its container, and the answer back. Over
+// HTTP/1.1 it does so on the request's own goroutine; only a body that comes
+// from the client has another.
+func (p *Proxy) forward(x *exchange) {
+	x.prepare()
+	if isGRPC(x.r) {
+		p.forwardGRPC(x)
+		return
+	}
+	key := ""
+	if x.r.Method == http.MethodConnect {
+		key = newWebSocketKey()
+	}
+	whole := false
+	defer func() { p.upstreams.leave(x, whole) }()
+	res, err := p.upstreams.send(x, key)
+	switch {
+	case err != nil:
+		x.fail(err)
+	case res.StatusCode == http.StatusSwitchingProtocols:
+		x.tunnel(res, key)
+	case key != "" && res.StatusCode < 300: // would open the tunnel
+		x.fail(fmt.Errorf("status %d is no answer to the WebSocket handshake", res.StatusCode))
+	default:
+		x.pass(res, x.conn.in)
+		whole = !res.Close
+	}
+	x.settled = true
+}
+
+// send writes the request over a connection that rested, or a fresh one, and
+// reads the header of the answer.
+//
+// A container may close a connection at the very moment in which a request is
+// sent over it. Then it is sent once more over a fresh one, if nothing was sent
+// or the request changes nothing (RFC 9110, section 9.2.2). And where the
+// client's own address does not do, the edge's is tried.
+func (u *upstreams) send(x *exchange, key string) (*http.Response, error) {
+	buf := heads.Get().(*[]byte)
+	defer heads.Put(buf)
+	learn := func() {}
+	for fresh := false; ; {
+		head, err := x.appendHead((*buf)[:0], key)
+		if err != nil {
+			return nil, err
+		}
+		*buf = head
+		to := x.place(false)
+		c, err := u.connect(x.ctx, &to, time.Now(), fresh)
+		if err != nil {
+			again, proven := u.sources.failed(x, err)
+			if proven == nil {
+				return nil, err
+			}
+			x.source, learn = again, proven
+			continue
+		}
+		learn()
+		x.occupy(c)
+		n, err := c.Write(head)
+		if err == nil {
+			x.startUpload()
+			var res *http.Response
+			if res, err = c.readAnswer(x.request.Method, x.hint); err == nil {
+				return res, nil
+			}
+		}
+		if again := c.used && (n == 0 || !c.heard() && x.repeatable()); !again || x.ctx.Err() != nil {
+			return nil, err
+		}
+		x.vacate(false)
+		fresh = true
+	}
+}
+
+// repeatable says that a request may be sent again although the container may
+// have had it.
+func (x *exchange) repeatable() bool {
+	switch x.request.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return x.body == nil
+	}
+	return false
+}
+
+// occupy makes a connection the exchange's, which ends with it.
+func (x *exchange) occupy(c *conn) {
+	x.conn = c
+	x.asked.Store(time.Now().UnixNano())
+	x.release = context.AfterFunc(x.ctx, c.stop)
+}
+
+// leave gives the connection back if both the request and the answer went over
+// it as a whole, or else closes it.
+func (u *upstreams) leave(x *exchange, whole bool) {
+	c := x.conn
+	if x.vacate(whole) {
+		u.give(c)
+	}
+}
+
+// vacate ends the use of a connection, and reports whether it can be used
+// again.
+func (x *exchange) vacate(whole bool) bool {
+	c := x.conn
+	if c == nil {
+		return false
+	}
+	x.conn = nil
+	again := whole && x.sent() && c.in.Buffered() == 0
+	if !x.release() || !again {
+		c.kill()
+		x.abandon()
+		return false
+	}
+	return true
+}
+
+// hint passes on an informational answer (RFC 9110, section 15.2).
+func (x *exchange) hint(status int, header http.Header) {
+	if status == http.StatusContinue {
+		x.up.tell(true)
+	}
+	h := x.w.Header()
+	maps.Copy(h, header)
+	removeHopByHop(h)
+	x.WriteHeader(status)
+	clear(h)
+}
+
+// pass passes an answer on, which is read through in. Where that is nil nobody
+// can tell how much is there already.
+func (x *exchange) pass(res *http.Response, in *bufio.Reader) {
+	h := x.w.Header()
+	removeHopByHop(res.Header)
+	maps.Copy(h, res.Header)
+	// The only header that the edge adds to an application's answer: a
+	// generated host works as a credential, so links must not carry it to
+	// other sites.
+	if x.decision.Generated && len(h["Referrer-Policy"]) == 0 {
+		h["Referrer-Policy"] = []string{"no-referrer"}
+	}
+	announced := len(res.Trailer)
+	if announced > 0 {
+		h["Trailer"] = []string{strings.Join(slices.Sorted(maps.Keys(res.Trailer)), ", ")}
+	}
+	x.WriteHeader(res.StatusCode)
+	if res.Body != http.NoBody {
+		x.copy(res.Body, res.ContentLength < 0, in)
+	}
+	if len(res.Trailer) > 0 {
+		// Once a part was sent, the server sends the rest in chunks, which
+		// alone have trailers.
+		_ = x.FlushError()
+		for name, values := range res.Trailer {
+			if len(res.Trailer) != announced {
+				name = http.TrailerPrefix + name
+			}
+			h[name] = values
+		}
+	}
+}
+
+// copy passes the body of an answer on, each part as soon as no more is there.
+func (x *exchange) copy(body io.Reader, unknown bool, in *bufio.Reader) {
+	waits := func() bool { return in == nil || in.Buffered() == 0 }
+	if unknown && waits() { // as an event stream does before its first event
+		_ = x.FlushError()
+	}
+	buf := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(buf)
+	for {
+		n, err := body.Read(buf[:])
+		if n > 0 {
+			if _, failed := x.Write(buf[:n]); failed != nil {
+				panic(http.ErrAbortHandler)
+			}
+			if err == nil && x.written != x.length && waits() && x.FlushError() != nil {
+				panic(http.ErrAbortHandler)
+			}
+		}
+		switch err {
+		case nil:
+		case io.EOF:
+			return
+		default:
+			x.err = err
+			panic(http.ErrAbortHandler) // a part must not pass for the whole
+		}
+	}
+}
+
+// buffers are lent to what copies bodies.
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
+const bufferSize = 32 << 10
+
+// fail answers when the container did not.
+func (x *exchange) fail(err error) {
+	x.err = err
+	var cut cutError
+	if x.ctx.Err() != nil && x.r.ProtoMajor == 1 {
+		// A body that was broken off would be read as the next request.
+		x.w.Header().Set("Connection", "close")
+	}
+	switch {
+	case x.started.Load():
+		panic(http.ErrAbortHandler)
+	case errors.As(context.Cause(x.ctx), &cut):
+		x.refuse(cut.decision)
+	case context.Cause(x.ctx) == errSlow:
+		x.page(tooSlow)
+	case context.Cause(x.ctx) == errSilent:
+		x.page(noAnswer)
+	case x.ctx.Err() != nil:
+		x.status = statusClientGone
+		panic(http.ErrAbortHandler)
+	case x.truncated.Load(), errors.Is(err, errUnsound):
+		x.page(malformed)
+	case unanswered(err):
+		x.page(noAnswer)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		x.page(nothingListens)
+	default:
+		x.page(brokenAnswer)
+	}
+}
+
+// statusClientGone stands in logs for a request whose client did not wait; no
+// answer has it.
+const statusClientGone = 499

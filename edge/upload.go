@@ -1,0 +1,160 @@
+package edge
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"time"
+)
+
+// continueTimeout is how long a container is waited for that was asked whether
+// it wants the body (RFC 9110, section 10.1.1).
+const continueTimeout = time.Second
+
+// upload is a body on its way from the client to the container. The goroutine
+// that carries it ends before the exchange does.
+type upload struct {
+	wanted chan bool // by the container; nil: it is not asked
+	done   chan struct{}
+	err    error // set before done is closed
+}
+
+var errUnwanted = errors.New("the container did not want the body")
+
+// startUpload begins to send the body, if there is one.
+func (x *exchange) startUpload() {
+	if x.body == nil {
+		return
+	}
+	up := &upload{done: make(chan struct{})}
+	if listed(x.header["Expect"], "100-continue") {
+		up.wanted = make(chan bool, 1)
+	}
+	x.up = up
+	go up.carry(x, x.conn)
+}
+
+func (up *upload) carry(x *exchange, c *conn) {
+	defer close(up.done)
+	if up.wanted != nil {
+		timer := time.NewTimer(continueTimeout)
+		defer timer.Stop()
+		select {
+		case wanted := <-up.wanted:
+			if !wanted {
+				up.err = errUnwanted
+				return
+			}
+		case <-timer.C:
+		}
+	}
+	failed, err := x.sendBody(c)
+	if failed != nil {
+		c.kill() // what the container has is not the whole
+	}
+	up.err = errors.Join(failed, err)
+	x.asked.Store(time.Now().UnixNano())
+}
+
+// tell says whether the container wants the body, if nothing was said before.
+func (up *upload) tell(wanted bool) {
+	if up == nil || up.wanted == nil {
+		return
+	}
+	select {
+	case up.wanted <- wanted:
+	default:
+	}
+}
+
+// sent reports whether all of the body was sent.
+func (x *exchange) sent() bool {
+	if x.up == nil {
+		return true
+	}
+	select {
+	case <-x.up.done:
+		return x.up.err == nil
+	default:
+		return false
+	}
+}
+
+// abandon ends an upload whose connection was closed. A client of HTTP/1.1 that
+// has its answer may still be sending, and would lose it if its connection were
+// closed at once: it has as long as any sender.
+func (x *exchange) abandon() {
+	if x.up == nil {
+		return
+	}
+	x.up.tell(false)
+	if x.settled && x.r.ProtoMajor == 1 && x.ctx.Err() == nil && x.FlushError() == nil {
+		x.answered.Store(true)
+	} else {
+		_ = http.NewResponseController(x.w).SetReadDeadline(past)
+	}
+	<-x.up.done
+	x.up = nil
+}
+
+var errTooLong = errors.New("the body is longer than announced")
+
+// sendBody copies the body, piece by piece as it comes. Of the errors one is the
+// client's and one the container's, which may have answered already.
+func (x *exchange) sendBody(c *conn) (clients, containers error) {
+	const (
+		size    = 4 // hexadecimal digits of a chunk's size
+		before  = size + len("\r\n")
+		trailer = "0\r\n"
+	)
+	left := x.bodyLength()
+	chunked := left < 0
+	buf := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(buf)
+	into := buf[before : bufferSize-len("\r\n")]
+	for {
+		n, err := x.body.Read(into)
+		if !chunked && int64(n) > left {
+			return errTooLong, nil
+		}
+		switch {
+		case n == 0:
+		case chunked:
+			const digits = "0123456789abcdef"
+			buf[0], buf[1], buf[2], buf[3] = digits[n>>12], digits[n>>8&15], digits[n>>4&15], digits[n&15]
+			buf[4], buf[5] = '\r', '\n'
+			buf[before+n], buf[before+n+1] = '\r', '\n'
+			_, containers = c.Write(buf[:before+n+2])
+		default:
+			left -= int64(n)
+			_, containers = c.Write(into[:n])
+		}
+		switch {
+		case containers != nil:
+			return nil, containers
+		case err == io.EOF && chunked:
+			_, containers = c.Write(x.appendTrailer(append(buf[:0], trailer...)))
+			return nil, containers
+		case err == io.EOF && left > 0:
+			return io.ErrUnexpectedEOF, nil
+		case err == io.EOF:
+			return nil, nil
+		case err != nil:
+			return err, nil
+		}
+	}
+}
+
+// appendTrailer appends the trailer section (RFC 9112, section 7.1.2). The
+// server knows it once the body has ended.
+func (x *exchange) appendTrailer(b []byte) []byte {
+	for name, values := range x.r.Trailer {
+		for _, value := range values {
+			if isForged(name) || !validField(name, value) {
+				continue
+			}
+			b = appendField(b, name, value)
+		}
+	}
+	return append(b, "\r\n"...)
+}
