@@ -27,7 +27,7 @@ func (p *Proxy) logAccess(x *exchange) {
 		slog.Int("status", x.status),
 		slog.Int64("bytes", x.written),
 		slog.Duration("duration", time.Since(x.begun)),
-		slog.String("client", x.request.Client.String()),
+		slog.String("client", x.clientString()),
 		slog.String("protocol", protocol(x.r)),
 	)
 	if d.Container != "" {

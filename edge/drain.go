@@ -21,14 +21,17 @@ type gate struct {
 	net.Listener
 	moment func() time.Duration // that clients need to hear of the end
 
+	base    context.Context // of all that is served, tunnels too
+	serving *handlers
+
 	closing  atomic.Bool
 	released chan struct{} // Accept may tell that it ended
 	release  func()
 	fresh    sync.Map // net.Conn below TLS → struct{}: no request came yet
 }
 
-func newGate(l net.Listener, moment func() time.Duration) *gate {
-	g := &gate{Listener: l, moment: moment, released: make(chan struct{})}
+func newGate(base context.Context, l net.Listener, moment func() time.Duration) *gate {
+	g := &gate{Listener: l, moment: moment, base: base, serving: new(handlers), released: make(chan struct{})}
 	g.release = sync.OnceFunc(func() { close(g.released) })
 	return g
 }
@@ -71,25 +74,22 @@ func (g *gate) state(conn net.Conn, s http.ConnState) {
 // count tells of the first request of each connection.
 func (g *gate) count(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if socket := r.Context().Value(socketKey{}); socket != nil {
-			g.fresh.Delete(socket)
+		if l := linkOf(r.Context()); l != nil && !l.heard.Swap(true) {
+			g.fresh.Delete(l.socket)
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// gateKey is the key of the *gate in the context of a request.
-type gateKey struct{}
-
 // context is an http.Server's ConnContext.
 func (g *gate) context(ctx context.Context, conn net.Conn) context.Context {
-	return context.WithValue(withSocket(ctx, conn), gateKey{}, g)
+	return context.WithValue(ctx, linkKey{}, &link{socket: socketOf(conn), gate: g})
 }
 
 // dismiss asks the client to come back over another connection, when this one's
 // server is to end. Over HTTP/2 net/http makes a GOAWAY of the header.
 func (x *exchange) dismiss() {
-	if g, ok := x.r.Context().Value(gateKey{}).(*gate); ok && g.closing.Load() {
+	if x.link != nil && x.link.gate.closing.Load() {
 		x.w.Header()["Connection"] = []string{"close"}
 	}
 }

@@ -21,6 +21,7 @@ type exchange struct {
 	begun   time.Time
 	w       http.ResponseWriter
 	r       *http.Request
+	link    *link // nil over HTTP/3
 	request Request
 
 	// Set by Proxy.admit: what the request proves, and how long to wait until
@@ -47,6 +48,11 @@ type exchange struct {
 	asked   atomic.Int64 // when the container had the whole request, in nanoseconds since 1970
 	settled bool         // the handler has no more to say
 
+	// Of a tunnel over HTTP/1.1: detach keeps the end of the server's handler
+	// from ending it, and detached is what goes on after that.
+	detach   func() bool
+	detached func()
+
 	// answered says that the client has its answer, and only the rest of its
 	// body is waited for.
 	answered atomic.Bool
@@ -60,13 +66,16 @@ type exchange struct {
 
 	// started says that the container's answer is on its way to the client,
 	// so that it is too late for a page of ours.
-	started atomic.Bool
-	status  int
-	written int64
-	length  int64 // of the body as announced, -1 when it is not
-	altSvc  string
-	strict  bool  // browsers are to insist on HTTPS
-	err     error // why the container gave no answer
+	started  atomic.Bool
+	status   int
+	written  int64
+	length   int64 // of the body as announced, -1 when it is not
+	complete bool  // the whole answer was sent
+	altSvc   string
+	strict   bool  // browsers are to insist on HTTPS
+	err      error // why the container gave no answer
+
+	idText, clientText string // made when they are first asked for
 }
 
 // cutError is the cause of the end of a request that a new table, or the
@@ -82,6 +91,7 @@ func newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 		begun:   now,
 		w:       w,
 		r:       r,
+		link:    linkOf(r.Context()),
 		request: NewRequest(r, now),
 		length:  -1,
 	}
@@ -102,10 +112,26 @@ func rawPath(r *http.Request) string {
 // idString is the request id as visitors and logs see it: 16 hexadecimal
 // digits.
 func (x *exchange) idString() string {
-	const digits = 16
-	var b [2 * digits]byte
-	s := strconv.AppendUint(append(b[:0], "0000000000000000"...), x.id, digits)
-	return string(s[len(s)-digits:])
+	if x.idText == "" {
+		const digits = 16
+		var b [2 * digits]byte
+		s := strconv.AppendUint(append(b[:0], "0000000000000000"...), x.id, digits)
+		x.idText = string(s[len(s)-digits:])
+	}
+	return x.idText
+}
+
+// clientString is the client's address, "unknown" (RFC 7239, section 6.2) if it
+// has none.
+func (x *exchange) clientString() string {
+	switch {
+	case x.clientText != "":
+	case x.request.Client.IsValid():
+		x.clientText = x.request.Client.String()
+	default:
+		x.clientText = "unknown"
+	}
+	return x.clientText
 }
 
 // cut ends the exchange. It is called under the shard's lock while the handler
@@ -124,20 +150,28 @@ func (x *exchange) cut(d Decision) {
 // nothing else and is closed below TLS, which would wait for a client that
 // does not read; of HTTP/2 only the stream is reset.
 func (x *exchange) sever() {
-	if socket, ok := x.r.Context().Value(socketKey{}).(net.Conn); ok && x.r.ProtoMajor == 1 {
-		_ = socket.Close()
+	if x.link != nil && x.r.ProtoMajor == 1 {
+		_ = x.link.socket.Close()
 		return
 	}
 	_ = http.NewResponseController(x.w).SetWriteDeadline(past)
 }
 
-// socketKey is the key of the client's connection, below TLS, in the context
-// of a request.
-type socketKey struct{}
+// link is a client's connection over TCP. The requests that come over it share
+// it.
+type link struct {
+	socket  net.Conn // below TLS
+	gate    *gate
+	heard   atomic.Bool // a request came
+	bounded bool        // of HTTP/1: what is written has a deadline
+}
 
-// withSocket is an http.Server's ConnContext.
-func withSocket(ctx context.Context, conn net.Conn) context.Context {
-	return context.WithValue(ctx, socketKey{}, socketOf(conn))
+// linkKey is the key of the *link in the context of a request.
+type linkKey struct{}
+
+func linkOf(ctx context.Context) *link {
+	l, _ := ctx.Value(linkKey{}).(*link)
+	return l
 }
 
 func socketOf(conn net.Conn) net.Conn {
@@ -203,6 +237,12 @@ func (x *exchange) FlushError() error {
 
 // Unwrap lets http.ResponseController reach the server's writer.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.w }
+
+// mayDetach says that the exchange may become a tunnel that needs nothing of the
+// server any more.
+func (x *exchange) mayDetach() bool {
+	return x.kind == aTunnel && x.link != nil && x.r.ProtoMajor == 1
+}
 
 // Hijack hands the client's connection to a tunnel. It is closed when the
 // exchange is cut or the server ends.

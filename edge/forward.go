@@ -35,7 +35,7 @@ func (p *Proxy) forward(x *exchange) {
 	case err != nil:
 		x.fail(err)
 	case res.StatusCode == http.StatusSwitchingProtocols:
-		x.tunnel(res, key)
+		p.tunnel(x, res, key)
 	case key != "" && res.StatusCode < 300: // would open the tunnel
 		x.fail(fmt.Errorf("status %d is no answer to the WebSocket handshake", res.StatusCode))
 	default:

@@ -2,7 +2,6 @@ package edge
 
 import (
 	"net/http"
-	"net/netip"
 	"strconv"
 	"strings"
 )
@@ -27,20 +26,16 @@ func (x *exchange) fields(tell func(name, value string)) {
 		tell("Te", "trailers")
 	}
 
-	client := "unknown" // RFC 7239, section 6.2
-	if x.request.Client.IsValid() {
-		client = x.request.Client.String()
-	}
 	proto := "http"
 	if x.r.TLS != nil {
 		proto = "https"
 	}
-	tell("X-Forwarded-For", client)
+	tell("X-Forwarded-For", x.clientString())
 	tell("X-Forwarded-Host", x.r.Host)
 	tell("X-Forwarded-Proto", proto)
 	tell("X-Request-Id", x.idString()) // as in the access log
 	// No Via: Forwarded says as much, and servers stop to compress for it.
-	by := forwarded(x.request.Client, x.r.Host, proto)
+	by := forwarded(x.clientString(), x.r.Host, proto)
 	if x.source.why != "" {
 		by += ";swage-source=edge"
 	}
@@ -87,15 +82,11 @@ func listed(lists []string, token string) bool {
 
 // forwarded is the value of the header Forwarded (RFC 7239, section 4). The
 // host holds no quotes: the table knows it.
-func forwarded(client netip.Addr, host, proto string) string {
-	node := "unknown"
-	switch {
-	case client.Is4():
-		node = client.String()
-	case client.Is6():
-		node = `"[` + client.String() + `]"`
+func forwarded(client, host, proto string) string {
+	if strings.Contains(client, ":") {
+		client = `"[` + client + `]"`
 	}
-	return "for=" + node + `;host="` + host + `";proto=` + proto
+	return "for=" + client + ";host=\"" + host + "\";proto=" + proto
 }
 
 // isWebSocket says that a request asks for a WebSocket (RFC 6455, section 4.1)

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,7 +42,12 @@ func (l *registry) admit(x *exchange) {
 	if x.decision.Verdict != Allow {
 		return
 	}
-	x.ctx, x.cancel = context.WithCancelCause(x.r.Context())
+	if x.mayDetach() {
+		x.ctx, x.cancel = context.WithCancelCause(x.link.gate.base)
+		x.detach = context.AfterFunc(x.r.Context(), func() { x.cancel(context.Canceled) })
+	} else {
+		x.ctx, x.cancel = context.WithCancelCause(x.r.Context())
+	}
 	s.live[x] = struct{}{}
 	l.expire(x, x.decision.Until)
 }
@@ -58,8 +64,23 @@ func (l *registry) leave(x *exchange) {
 		x.expiry.Stop()
 	}
 	s.mu.Unlock()
+	if x.detach != nil {
+		x.detach()
+	}
 	x.cancel(nil)
 }
+
+// forgetServer makes the exchange forget the server's part of the connection, whose
+// buffers are freed when the handler returns.
+func (l *registry) forgetServer(x *exchange) {
+	s := l.shard(x)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	x.w = nowhere{}
+}
+
+// nowhere is the ResponseWriter of an exchange that has none any more.
+type nowhere struct{ http.ResponseWriter }
 
 // swap stores a table and decides every live request again.
 func (l *registry) swap(t *Table) {

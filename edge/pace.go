@@ -45,25 +45,39 @@ func (p *pace) tooSlow(now time.Time, chunk int64) bool {
 }
 
 // lastWrites bounds what the server sends after the handler, which the registry
-// no longer knows. Over HTTP/2 the deadline would be a message to another
-// goroutine and a timer, for each request.
+// no longer knows: nothing, if the handler has sent the whole answer. Over
+// HTTP/2 the deadline would be a message to another goroutine and a timer, for
+// each request.
 func (x *exchange) lastWrites() {
-	if x.r.ProtoMajor == 1 {
+	if x.link != nil && x.r.ProtoMajor == 1 && !x.complete {
+		x.link.bounded = true
 		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(paceGrace))
 	}
 }
 
 // firstWrites takes away the bound of the request before.
 func (x *exchange) firstWrites() {
-	if x.r.ProtoMajor == 1 {
+	if x.link != nil && x.link.bounded {
+		x.link.bounded = false
 		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Time{})
+	}
+}
+
+// finish sends what the server holds back of an answer of known length, while
+// the registry still looks at the client.
+func (x *exchange) finish() {
+	if x.r.ProtoMajor == 1 && x.detached == nil && x.written == x.length {
+		x.complete = x.FlushError() == nil
 	}
 }
 
 // forgetUnsent lets the kernel drop what it holds for the client when the
 // connection is closed, which it would otherwise offer for minutes.
 func (x *exchange) forgetUnsent() {
-	if socket, ok := x.r.Context().Value(socketKey{}).(interface{ SetLinger(int) error }); ok && x.r.ProtoMajor == 1 {
+	if x.link == nil || x.r.ProtoMajor != 1 {
+		return
+	}
+	if socket, ok := x.link.socket.(interface{ SetLinger(int) error }); ok {
 		_ = socket.SetLinger(0)
 	}
 }

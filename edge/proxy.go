@@ -146,10 +146,9 @@ func (p *Proxy) Serve(ctx context.Context, l net.Listener, config *tls.Config) e
 	base, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 
-	var serving handlers
-	gate := newGate(l, func() time.Duration { return p.drain / 20 })
+	gate := newGate(base, l, func() time.Duration { return p.drain / 20 })
 	srv := &http.Server{
-		Handler:           serving.await(gate.count(p)),
+		Handler:           gate.serving.await(gate.count(p)),
 		ConnState:         gate.state,
 		TLSConfig:         config,
 		ReadHeaderTimeout: readHeaderTimeout,
@@ -164,7 +163,7 @@ func (p *Proxy) Serve(ctx context.Context, l net.Listener, config *tls.Config) e
 	err := p.runUntil(ctx, gatedServer{gate, srv}, func() error { return srv.ServeTLS(gate, "", "") })
 	cut()
 	err = errors.Join(err, srv.Close())
-	serving.end()
+	gate.serving.end()
 	if err != nil {
 		return fmt.Errorf("serve %v: %w", l.Addr(), err)
 	}
@@ -214,15 +213,13 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.altSvc = p.altSvc(r)
 	x.firstWrites()
 	defer func() {
-		p.live.leave(x)
-		p.load.leave(x)
 		v := recover()
-		x.lastWrites()
-		p.logAccess(x)
+		if x.detached != nil {
+			go x.detached()
+			return
+		}
+		p.end(x, v)
 		if v != nil {
-			if v != http.ErrAbortHandler {
-				p.log.Error("panic while serving", "error", v, "request_id", x.idString(), "stack", string(debug.Stack()))
-			}
 			panic(http.ErrAbortHandler)
 		}
 	}()
@@ -269,8 +266,20 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			_ = http.NewResponseController(w).EnableFullDuplex()
 		}
 		p.forward(x)
+		x.finish()
 	default:
 		x.refuse(x.decision)
+	}
+}
+
+// end is the last of an exchange, which may have ended in a panic.
+func (p *Proxy) end(x *exchange, v any) {
+	p.live.leave(x)
+	p.load.leave(x)
+	x.lastWrites()
+	p.logAccess(x)
+	if v != nil && v != http.ErrAbortHandler {
+		p.log.Error("panic while serving", "error", v, "request_id", x.idString(), "stack", string(debug.Stack()))
 	}
 }
 

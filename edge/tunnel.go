@@ -33,7 +33,7 @@ func wantsTunnel(r *http.Request) bool {
 // HTTP/1.1: applications know nothing else. The client's side is a connection of
 // HTTP/1.1, or a stream of HTTP/2 or HTTP/3 and then the key is the edge's. The
 // frames in it pass as they are.
-func (x *exchange) tunnel(res *http.Response, key string) {
+func (p *Proxy) tunnel(x *exchange, res *http.Response, key string) {
 	c := x.conn
 	switch {
 	case x.kind != aTunnel || !strings.EqualFold(res.Header.Get("Upgrade"), "websocket"):
@@ -46,14 +46,16 @@ func (x *exchange) tunnel(res *http.Response, key string) {
 	removeHopByHop(res.Header)
 	maps.Copy(x.w.Header(), res.Header)
 	if key == "" {
-		x.tunnelConn(c)
+		p.tunnelConn(x, c)
 	} else {
 		x.tunnelStream(c)
 	}
 }
 
-// tunnelConn has a client of HTTP/1.1.
-func (x *exchange) tunnelConn(c *conn) {
+// tunnelConn has a client of HTTP/1.1. The tunnel outlives the handler, so that
+// the server's buffers and the stack that a handshake has made large are freed:
+// there are thousands of tunnels, which are silent most of the time.
+func (p *Proxy) tunnelConn(x *exchange, c *conn) {
 	h := x.w.Header()
 	x.advertise()
 	h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
@@ -62,7 +64,6 @@ func (x *exchange) tunnelConn(c *conn) {
 		x.fail(err)
 		return
 	}
-	defer client.Close()
 	head := bytes.NewBufferString("HTTP/1.1 101 Switching Protocols\r\n")
 	_ = h.Write(head)
 	head.WriteString("\r\n")
@@ -70,8 +71,27 @@ func (x *exchange) tunnelConn(c *conn) {
 	if _, err = client.Write(head.Bytes()); err == nil {
 		_, err = c.Write(early)
 	}
-	if err == nil {
-		x.relay(client, client, client.(closeWriter), c)
+	carry := func() {
+		defer client.Close()
+		if err == nil {
+			x.relay(client, client, client.(closeWriter), c)
+		}
+	}
+	if !x.mayDetach() || !x.link.gate.serving.running.TryRLock() {
+		carry()
+		return
+	}
+	x.detach()
+	x.conn = nil
+	p.live.forgetServer(x)
+	x.detached = func() {
+		defer x.link.gate.serving.running.RUnlock()
+		defer func() {
+			x.release()
+			c.kill()
+			p.end(x, recover())
+		}()
+		carry()
 	}
 }
 

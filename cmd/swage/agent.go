@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -43,27 +42,17 @@ does) are used for HTTPS instead of those the server's file names.`,
 			if err != nil {
 				return err
 			}
-			log, err := newLog(cmd.ErrOrStderr(), format)
+			log, flush, err := newLog(cmd.ErrOrStderr(), format)
 			if err != nil {
 				return err
 			}
+			defer flush()
 			return serve(cmd.Context(), node, log, open)
 		},
 	}
 	cmd.Flags().StringVar(&config, "config", "/etc/swage/agent.cue", "the node file")
 	cmd.Flags().StringVar(&format, "log-format", "text", "text or json")
 	return cmd
-}
-
-// newLog writes a line for each event and each request.
-func newLog(w io.Writer, format string) (*slog.Logger, error) {
-	switch format {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, nil)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, nil)), nil
-	}
-	return nil, fmt.Errorf("--log-format takes text or json, not %q", format)
 }
 
 // serve joins the loop, the edge and the API; the first that fails ends all.
@@ -167,6 +156,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	for _, conn := range datagrams {
 		front.serveQUIC(ctx, conn)
 	}
+	g.Go(func() error { tuneHeap(ctx); return nil })
 	g.Go(func() error { return front.watchClients(ctx) })
 	g.Go(func() error { return agent.Run(ctx) })
 	g.Go(func() error { return deliver(ctx, agent, "the status of a commit", log, tellForge(agent, keys)) })

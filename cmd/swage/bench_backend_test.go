@@ -156,10 +156,12 @@ func benchEdge() error {
 		defer pprof.StopCPUProfile()
 		defer writeAllocs(filepath.Join(at, "allocs.pprof"))
 	}
-	log, err := newLog(os.Stderr, "text")
+	log, flush, err := newLog(os.Stderr, "text")
 	if err != nil {
 		return err
 	}
+	defer flush()
+	go tuneHeap(ctx)
 	p := edge.NewProxy(edge.Options{Logger: log, Limits: edge.Limits{ClientRequests: 4000}})
 	p.Swap(table)
 	return p.Serve(ctx, l, &tls.Config{Certificates: []tls.Certificate{pair}})

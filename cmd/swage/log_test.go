@@ -4,26 +4,91 @@ import (
 	"bytes"
 	"encoding/json"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 )
 
 func TestLogFormat(t *testing.T) {
 	var b bytes.Buffer
 	for format, ok := range map[string]func(string) bool{
-		"text": func(s string) bool { return strings.Contains(s, `msg=request host=`) },
-		"json": func(s string) bool { return json.Valid([]byte(s)) && strings.Contains(s, `"msg":"request","host":`) },
+		"text": func(s string) bool { return strings.Contains(s, `msg=published host=`) },
+		"json": func(s string) bool { return json.Valid([]byte(s)) && strings.Contains(s, `"msg":"published","host":`) },
 	} {
 		b.Reset()
-		log, err := newLog(&b, format)
+		log, _, err := newLog(&b, format)
 		if err != nil {
 			t.Fatal(err)
 		}
-		log.Info("request", "host", "my-api.node.example.com")
+		log.Info("published", "host", "my-api.node.example.com")
 		if !ok(b.String()) {
 			t.Errorf("%s: %s", format, b.String())
 		}
 	}
-	if _, err := newLog(&b, "xml"); err == nil || !strings.Contains(err.Error(), "xml") {
+	if _, _, err := newLog(&b, "xml"); err == nil || !strings.Contains(err.Error(), "xml") {
 		t.Errorf("xml: %v", err)
 	}
+}
+
+// TestLogBatches: lines for requests are written together, each other line at
+// once and after them, and what waits is not forgotten.
+func TestLogBatches(t *testing.T) {
+	w := &lines{more: make(chan struct{}, 100)}
+	log, flush, err := newLog(w, "text")
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := func() { log.With("request_id", "1").Info("request") }
+	request()
+	request()
+	log.Info("published")
+	if got := strings.Join(w.take(), ""); strings.Count(got, "msg=request") != 2 || !strings.HasSuffix(got, "msg=published\n") {
+		t.Errorf("%q", got)
+	}
+	request()
+	flush()
+	if got := w.take(); len(got) != 1 {
+		t.Errorf("%q", got)
+	}
+	for len(w.more) > 0 {
+		<-w.more
+	}
+	request()
+	select {
+	case <-w.more: // by itself
+	case <-time.After(10 * time.Second):
+		t.Error("a line waits for ever")
+	}
+	for range 2 * logBatch / 50 {
+		request()
+	}
+	if got := w.take(); len(got) < 2 {
+		t.Errorf("%d writes of more than a batch", len(got))
+	}
+}
+
+// lines are what was written, by one call each.
+type lines struct {
+	mu   sync.Mutex
+	all  []string
+	more chan struct{}
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, string(p))
+	select {
+	case l.more <- struct{}{}:
+	default:
+	}
+	return len(p), nil
+}
+
+func (l *lines) take() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := l.all
+	l.all = nil
+	return all
 }
