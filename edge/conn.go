@@ -69,9 +69,17 @@ func (c *conn) wake() {
 
 // rest makes it cheap. There must be nothing left to read.
 func (c *conn) rest(now time.Time) {
-	c.in.Reset(nil)
-	readers.Put(c.in)
-	c.in, c.used, c.rested = nil, true, now
+	c.letGo()
+	c.used, c.rested = true, now
+}
+
+// letGo returns the buffer.
+func (c *conn) letGo() {
+	if c.in != nil {
+		c.in.Reset(nil)
+		readers.Put(c.in)
+		c.in = nil
+	}
 }
 
 // sound says of a connection that rested that the container has neither closed
@@ -131,9 +139,7 @@ func (c *conn) readAnswer(method string, hint func(int, http.Header)) (*http.Res
 func (c *conn) early() []byte {
 	b, _ := c.in.Peek(c.in.Buffered())
 	b = bytes.Clone(b)
-	c.in.Reset(nil)
-	readers.Put(c.in)
-	c.in = nil
+	c.letGo()
 	return b
 }
 

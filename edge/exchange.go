@@ -45,7 +45,7 @@ type exchange struct {
 	conn    *conn // to the container, while it is this exchange's
 	release func() bool
 	up      *upload
-	asked   atomic.Int64 // when the container had the whole request, in nanoseconds since 1970
+	asked   atomic.Int64 // when the container took what it has of the request, in nanoseconds since 1970
 	settled bool         // the handler has no more to say
 
 	// Of a tunnel over HTTP/1.1: detach keeps the end of the server's handler

@@ -103,7 +103,7 @@ func (x *exchange) repeatable() bool {
 // occupy makes a connection the exchange's, which ends with it.
 func (x *exchange) occupy(c *conn) {
 	x.conn = c
-	x.asked.Store(time.Now().UnixNano())
+	x.taken()
 	x.release = context.AfterFunc(x.ctx, c.stop)
 }
 
@@ -124,10 +124,11 @@ func (x *exchange) vacate(whole bool) bool {
 		return false
 	}
 	x.conn = nil
-	again := whole && x.sent() && c.in.Buffered() == 0
+	again := whole && c.in.Buffered() == 0 && x.sent()
 	if !x.release() || !again {
 		c.kill()
 		x.abandon()
+		c.letGo()
 		return false
 	}
 	return true

@@ -101,13 +101,17 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// answerTimeout is how long a container may think.
+// answerTimeout is how long a container may think, or take nothing more of what
+// it is sent.
 const answerTimeout = 5 * time.Minute
 
 // errSilent is the cause of the end of a request that has no answer in time.
 var errSilent = errors.New("no answer in time")
 
-// unheard says that the container has had the whole request for too long.
+// taken notes that the container has taken a part of the request.
+func (x *exchange) taken() { x.asked.Store(time.Now().UnixNano()) }
+
+// unheard says that it neither took more nor answered for too long.
 func (x *exchange) unheard(now time.Time) bool {
 	asked := x.asked.Load()
 	return asked != 0 && x.receiving.since.Load() == 0 && now.UnixNano()-asked > int64(answerTimeout)

@@ -11,6 +11,10 @@ import (
 // it wants the body (RFC 9110, section 10.1.1).
 const continueTimeout = time.Second
 
+// sentTimeout is how long the end of a body is waited for after the answer, to
+// save the connection.
+const sentTimeout = 50 * time.Millisecond
+
 // upload is a body on its way from the client to the container. The goroutine
 // that carries it ends before the exchange does.
 type upload struct {
@@ -53,7 +57,6 @@ func (up *upload) carry(x *exchange, c *conn) {
 		c.kill() // what the container has is not the whole
 	}
 	up.err = errors.Join(failed, err)
-	x.asked.Store(time.Now().UnixNano())
 }
 
 // tell says whether the container wants the body, if nothing was said before.
@@ -67,7 +70,8 @@ func (up *upload) tell(wanted bool) {
 	}
 }
 
-// sent reports whether all of the body was sent.
+// sent reports whether all of the body was sent. The goroutine that did so may
+// be a little later than the answer.
 func (x *exchange) sent() bool {
 	if x.up == nil {
 		return true
@@ -76,6 +80,17 @@ func (x *exchange) sent() bool {
 	case <-x.up.done:
 		return x.up.err == nil
 	default:
+	}
+	x.up.tell(false)
+	if x.r.ProtoMajor == 1 {
+		_ = x.FlushError() // nobody shall wait for this
+	}
+	timer := time.NewTimer(sentTimeout)
+	defer timer.Stop()
+	select {
+	case <-x.up.done:
+		return x.up.err == nil
+	case <-timer.C:
 		return false
 	}
 }
@@ -129,6 +144,7 @@ func (x *exchange) sendBody(c *conn) (clients, containers error) {
 			left -= int64(n)
 			_, containers = c.Write(into[:n])
 		}
+		x.taken()
 		switch {
 		case containers != nil:
 			return nil, containers
