@@ -78,12 +78,12 @@ func (d *document) grants() map[string]bool {
 	}
 	var less []string // cells that take away from an open default
 	for name, g := range d.groups {
-		for program, c := range g.cells {
+		for _, c := range g.cells {
 			if c.String() != "*" {
-				less = append(less, fmt.Sprintf("%s %s %s %x", name, program, c, g.like))
+				less = append(less, fmt.Sprintf("%s %s %s %x", name, c.program, c, g.like))
 			}
 			if c.all || len(c.ports) > 0 {
-				out[fmt.Sprintf("group %s, %s %s\x00%x", name, program, c, g.like)] = true
+				out[fmt.Sprintf("group %s, %s %s\x00%x", name, c.program, c, g.like)] = true
 			}
 		}
 	}

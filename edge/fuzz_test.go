@@ -13,7 +13,7 @@ import (
 func FuzzHost(f *testing.F) {
 	for _, host := range []string{
 		"", ":", ".", "my-api." + zone, "MY-API." + zone + ".:443", shop + "-" + web + "-http-3000." + zone,
-		shop + "-" + web + "-http." + zone, blog + "-" + gated + "-http." + zone, "[::1]:443", strings.Repeat("a.", 127) + "a",
+		shop + "-" + web + "-http." + zone, shop + "-" + web + "-HTTP-3000." + zone, blog + "-" + gated + "-http." + zone, "[::1]:443", strings.Repeat("a.", 127) + "a",
 	} {
 		f.Add(host)
 	}
@@ -36,6 +36,15 @@ func FuzzHost(f *testing.F) {
 		}
 		if d.Verdict != Allow && d.Route != (Route{}) {
 			t.Errorf("%q is refused and has the route %+v", host, d.Route)
+		}
+		upper := []byte(host)
+		for i, c := range upper {
+			if 'a' <= c && c <= 'z' {
+				upper[i] = c - 'a' + 'A'
+			}
+		}
+		if other := table.Decide(Request{Host: string(upper), Client: client, Path: "/"}); other != d {
+			t.Errorf("%q is decided %+v, and in capitals %+v", host, d, other)
 		}
 		if d.Generated && strings.Contains(strings.ToLower(redact(host)), web) {
 			t.Errorf("the log shows %q", redact(host))

@@ -14,6 +14,12 @@ const maxLabel = 63
 // cannot be a DNS name, such as an address in brackets. This is the only place
 // where the spellings of a host become one.
 func normalise(buf *[maxHost]byte, host string) ([]byte, bool) {
+	name, ok := cutHost(buf, host)
+	return name, ok && fold(name)
+}
+
+// cutHost is normalise but for what fold does.
+func cutHost(buf *[maxHost]byte, host string) ([]byte, bool) {
 	end := len(host)
 	for end > 0 && '0' <= host[end-1] && host[end-1] <= '9' {
 		end--
@@ -28,15 +34,18 @@ func normalise(buf *[maxHost]byte, host string) ([]byte, bool) {
 	if host == "" || len(host) > maxHost {
 		return nil, false
 	}
-	name := buf[:len(host)]
-	for i := range len(host) {
-		c := hostBytes[host[i]]
-		if c == 0 {
-			return nil, false
+	return buf[:copy(buf[:], host)], true
+}
+
+// fold puts a name into lower case. It reports false if there is a byte that
+// no host name holds.
+func fold(name []byte) bool {
+	for i, c := range name {
+		if name[i] = hostBytes[c]; name[i] == 0 {
+			return false
 		}
-		name[i] = c
 	}
-	return name, true
+	return true
 }
 
 // hostBytes leads from each byte that a host name may hold to its lower case,
@@ -54,7 +63,7 @@ var hostBytes = func() (table [256]byte) {
 // generated is a host label of the form "{project}-{container}-{program}-{n}",
 // cut into its parts.
 type generated struct {
-	key     []byte // "{project}-{container}"
+	key     key
 	program []byte
 	n       uint16 // 0: the label has none
 }
@@ -63,6 +72,10 @@ const (
 	idLen  = 24
 	keyLen = idLen + 1 + idLen
 )
+
+// key is "{project}-{container}". It is no string, so that a map holds it in
+// place: what a lookup reads next is the container.
+type key [keyLen]byte
 
 // looksGenerated says that no alias may have this label: it starts as
 // generated hosts do.
@@ -77,7 +90,7 @@ func parseGenerated(label []byte) (generated, bool) {
 	if len(label) <= keyLen || label[keyLen] != '-' {
 		return generated{}, false
 	}
-	g := generated{key: label[:keyLen]}
+	g := generated{key: key(label)}
 	rest := label[keyLen+1:]
 	end := 0
 	for end < len(rest) && rest[end] != '-' {

@@ -33,24 +33,35 @@ type document struct {
 
 type group struct {
 	name  string
-	cells map[string]cell // by program
+	cells []cell // of one program each: few, so looking is quicker than hashing
+
+	// The reasons, made once so that deciding need not.
+	allowed, denied string
 
 	from  *bart.Lite // of a group that asks for credentials; nil: everywhere
 	prove []*credential
 	like  Digest // stands for the definition of its members
-
-	// The reasons, made once so that deciding need not.
-	allowed, denied string
 }
 
 // cell is a [Cell] whose ranges are sorted and do not touch.
 type cell struct {
-	all   bool
-	ports []PortRange
-	level string
+	program string
+	level   string
+	ports   []PortRange
+	all     bool
 }
 
-func (c cell) allows(port uint16) bool {
+// cell is what the group may do with a program; nil when it does not name it.
+func (g *group) cell(program string) *cell {
+	for i := range g.cells {
+		if g.cells[i].program == program {
+			return &g.cells[i]
+		}
+	}
+	return nil
+}
+
+func (c *cell) allows(port uint16) bool {
 	if c.all {
 		return true
 	}
@@ -99,11 +110,12 @@ func (d *document) decide(client netip.Addr, e *endpoint, r *Request) ruling {
 	if d == nil {
 		return ruling{verdict: Allow, why: "no permissions document", rank: full}
 	}
-	best, named := ruling{rank: -1}, (*group)(nil)
+	var best, named *group
+	rank, until := -1, time.Time{} // of best
 	need := e.of.needs(r)
-	weigh := func(g *group, until time.Time) {
-		c, ok := g.cells[e.program]
-		if !ok {
+	weigh := func(g *group, ends time.Time) {
+		c := g.cell(e.program)
+		if c == nil {
 			return
 		}
 		if named == nil {
@@ -112,9 +124,8 @@ func (d *document) decide(client netip.Addr, e *endpoint, r *Request) ruling {
 		if !c.allows(e.number) {
 			return
 		}
-		rank := e.of.rank(c.level)
-		if rank > best.rank || rank == best.rank && later(until, best.until) {
-			best = ruling{verdict: Allow, why: g.allowed, group: g.name, rank: rank, until: until}
+		if has := e.of.rank(c.level); has > rank || has == rank && later(ends, until) {
+			best, rank, until = g, has, ends
 		}
 	}
 	alone, _ := d.members.Lookup(client)
@@ -123,14 +134,14 @@ func (d *document) decide(client netip.Addr, e *endpoint, r *Request) ruling {
 	}
 	for i := range r.Identity.proofs {
 		for _, g := range d.proven[r.Identity.proofs[i].Credential] {
-			if until, ok := g.matches(client, r.Identity, r.Time); ok {
-				weigh(g, until)
+			if ends, ok := g.matches(client, r.Identity, r.Time); ok {
+				weigh(g, ends)
 			}
 		}
 	}
 	switch {
-	case best.rank >= need:
-		return best
+	case rank >= need:
+		return ruling{verdict: Allow, why: best.allowed, group: best.name, rank: rank, until: until}
 	case named == nil && d.fallback == Allow:
 		return ruling{verdict: Allow, why: "allowed by default", rank: full}
 	}
@@ -145,8 +156,8 @@ func (d *document) decide(client netip.Addr, e *endpoint, r *Request) ruling {
 // belong to a group that allows the request.
 func (d *document) helps(client netip.Addr, e *endpoint, need int, r *Request) (ask Ask) {
 	for _, g := range d.asking {
-		c, ok := g.cells[e.program]
-		if !ok || !c.allows(e.number) || e.of.rank(c.level) < need || g.from != nil && !g.from.Contains(client) {
+		c := g.cell(e.program)
+		if c == nil || !c.allows(e.number) || e.of.rank(c.level) < need || g.from != nil && !g.from.Contains(client) {
 			continue
 		}
 		for _, want := range g.prove {
@@ -175,7 +186,6 @@ func compileDocument(p *Permissions) (*document, error) {
 		}
 		g := &group{
 			name:    name,
-			cells:   make(map[string]cell, len(p.Cells[name])),
 			like:    who.digest(),
 			allowed: "allowed by group " + name,
 			denied:  "denied by group " + name,
@@ -185,7 +195,8 @@ func compileDocument(p *Permissions) (*document, error) {
 			if err != nil {
 				problems = append(problems, fmt.Errorf("permissions: group %q, program %q: %w", name, program, err))
 			}
-			g.cells[program] = c
+			c.program = program
+			g.cells = append(g.cells, c)
 		}
 		d.groups[name] = g
 		if who.empty {

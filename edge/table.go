@@ -38,7 +38,7 @@ type Table struct {
 	api     bool
 	git     bool
 
-	byKey  map[string]*container // "{project id}-{container id}"
+	byKey  map[key]*container
 	byID   map[string]*container
 	named  map[string]*container // by Name
 	alias  map[string]*alias     // by label
@@ -85,7 +85,7 @@ func Compile(c Config) (*Table, error) {
 		suffix:  "." + c.Zone,
 		api:     c.API,
 		git:     c.Git,
-		byKey:   make(map[string]*container, len(c.Containers)),
+		byKey:   make(map[key]*container, len(c.Containers)),
 		byID:    make(map[string]*container, len(c.Containers)),
 		alias:   make(map[string]*alias, len(c.Aliases)),
 		domain:  make(map[string]*alias),
@@ -163,7 +163,9 @@ func (t *Table) addContainer(in Container, named map[string]*container, shared s
 	named[in.Name] = out
 	if made {
 		t.byID[in.ID] = out
-		t.byKey[in.ProjectID+"-"+in.ID] = out
+		var k key
+		copy(k[:], in.ProjectID+"-"+in.ID)
+		t.byKey[k] = out
 	}
 	return errors.Join(problems...)
 }
