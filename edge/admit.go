@@ -24,16 +24,16 @@ func (p *Proxy) admit(x *exchange) {
 
 func (p *Proxy) identify(x *exchange, t *Table) {
 	x.evidence, x.wait, x.request.Identity = evidence{}, 0, Identity{}
-	claims := t.documentOf(&x.request).claims(x.r)
+	claims := t.documentOf(&x.request).claims(make([]claim, 0, fewClaims), x.r)
 	if len(claims) == 0 {
 		return
 	}
 	try := p.guesses.attempt(x.request.Client, claims)
-	if x.wait = p.guesses.begin(try, time.Now()); x.wait > 0 {
+	if x.wait = p.guesses.begin(try, x.request.Time); x.wait > 0 {
 		return
 	}
 	failed := true // also if the verifier panics
-	defer func() { p.guesses.end(try, failed, time.Now()) }()
+	defer func() { p.guesses.end(try, failed, x.request.Time) }()
 	x.evidence = verify(x.r.Context(), p.verifier, claims)
 	x.request.Identity = x.evidence.identity
 	x.request.Time = time.Now()

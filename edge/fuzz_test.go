@@ -131,7 +131,7 @@ func FuzzCredentials(f *testing.F) {
 		r.URL.RawQuery = query
 		r.Header = http.Header{"Authorization": {authorized}, "Cookie": {cookie}, "X-Key": {value}, name: {value}}
 		_ = NewRequest(r, noon)
-		e := verify(t.Context(), openVerifier{}, d.claims(r))
+		e := verify(t.Context(), openVerifier{}, d.claims(nil, r))
 		if len(e.identity.proofs) != len(e.spent) {
 			t.Errorf("%d proofs from %d places", len(e.identity.proofs), len(e.spent))
 		}
@@ -148,7 +148,7 @@ func FuzzCredentials(f *testing.F) {
 		if !slices.Contains(e.spent, Source{Param: "key"}) && out.URL.RawQuery != query {
 			t.Errorf("the query %q becomes %q", query, out.URL.RawQuery)
 		}
-		if again := verify(t.Context(), openVerifier{}, d.claims(out)); len(again.spent) > 0 {
+		if again := verify(t.Context(), openVerifier{}, d.claims(nil, out)); len(again.spent) > 0 {
 			t.Errorf("%v is found a second time", again.spent)
 		}
 	})

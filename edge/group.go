@@ -79,6 +79,8 @@ type credential struct {
 	password *Password
 	token    *Token
 	jwt      *JWT
+
+	sources []Source // canonical, of a token or JWT; the first that has one counts
 }
 
 // credential returns the definition of a group, nil if it is none.
@@ -94,6 +96,13 @@ func (g *Group) credential() *credential {
 		return nil // a claim that JSON cannot hold: it can match nobody
 	}
 	c.id = sha256.Sum256(text)
+	if c.token != nil {
+		c.sources = []Source{c.token.Source.canonical()}
+	} else if c.jwt != nil {
+		for _, s := range c.jwt.Sources {
+			c.sources = append(c.sources, s.canonical())
+		}
+	}
 	return c
 }
 

@@ -39,7 +39,7 @@ func NewRequest(r *http.Request, at time.Time) Request {
 // time; whatever it finds, only [Table.Decide] decides.
 func (t *Table) Identify(ctx context.Context, v Verifier, r *http.Request, at time.Time) (Identity, error) {
 	request := NewRequest(r, at)
-	claims := t.documentOf(&request).claims(r)
+	claims := t.documentOf(&request).claims(make([]claim, 0, fewClaims), r)
 	evidence := verify(ctx, v, claims)
 	return evidence.identity, evidence.err
 }
@@ -65,44 +65,47 @@ type claim struct {
 	password *credential // any, checked for a user that there is none of
 }
 
-// claims collects what a request presents of that which a document asks for.
-func (d *document) claims(r *http.Request) []claim {
+// fewClaims is room for what most requests present, on the stack.
+const fewClaims = 4
+
+// claims appends what a request presents of that which a document asks for.
+func (d *document) claims(out []claim, r *http.Request) []claim {
 	if d == nil || len(d.credentials) == 0 {
-		return nil
+		return out
 	}
-	var out []claim
-	add := func(from Source, c *credential) (there bool) {
+	add := func(from Source, c []*credential) (there bool) {
 		for i := range out {
 			if out[i].from == from && out[i].password == nil {
-				out[i].meets = append(out[i].meets, c)
+				out[i].meets = append(out[i].meets, c...)
 				return true
 			}
 		}
 		value, n := from.read(r)
 		if n > 0 {
-			out = append(out, claim{from: from, value: value, unclear: n > 1, meets: []*credential{c}})
+			out = append(out, claim{from: from, value: value, unclear: n > 1, meets: c})
 		}
 		return n > 0
 	}
 	user, password, basic := basicAuth(r)
-	for _, c := range d.credentials {
-		switch {
-		case c.token != nil:
-			add(c.token.Source.canonical(), c)
-		case c.jwt != nil:
-			for _, from := range c.jwt.Sources {
-				if add(from.canonical(), c) {
-					break
-				}
+	for i, c := range d.credentials {
+		this := d.credentials[i : i+1 : i+1] // for a start: most claims may meet one
+		for _, from := range c.sources {
+			if add(from, this) {
+				break
 			}
-		case basic:
-			i := slices.IndexFunc(out, func(x claim) bool { return x.password != nil })
-			if i < 0 {
+		}
+		if basic && c.password != nil {
+			at := slices.IndexFunc(out, func(x claim) bool { return x.password != nil })
+			if at < 0 {
 				out = append(out, claim{from: authorization, user: user, value: password, password: c})
-				i = len(out) - 1
+				at = len(out) - 1
 			}
-			if subtle.ConstantTimeCompare([]byte(c.password.Username), []byte(user)) == 1 {
-				out[i].meets = append(out[i].meets, c)
+			switch {
+			case subtle.ConstantTimeCompare([]byte(c.password.Username), []byte(user)) == 0:
+			case out[at].meets == nil:
+				out[at].meets = this
+			default:
+				out[at].meets = append(out[at].meets, c)
 			}
 		}
 	}
@@ -145,7 +148,7 @@ func verify(ctx context.Context, v Verifier, claims []claim) (e evidence) {
 			e.failed = true
 		}
 	}
-	e.identity = NewIdentity(proofs...)
+	e.identity = identityOf(proofs)
 	return e
 }
 

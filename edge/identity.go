@@ -20,9 +20,11 @@ type Proof struct {
 
 // NewIdentity returns the Identity with these proofs. Of two for the same
 // definition the one that ends later counts.
-func NewIdentity(proofs ...Proof) Identity {
-	sorted := slices.Clone(proofs)
-	slices.SortFunc(sorted, func(a, b Proof) int {
+func NewIdentity(proofs ...Proof) Identity { return identityOf(slices.Clone(proofs)) }
+
+// identityOf is NewIdentity of proofs that nobody else has.
+func identityOf(proofs []Proof) Identity {
+	slices.SortFunc(proofs, func(a, b Proof) int {
 		if c := slices.Compare(a.Credential[:], b.Credential[:]); c != 0 {
 			return c
 		}
@@ -34,7 +36,7 @@ func NewIdentity(proofs ...Proof) Identity {
 		}
 		return 0
 	})
-	return Identity{slices.CompactFunc(sorted, func(a, b Proof) bool { return a.Credential == b.Credential })}
+	return Identity{slices.CompactFunc(proofs, func(a, b Proof) bool { return a.Credential == b.Credential })}
 }
 
 // later says that a comes after b, where zero is the end of time.

@@ -35,8 +35,6 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 	"go.uber.org/goleak"
-
-	"swage/edge/credentials"
 )
 
 // TestMain starts itself again with RFC 8441 switched on, as swage does.
@@ -1426,40 +1424,6 @@ func BenchmarkProxy(b *testing.B) {
 					res.Body.Close()
 				}
 			})
-		})
-	}
-}
-
-// BenchmarkServeHTTP leaves out the client, its TLS and the application's
-// work: what remains is the edge's own share and one connection.
-// BenchmarkServeHTTP is a request to an idle application: without permissions,
-// under a thousand groups by address, and with a password that is remembered.
-func BenchmarkServeHTTP(b *testing.B) {
-	app := backend(b, "127.0.1.1", func(http.ResponseWriter, *http.Request) {})
-	addresses := only("192.0.2.1") // that of httptest's requests
-	for i := range 1000 {
-		name := fmt.Sprint("group-", i)
-		addresses.Groups[name] = Group{Ranges: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24)}}
-		addresses.Cells[name] = map[string]Cell{"http": {All: true}}
-	}
-	for _, with := range []struct {
-		name     string
-		document *Permissions
-	}{{"nothing", nil}, {"addresses", addresses}, {"password", house()}} {
-		b.Run(with.name, func(b *testing.B) {
-			p := NewProxy(Options{Logger: slog.New(slog.DiscardHandler), Verifier: real{credentials.New(credentials.Options{})}})
-			p.Swap(mustCompile(b, at(app.Addr(), with.document)))
-			defer p.Swap(nil)
-			r := httptest.NewRequest(http.MethodGet, "/", nil)
-			r.Host = strings.TrimPrefix(origin(app.Port()), "https://")
-			r.SetBasicAuth("ann", "horse")
-			b.ReportAllocs()
-			for b.Loop() {
-				w := httptest.NewRecorder()
-				if p.ServeHTTP(w, r); w.Code != http.StatusOK {
-					b.Fatal(w.Code)
-				}
-			}
 		})
 	}
 }

@@ -2,8 +2,17 @@ package edge
 
 import (
 	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
+	"slices"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
+
+	"swage/edge/credentials"
 )
 
 // city is a Config of 10,000 containers under one document of 1,000 groups,
@@ -82,4 +91,93 @@ func BenchmarkDecideAddress(b *testing.B) {
 			}
 		})
 	}
+}
+
+// guards are the documents whose cost is measured: none, a thousand groups by
+// address, and one that asks for a password, which is remembered.
+func guards() (names []string, documents []*Permissions) {
+	addresses := only("192.0.2.1") // that of httptest's requests
+	for i := range 1000 {
+		name := fmt.Sprint("group-", i)
+		addresses.Groups[name] = Group{Ranges: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24)}}
+		addresses.Cells[name] = map[string]Cell{"http": {All: true}}
+	}
+	return []string{"nothing", "addresses", "password"}, []*Permissions{nil, addresses, house()}
+}
+
+// requester returns what makes one request of an application under a document.
+// The client, its TLS and the application's work are left out: what remains is
+// the edge's own share and one connection.
+func requester(b *testing.B, app netip.AddrPort, document *Permissions) func() {
+	p := NewProxy(Options{Logger: slog.New(slog.DiscardHandler), Verifier: real{credentials.New(credentials.Options{})}})
+	p.Swap(mustCompile(b, at(app.Addr(), document)))
+	b.Cleanup(func() { p.Swap(nil) })
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.Host = strings.TrimPrefix(origin(app.Port()), "https://")
+	r.SetBasicAuth("ann", "horse")
+	return func() {
+		w := httptest.NewRecorder()
+		if p.ServeHTTP(w, r); w.Code != http.StatusOK {
+			b.Fatal(w.Code)
+		}
+	}
+}
+
+func BenchmarkServeHTTP(b *testing.B) {
+	app := backend(b, "127.0.1.1", func(http.ResponseWriter, *http.Request) {})
+	names, documents := guards()
+	for i, name := range names {
+		b.Run(name, func(b *testing.B) {
+			ask := requester(b, app, documents[i])
+			b.ReportAllocs()
+			for b.Loop() {
+				ask()
+			}
+		})
+	}
+}
+
+// BenchmarkPermissionsCPU is the CPU time of a request under permissions as a
+// multiple of one without, the median of ten runs that take turns:
+//
+//	go test ./edge -run '^$' -bench PermissionsCPU -benchtime 1x
+func BenchmarkPermissionsCPU(b *testing.B) {
+	app := backend(b, "127.0.1.1", func(http.ResponseWriter, *http.Request) {})
+	names, documents := guards()
+	asks := make([]func(), len(names))
+	for i := range names {
+		asks[i] = requester(b, app, documents[i])
+		asks[i]() // the password is remembered from here on
+	}
+	for b.Loop() {
+		ratios := make([][]float64, len(names))
+		for range 10 {
+			spent := make([]time.Duration, len(names))
+			// Short turns, so that what else the machine does meets all alike.
+			for turn := range 20 * len(names) {
+				i := turn % len(names)
+				before := cpuTime(b)
+				for range 200 {
+					asks[i]()
+				}
+				spent[i] += cpuTime(b) - before
+			}
+			for i := range names {
+				ratios[i] = append(ratios[i], float64(spent[i])/float64(spent[0]))
+			}
+		}
+		for i, name := range names[1:] {
+			slices.Sort(ratios[i+1])
+			b.ReportMetric((ratios[i+1][4]+ratios[i+1][5])/2, name+"/nothing")
+		}
+	}
+}
+
+// cpuTime is what this process has taken so far.
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
