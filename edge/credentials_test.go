@@ -373,3 +373,46 @@ func TestCannotTell(t *testing.T) {
 		}
 	}
 }
+
+// TestAuthorityCounts: where a request of HTTP/2 or HTTP/3 names two hosts, the
+// one that is decided is the one that the application is told.
+func TestAuthorityCounts(t *testing.T) {
+	arrived := make(chan string, 20)
+	app := backend(t, "127.0.1.1", func(_ http.ResponseWriter, r *http.Request) { arrived <- r.Host })
+	s := serveHouse(t, app, house())
+	config := houseAt(app, house())
+	config.Containers = append(config.Containers, Container{ProjectID: shop, ID: strings.Repeat("e", 24), Name: "shop/open", Addr: app.Addr(), Catalogue: &Catalogue{}})
+	s.Swap(mustCompile(t, config))
+	gated := strings.TrimPrefix(origin(app.Port()), "https://")
+	open := strings.Replace(gated, web, strings.Repeat("e", 24), 1)
+	for _, row := range []struct{ what, authority, host, want string }{
+		{"an open one alone", ":authority: " + open, "", "200"},
+		{"a Host in place of the authority", "host: " + open, "", "200"},
+		{"another Host", ":authority: " + gated, "host: " + open, ""}, // refused, one way or the other
+		{"another authority", "host: " + gated, ":authority: " + open, ""},
+		{"a Host alone", "host: " + gated, "", "401"},
+		{"a Host twice", "host: " + open, "host: " + gated, ""},
+		{"an authority twice", ":authority: " + open, ":authority: " + gated, ""},
+		{"user info", ":authority: ann:horse@" + gated, "", ""},
+		{"another host in a forged field", ":authority: " + gated, "x-forwarded-host: " + open, "401"},
+	} {
+		for version, c := range map[int]framed{2: s.dialH2(t, gated), 3: s.dialH3(t, gated)} {
+			fields := ":method: GET | :scheme: https | :path: / | " + row.authority
+			if row.host != "" {
+				fields += " | " + row.host
+			}
+			got, err := c.exchange(message{fields: parseFields(fields)})
+			if err != nil || row.want != "" && got != row.want {
+				t.Errorf("%s: HTTP/%d: %q, %v, want %q", row.what, version, got, err, row.want)
+			}
+			if got == "200" { // what is refused does not arrive, as is seen at the end
+				if host := <-arrived; host != open {
+					t.Errorf("%s: HTTP/%d: %s arrives", row.what, version, host)
+				}
+			}
+		}
+	}
+	if len(arrived) > 0 {
+		t.Errorf("%s arrives with a refusal", <-arrived)
+	}
+}

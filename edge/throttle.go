@@ -148,10 +148,10 @@ func (t *throttle) end(a try, failed bool, now time.Time) {
 
 // settle takes off what time has healed.
 func (t *tally) settle(now time.Time, pause time.Duration) {
-	if !t.at.IsZero() && now.After(t.at) {
+	if now.After(t.at) { // those who come at once may have read the clock in another order
 		t.failures = max(0, t.failures-float64(now.Sub(t.at))/float64(pause))
+		t.at = now
 	}
-	t.at = now
 }
 
 func (t *tally) again(digest uint64) bool {
