@@ -147,14 +147,49 @@ func (c *conn) early() []byte {
 // woke.
 func (c *conn) heard() bool { return c.limit < maxAnswerHeader }
 
-// connect lends or opens a connection to a place. A fresh one was never lent.
+// connect lends a connection to a place, or opens one. While it is opened
+// another may be given back, which then is lent; the new one rests until it is
+// needed. A fresh one was never lent.
 func (u *upstreams) connect(ctx context.Context, to *place, now time.Time, fresh bool) (*conn, error) {
-	c, p := u.take(to, now, fresh)
+	c, p := u.take(to, now, fresh, nil)
+	var wait chan *conn
+	if c == nil && !fresh {
+		wait = make(chan *conn, 1)
+		c, p = u.take(to, now, fresh, wait)
+	}
 	if c != nil {
 		c.wake()
 		return c, nil
 	}
-	raw, err := u.dialRaw(ctx, to)
+	opened := make(chan error, 1)
+	var made *conn
+	go func() {
+		var err error
+		made, err = u.open(context.WithoutCancel(ctx), *to, p)
+		opened <- err
+	}()
+	rest := func() {
+		if <-opened == nil {
+			u.give(made)
+		}
+	}
+	select {
+	case err := <-opened:
+		u.forget(to, p, wait)
+		return made, err
+	case c := <-wait:
+		go rest()
+		c.wake()
+		return c, nil
+	case <-ctx.Done():
+		u.forget(to, p, wait)
+		go rest()
+		return nil, ctx.Err()
+	}
+}
+
+func (u *upstreams) open(ctx context.Context, to place, p *pool) (*conn, error) {
+	raw, err := u.dialRaw(ctx, &to)
 	if err != nil {
 		return nil, err
 	}
@@ -164,5 +199,5 @@ func (u *upstreams) connect(ctx context.Context, to *place, now time.Time, fresh
 			return nil, err
 		}
 	}
-	return newConn(over, raw, *to, p), nil
+	return newConn(over, raw, to, p), nil
 }

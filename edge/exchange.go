@@ -36,11 +36,7 @@ type exchange struct {
 	cancel   context.CancelCauseFunc
 	expiry   *time.Timer // guarded by the shard's lock
 
-	// Set by prepare: what is passed on. A body is nil if there is none.
-	header http.Header
-	query  string
-	body   io.Reader
-
+	body    io.Reader // set by prepare; nil: there is none
 	source  source
 	conn    *conn // to the container, while it is this exchange's
 	release func() bool

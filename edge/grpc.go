@@ -68,7 +68,7 @@ func (p *Proxy) forwardGRPC(x *exchange) {
 
 func (u *upstreams) call(x *exchange, body io.ReadCloser) (*http.Response, error) {
 	to := x.place(true)
-	_, p := u.take(&to, x.begun, false)
+	_, p := u.take(&to, x.begun, false, nil)
 	// Opaque is what net/url prints unchanged; but two slashes in front would be
 	// taken for an authority.
 	at := &url.URL{Opaque: x.target()}

@@ -12,17 +12,16 @@ import (
 // spent; and then what the edge says. None of the latter can be named by the
 // client's Connection header.
 func (x *exchange) fields(tell func(name, value string)) {
-	header := x.header
-	connection := header["Connection"]
-	for name, values := range header {
+	connection := x.r.Header["Connection"]
+	for name, values := range x.r.Header {
 		if isHopByHop(name) || isFraming(name) || isForged(name) || listed(connection, name) {
 			continue
 		}
-		for _, value := range values {
+		for _, value := range x.evidence.spent.field(name, values) {
 			tell(name, value)
 		}
 	}
-	if listed(header["Te"], "trailers") {
+	if listed(x.r.Header["Te"], "trailers") {
 		tell("Te", "trailers")
 	}
 

@@ -115,9 +115,9 @@ func (d *document) claims(out []claim, r *http.Request) []claim {
 // evidence is what came of claims.
 type evidence struct {
 	identity Identity
-	spent    []Source // which must not reach the application
-	failed   bool     // something was presented that meets nothing
-	err      error    // something could not be told
+	spent    spent // must not reach the application
+	failed   bool  // something was presented that meets nothing
+	err      error // something could not be told
 }
 
 // verify checks claims. Every definition that a claim may meet is tried, so

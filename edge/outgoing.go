@@ -4,24 +4,15 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"maps"
 	"net/http"
-	"net/url"
 	"strconv"
 	"sync"
 
 	"golang.org/x/net/http/httpguts"
 )
 
-// prepare reads what is to be passed on of the request: all but the credentials
-// that were spent.
+// prepare looks whether there is a body to pass on.
 func (x *exchange) prepare() {
-	x.header, x.query = x.r.Header, x.r.URL.RawQuery
-	if len(x.evidence.spent) > 0 {
-		clean := &http.Request{Header: maps.Clone(x.header), URL: &url.URL{RawQuery: x.query}}
-		strip(x.evidence.spent, clean)
-		x.header, x.query = clean.Header, clean.URL.RawQuery
-	}
 	if x.r.Body == nil || x.r.Body == http.NoBody || x.r.ContentLength == 0 || x.r.Method == http.MethodConnect {
 		return
 	}
@@ -55,8 +46,8 @@ func (x *exchange) target() string {
 	if path == "" {
 		path = x.decision.Route.Prefix + x.request.Path
 	}
-	if x.query != "" || x.r.URL.ForceQuery {
-		path += "?" + x.query
+	if query := x.evidence.spent.query(x.r.URL.RawQuery); query != "" || x.r.URL.ForceQuery {
+		path += "?" + query
 	}
 	return path
 }
@@ -106,7 +97,7 @@ func (x *exchange) appendHead(b []byte, key string) ([]byte, error) {
 		field("Sec-Websocket-Key", key)
 	case x.kind == aTunnel:
 		field("Connection", "Upgrade")
-		field("Upgrade", x.header["Upgrade"][0])
+		field("Upgrade", x.r.Header["Upgrade"][0])
 	case x.body == nil:
 		if method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch {
 			field("Content-Length", "0") // RFC 9110, section 8.6

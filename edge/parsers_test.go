@@ -65,7 +65,7 @@ func FuzzSpent(f *testing.F) {
 			t.Errorf("the parameter of %q is %q, %d times; to net/url %q", query, value, n, their)
 		}
 		others := len(values) - min(1, len(their))
-		strip([]Source{cookie, param}, r)
+		leave(spent{cookie, param}, r)
 		values, _ = url.ParseQuery(r.URL.RawQuery)
 		if len(r.CookiesNamed("key")) > 0 || values["key"] != nil || len(values) != others {
 			t.Errorf("%q and %q: %q and %q are left", line, query, r.Header, values)

@@ -103,24 +103,31 @@ func unescape(s string) string {
 	return s
 }
 
-// strip removes spent credentials from a request that is passed on, and leaves
-// all else of it as it is, byte for byte.
-func strip(spent []Source, out *http.Request) {
-	for _, s := range spent {
+// spent are credentials that must not be passed on.
+type spent []Source
+
+// field is what is left of a header field; all else stays as it is, byte for
+// byte.
+func (s spent) field(name string, values []string) []string {
+	for _, from := range s {
 		switch {
-		case s.Header != "":
-			delete(out.Header, s.Header)
-		case s.Cookie != "":
-			lines := stripCookie(out.Header["Cookie"], s.Cookie)
-			if len(lines) == 0 {
-				delete(out.Header, "Cookie")
-				continue
-			}
-			out.Header["Cookie"] = lines
-		default:
-			out.URL.RawQuery = stripParam(out.URL.RawQuery, s.Param)
+		case from.Header != "" && from.Header == name:
+			return nil
+		case from.Cookie != "" && name == "Cookie":
+			values = stripCookie(values, from.Cookie)
 		}
 	}
+	return values
+}
+
+// query is what is left of a query.
+func (s spent) query(query string) string {
+	for _, from := range s {
+		if from.Param != "" {
+			query = stripParam(query, from.Param)
+		}
+	}
+	return query
 }
 
 func stripCookie(lines []string, cookie string) (kept []string) {

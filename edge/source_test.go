@@ -231,15 +231,15 @@ func TestPoolsAreBounded(t *testing.T) {
 		return &place{containerID: web, target: netip.MustParseAddrPort("198.18.0.5:80"), client: netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)})}
 	}
 	at := func(i int) time.Time { return noon.Add(time.Duration(i)) }
-	_, busy := u.take(key(0), noon, false)
+	_, busy := u.take(key(0), noon, false, nil)
 	for i := range 3 * maxPools {
-		u.take(key(i), at(i), false)
-		u.take(key(0), at(i), false)
+		u.take(key(i), at(i), false, nil)
+		u.take(key(0), at(i), false, nil)
 		if n := u.count.Load(); n > maxPools {
 			t.Fatalf("%d pools after %d clients", n, i+1)
 		}
 	}
-	if _, p := u.take(key(0), at(0), false); p != busy {
+	if _, p := u.take(key(0), at(0), false, nil); p != busy {
 		t.Error("the pool that is used all the time was dropped")
 	}
 	u.keep(nil)
@@ -258,7 +258,7 @@ func TestRestingIsBounded(t *testing.T) {
 	for i := range 2 * maxIdle {
 		to := &places[i%len(places)]
 		*to = place{containerID: web, target: netip.MustParseAddrPort("198.18.0.5:80"), client: netip.AddrFrom4([4]byte{198, 18, 0, byte(i % len(places))})}
-		_, p := u.take(to, time.Now(), true)
+		_, p := u.take(to, time.Now(), true, nil)
 		u.give(newConn(closing{&closed}, closing{&closed}, *to, p))
 		if n := u.resting.Load(); n > maxIdle {
 			t.Fatalf("%d rest", n)
@@ -289,3 +289,52 @@ func (closing) RemoteAddr() net.Addr             { return nil }
 func (closing) SetDeadline(time.Time) error      { return nil }
 func (closing) SetReadDeadline(time.Time) error  { return nil }
 func (closing) SetWriteDeadline(time.Time) error { return nil }
+
+// TestGivenWhileOpening: a request for which a connection is being opened takes
+// one that is given back before; the new one rests, wherever the request went.
+func TestGivenWhileOpening(t *testing.T) {
+	d := &heldDialer{release: make(chan struct{})}
+	var u upstreams
+	u.init(d)
+	to := &place{containerID: web, target: netip.MustParseAddrPort("198.18.0.5:80"), client: netip.MustParseAddr("198.18.0.9")}
+	_, p := u.take(to, time.Now(), true, nil)
+	closed := 0
+	other := newConn(closing{&closed}, closing{&closed}, *to, p)
+	got := make(chan *conn)
+	connect := func(ctx context.Context) {
+		c, _ := u.connect(ctx, to, time.Now(), false)
+		got <- c
+	}
+	waiting := func() int {
+		s := u.part(to)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(p.wait)
+	}
+	go connect(t.Context())
+	until(t, "nobody waits", func() bool { return waiting() == 1 })
+	u.give(other)
+	if c := <-got; c != other {
+		t.Errorf("it got %v", c)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go connect(ctx)
+	until(t, "nobody waits", func() bool { return waiting() == 1 })
+	cancel()
+	if c := <-got; c != nil || waiting() != 0 {
+		t.Errorf("%v, and %d wait", c, waiting())
+	}
+	close(d.release)
+	until(t, "what was opened in vain does not rest", func() bool { return u.resting.Load() == 2 })
+	u.keep(nil)
+}
+
+// heldDialer connects once it is released.
+type heldDialer struct{ release chan struct{} }
+
+func (*heldDialer) Obstacle(_, _ netip.Addr) string { return "" }
+
+func (d *heldDialer) Dial(context.Context, netip.Addr, netip.AddrPort) (net.Conn, error) {
+	<-d.release
+	return closing{new(int)}, nil
+}

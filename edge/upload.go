@@ -31,7 +31,7 @@ func (x *exchange) startUpload() {
 		return
 	}
 	up := &upload{done: make(chan struct{})}
-	if listed(x.header["Expect"], "100-continue") {
+	if listed(x.r.Header["Expect"], "100-continue") {
 		up.wanted = make(chan bool, 1)
 	}
 	x.up = up

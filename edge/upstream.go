@@ -51,7 +51,8 @@ type part struct {
 
 // pool are the connections to one place. The lock of its part guards it.
 type pool struct {
-	idle []*conn // the one that was used last is at the end
+	idle []*conn      // the one that was used last is at the end
+	wait []chan *conn // for one that is given back, first come first
 	used time.Time
 	grpc *http.Transport // of a place of HTTP/2, instead
 }
@@ -71,7 +72,9 @@ func (u *upstreams) part(to *place) *part {
 
 // take lends a connection that rests at a place, unless there is none or it is
 // to be a fresh one, and tells the pool that it or a new one is to be given to.
-func (u *upstreams) take(to *place, now time.Time, fresh bool) (*conn, *pool) {
+// Where there is none, the next that is given back goes to wait, if that is not
+// nil.
+func (u *upstreams) take(to *place, now time.Time, fresh bool, wait chan *conn) (*conn, *pool) {
 	s := u.part(to)
 	for {
 		s.mu.Lock()
@@ -85,6 +88,8 @@ func (u *upstreams) take(to *place, now time.Time, fresh bool) (*conn, *pool) {
 		var c *conn
 		if n := len(p.idle) - 1; n >= 0 && !fresh {
 			c, p.idle[n], p.idle = p.idle[n], nil, p.idle[:n]
+		} else if wait != nil {
+			p.wait = append(p.wait, wait)
 		}
 		s.mu.Unlock()
 		if made && u.count.Add(1) > maxPools {
@@ -101,15 +106,22 @@ func (u *upstreams) take(to *place, now time.Time, fresh bool) (*conn, *pool) {
 	}
 }
 
-// give lets a connection rest until it is needed again, unless its pool was
-// dropped in the meantime.
+// give lets a connection rest until it is needed again, which may be at once.
+// That of a pool that was dropped in the meantime is closed.
 func (u *upstreams) give(c *conn) {
 	c.rest(time.Now())
 	s := u.part(&c.to)
 	s.mu.Lock()
-	kept := s.pools[c.to] == c.pool
+	p := c.pool
+	kept := s.pools[c.to] == p
+	if kept && len(p.wait) > 0 {
+		p.wait[0] <- c
+		p.wait = slices.Delete(p.wait, 0, 1)
+		s.mu.Unlock()
+		return
+	}
 	if kept {
-		c.pool.idle = append(c.pool.idle, c)
+		p.idle = append(p.idle, c)
 	}
 	s.mu.Unlock()
 	switch {
@@ -117,6 +129,21 @@ func (u *upstreams) give(c *conn) {
 		c.kill()
 	case u.resting.Add(1) > maxIdle:
 		u.prune()
+	}
+}
+
+// forget waits no longer. What came in the meantime is given back.
+func (u *upstreams) forget(to *place, p *pool, wait chan *conn) {
+	s := u.part(to)
+	s.mu.Lock()
+	if i := slices.Index(p.wait, wait); i >= 0 {
+		p.wait = slices.Delete(p.wait, i, i+1)
+	}
+	s.mu.Unlock()
+	select {
+	case c := <-wait:
+		u.give(c)
+	default:
 	}
 }
 
