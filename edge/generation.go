@@ -1,0 +1,138 @@
+package edge
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+)
+
+// generation serves the connections of QUIC that come in a stretch of time, so
+// that those of an earlier one can end while others are still let in.
+//
+// It is the listener of its own server. http3.Server drops a connection that it
+// is handed while it begins to end, so none is then: see leave.
+type generation struct {
+	server *http3.Server
+
+	come  chan *quic.Conn
+	rests chan struct{} // the server waits for the next connection
+	ended chan struct{}
+	busy  atomic.Int64 // requests, but no tunnels
+}
+
+func (p *Proxy) newGeneration(serving *handlers) *generation {
+	g := &generation{come: make(chan *quic.Conn), rests: make(chan struct{}), ended: make(chan struct{})}
+	g.server = &http3.Server{
+		Handler:        serving.await(g.count(p)),
+		MaxHeaderBytes: maxHeaderBytes,
+		IdleTimeout:    idleTimeout,
+		// ReverseProxy breaks off an answer that it cannot complete only where
+		// it sees this key; otherwise a part would pass for the whole.
+		ConnContext: func(ctx context.Context, _ *quic.Conn) context.Context {
+			return context.WithValue(ctx, http.ServerContextKey, &http.Server{})
+		},
+		Logger: slog.New(slog.DiscardHandler), // the access log has what matters
+	}
+	go func() {
+		defer close(g.ended)
+		_ = g.server.ServeListener(g) // ends with the server
+	}()
+	return g
+}
+
+func (g *generation) count(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !wantsTunnel(r) {
+			g.busy.Add(1)
+			defer g.busy.Add(-1)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// leave asks clients to come back over another connection, awaits their requests
+// and whatever else is to be awaited, and cuts what is left: tunnels, and what
+// takes longer than within. Clients need a moment to hear of it. Nobody may be
+// led in any more.
+func (g *generation) leave(within, moment time.Duration, others func() bool) {
+	select {
+	case <-g.rests:
+	case <-g.ended:
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		_ = g.server.Shutdown(ctx) // of clients that do not go it says so
+	}()
+	busy := time.Now() // last
+	left := func() bool {
+		select {
+		case <-gone:
+			return true
+		default: // a client that sleeps does not hear
+			if g.busy.Load() > 0 {
+				busy = time.Now()
+			}
+			return time.Since(busy) > moment
+		}
+	}
+	for ctx.Err() == nil && !(left() && (others == nil || others())) {
+		pause(ctx, 5*time.Millisecond)
+	}
+	cancel()
+	<-gone
+}
+
+// Accept implements http3.QUICListener.
+func (g *generation) Accept(ctx context.Context) (*quic.Conn, error) {
+	for {
+		select {
+		case conn := <-g.come:
+			return conn, nil
+		case g.rests <- struct{}{}:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Addr implements http3.QUICListener. It is for Alt-Svc, which is the Proxy's.
+func (g *generation) Addr() net.Addr { return &net.UDPAddr{} }
+
+// Close implements http3.QUICListener. The listener is not the server's.
+func (g *generation) Close() error { return nil }
+
+// door leads those who come to a generation.
+type door struct {
+	mu sync.Mutex
+	to *generation
+}
+
+// lead returns when the listener ends.
+func (d *door) lead(l *quic.EarlyListener) error {
+	for {
+		conn, err := l.Accept(context.Background())
+		if err != nil {
+			return err
+		}
+		d.mu.Lock()
+		d.to.come <- conn
+		d.mu.Unlock()
+	}
+}
+
+// turn leads to another generation from now on.
+func (d *door) turn(to *generation) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.to = to
+}
