@@ -134,7 +134,7 @@ func (t *Table) addContainer(in Container, named map[string]*container, shared s
 	}
 	out := &container{id: in.ID, name: in.Name, addr: in.Addr.Unmap(), addr6: in.Addr6, closed: in.Closed}
 	var err error
-	if out.ingress, err = compileIngress(in.Ingress, out.addr); err != nil {
+	if out.ingress, err = compileIngress(in.Ingress, out.addr, out.addr6); err != nil {
 		problems = append(problems, err)
 	}
 	if in.Permissions != nil {
