@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"testing"
@@ -62,5 +63,49 @@ func TestDrainOfHTTP3(t *testing.T) {
 	}
 	if took := time.Since(begun); took > s.drain*2/3 {
 		t.Errorf("the drain took %v", took)
+	}
+}
+
+// TestDrainAwaitsNoTunnel: a WebSocket over HTTP/2 or HTTP/3 is not waited for,
+// a request beside it is.
+func TestDrainAwaitsNoTunnel(t *testing.T) {
+	for version := 2; version <= 3; version++ {
+		t.Run(fmt.Sprintf("HTTP%d", version), func(t *testing.T) {
+			hold, held := make(chan struct{}), make(chan struct{})
+			app := backend(t, "127.0.1.1", func(w http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("Upgrade") != "" {
+					echo(w, r)
+					return
+				}
+				close(held)
+				<-hold
+				_, _ = io.WriteString(w, "hello")
+			})
+			s := serve(t, mustCompile(t, at(app.Addr(), nil)))
+			s.drain = 30 * time.Second
+			ws := s.dialWire(t, version, origin(app.Port()))
+			defer ws.closeAll()
+			answer := make(chan string, 1)
+			go func() {
+				_, body := get(t, s.client(t, "127.0.0.3", version), origin(app.Port()))
+				answer <- body
+			}()
+			<-held
+			ended := make(chan error, 1)
+			begun := time.Now()
+			go func() { ended <- s.stop() }()
+			until(t, "no drain begins", func() bool { return s.draining.Load() > 0 })
+			close(hold)
+			if body := <-answer; body != "hello" {
+				t.Errorf("one who was awaited got %q", body)
+			}
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(begun); took > s.drain*2/3 {
+				t.Errorf("the drain took %v", took)
+			}
+			_, _ = io.ReadAll(ws) // it is cut
+		})
 	}
 }

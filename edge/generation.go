@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -21,16 +20,16 @@ import (
 type generation struct {
 	server *http3.Server
 
-	come  chan *quic.Conn
-	rests chan struct{} // the server waits for the next connection
-	ended chan struct{}
-	busy  atomic.Int64 // requests, but no tunnels
+	come    chan *quic.Conn
+	rests   chan struct{} // the server waits for the next connection
+	ended   chan struct{}
+	pending pending
 }
 
 func (p *Proxy) newGeneration(serving *handlers) *generation {
 	g := &generation{come: make(chan *quic.Conn), rests: make(chan struct{}), ended: make(chan struct{})}
 	g.server = &http3.Server{
-		Handler:        serving.await(g.count(p)),
+		Handler:        serving.await(g.pending.count(p)),
 		MaxHeaderBytes: maxHeaderBytes,
 		IdleTimeout:    idleTimeout,
 		// ReverseProxy breaks off an answer that it cannot complete only where
@@ -45,16 +44,6 @@ func (p *Proxy) newGeneration(serving *handlers) *generation {
 		_ = g.server.ServeListener(g) // ends with the server
 	}()
 	return g
-}
-
-func (g *generation) count(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !wantsTunnel(r) {
-			g.busy.Add(1)
-			defer g.busy.Add(-1)
-		}
-		next.ServeHTTP(w, r)
-	})
 }
 
 // leave asks clients to come back over another connection, awaits their requests
@@ -73,22 +62,20 @@ func (g *generation) leave(within, moment time.Duration, others func() bool) {
 		defer close(gone)
 		_ = g.server.Shutdown(ctx) // of clients that do not go it says so
 	}()
-	busy := time.Now() // last
-	left := func() bool {
-		select {
-		case <-gone:
-			return true
-		default: // a client that sleeps does not hear
-			if g.busy.Load() > 0 {
-				busy = time.Now()
-			}
-			return time.Since(busy) > moment
-		}
+	quiet := make(chan struct{})
+	go func() {
+		defer close(quiet)
+		g.pending.rest(ctx, moment)
+	}()
+	select {
+	case <-gone:
+	case <-quiet: // a client that sleeps does not go
 	}
-	for ctx.Err() == nil && !(left() && (others == nil || others())) {
+	for ctx.Err() == nil && others != nil && !others() {
 		pause(ctx, 5*time.Millisecond)
 	}
 	cancel()
+	<-quiet
 	<-gone
 }
 
