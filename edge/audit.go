@@ -1,9 +1,10 @@
 package edge
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"hash/crc32"
 	"log/slog"
-	"maps"
 	"slices"
 	"strings"
 )
@@ -17,12 +18,58 @@ type Changes struct {
 	GrantedCount, RevokedCount int
 }
 
+// section is a part of a table's containers, always the same ones by name. Equal
+// digests say that two tables allow the same in it, so that comparing large
+// tables takes no longer than what differs between them.
+type section struct {
+	digest     Digest
+	containers []*container
+}
+
+type sections [256]section
+
+// add counts a container in, in the order of the Config.
+func (s *sections) add(c *container) {
+	at := &s[crc32.ChecksumIEEE([]byte(c.name))%uint32(len(s))]
+	allowed := c.judges().digest()
+	at.digest = sha256.Sum256(slices.Concat(at.digest[:], allowed[:], []byte(c.name)))
+	at.containers = append(at.containers, c)
+}
+
+func (t *Table) allSections() *sections {
+	if t == nil {
+		return &sections{}
+	}
+	return &t.sections
+}
+
 // Changes compares what t allows with what before allowed, container by
 // container. What a group may do and who is in it counts, not where a container
 // runs. A nil Table allows nothing.
 func (t *Table) Changes(before *Table) Changes {
 	type pair struct{ before, now *document }
 	type difference struct{ granted, revoked []string }
+	differ := map[string]pair{} // by the container's name
+	was, is := before.allSections(), t.allSections()
+	for i := range was {
+		if was[i].digest == is[i].digest {
+			continue
+		}
+		for _, c := range was[i].containers {
+			differ[c.name] = pair{c.judges(), shut}
+		}
+		for _, c := range is[i].containers {
+			p, there := differ[c.name]
+			switch p.now = c.judges(); {
+			case !there:
+				p.before = shut
+			case p.before.digest() == p.now.digest():
+				delete(differ, c.name)
+				continue
+			}
+			differ[c.name] = p
+		}
+	}
 	known := map[pair]difference{} // most containers share a document
 	var out Changes
 	tell := func(list *[]string, count *int, name string, grants []string) {
@@ -33,12 +80,8 @@ func (t *Table) Changes(before *Table) Changes {
 			}
 		}
 	}
-	was, is := before.byName(), t.byName()
-	all := maps.Clone(was)
-	maps.Copy(all, is)
-	for _, name := range names(all) {
-		old, now := was[name], is[name]
-		p := pair{old.judges(), now.judges()}
+	for _, name := range names(differ) {
+		p := differ[name]
 		d, done := known[p]
 		if !done {
 			had, has := p.before.grants(), p.now.grants()
@@ -51,22 +94,32 @@ func (t *Table) Changes(before *Table) Changes {
 	return out
 }
 
-func (t *Table) byName() map[string]*container {
-	if t == nil {
-		return map[string]*container{}
-	}
-	return t.named
-}
-
 // shut is the document of what nobody reaches.
-var shut = &document{fallback: Deny}
+var shut = (&document{fallback: Deny}).sealed()
 
-// judges is the document by which a container that may not be there is judged.
+// judges is the document by which a container is judged.
 func (c *container) judges() *document {
-	if c == nil || c.closed {
+	if c.closed {
 		return shut
 	}
 	return c.document
+}
+
+// sealed notes what stands for the grants of a document that is complete.
+func (d *document) sealed() *document {
+	h := sha256.New()
+	for _, g := range names(d.grants()) {
+		fmt.Fprintf(h, "%q\n", g)
+	}
+	d.allows = Digest(h.Sum(nil))
+	return d
+}
+
+func (d *document) digest() Digest {
+	if d == nil {
+		return Digest{}
+	}
+	return d.allows
 }
 
 // grants lists what a document allows: text for people, and after a NUL what

@@ -66,4 +66,28 @@ func TestChanges(t *testing.T) {
 	if c.GrantedCount != 1000 || len(c.Granted) != maxChanges || !slices.IsSorted(c.Granted) {
 		t.Errorf("%d granted, %d named", c.GrantedCount, len(c.Granted))
 	}
+	// Of many only those count that differ, wherever they stand in the Config.
+	before := mustCompile(t, many)
+	slices.Reverse(many.Containers)
+	if c := mustCompile(t, many).Changes(before); c.GrantedCount+c.RevokedCount != 0 {
+		t.Errorf("another order: %+v", c)
+	}
+	want := Changes{Granted: []string{"shop/new: everyone, everything (no permissions document)"}}
+	for i, name := range []string{"c007", "c500", "c993"} {
+		at := slices.IndexFunc(many.Containers, func(c Container) bool { return c.Name == name })
+		switch i {
+		case 0:
+			many.Containers[at].Closed = true
+		case 1:
+			many.Containers[at].Permissions = doc(Deny, nil, nil)
+		default:
+			many.Containers = slices.Delete(many.Containers, at, at+1)
+		}
+		want.Revoked = append(want.Revoked, name+": everyone, everything (no permissions document)")
+	}
+	many.Containers = append(many.Containers, Container{Name: "shop/new"})
+	want.GrantedCount, want.RevokedCount = 1, 3
+	if d := cmp.Diff(want, mustCompile(t, many).Changes(before)); d != "" {
+		t.Errorf("a few of many: %s", d)
+	}
 }

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"sync"
@@ -24,6 +25,7 @@ type gate struct {
 	base    context.Context // of all that is served, tunnels too
 	serving *handlers
 
+	pending  pending
 	closing  atomic.Bool
 	released chan struct{} // Accept may tell that it ended
 	release  func()
@@ -73,6 +75,7 @@ func (g *gate) state(conn net.Conn, s http.ConnState) {
 
 // count tells of the first request of each connection.
 func (g *gate) count(next http.Handler) http.Handler {
+	next = g.pending.count(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if l := linkOf(r.Context()); l != nil && !l.heard.Swap(true) {
 			g.fresh.Delete(l.socket)
@@ -110,10 +113,47 @@ func (s gatedServer) Shutdown(ctx context.Context) error {
 	for patience.Err() == nil && s.anyFresh() {
 		pause(patience, 5*time.Millisecond)
 	}
-	if err := s.server.Shutdown(ctx); err != nil {
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	go func() {
+		for ctx.Err() == nil {
+			if s.pending.rest(ctx, s.moment()); s.pending.tunnels.Load() > 0 {
+				end(errTunnels)
+			}
+		}
+	}()
+	if err := s.server.Shutdown(ctx); err != nil && context.Cause(ctx) != errTunnels {
 		return err
 	}
 	return closed
+}
+
+// errTunnels ends a server's Shutdown, which would await those of HTTP/2.
+var errTunnels = errors.New("only tunnels are left")
+
+// pending counts what is under way. Nobody awaits tunnels: they have no end.
+type pending struct{ requests, tunnels atomic.Int64 }
+
+func (p *pending) count(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n := &p.requests
+		if wantsTunnel(r) {
+			n = &p.tunnels
+		}
+		n.Add(1)
+		defer n.Add(-1)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// rest returns when there was no request for a moment, in which the last answer
+// arrives, or with ctx.
+func (p *pending) rest(ctx context.Context, moment time.Duration) {
+	for busy := time.Now(); ctx.Err() == nil && time.Since(busy) <= moment; pause(ctx, 5*time.Millisecond) {
+		if p.requests.Load() > 0 {
+			busy = time.Now()
+		}
+	}
 }
 
 func (g *gate) anyFresh() (found bool) {

@@ -34,49 +34,57 @@ type Rule struct {
 type ingress struct {
 	refuse, admit []ingressRule
 	closed        bool // what no rule admits is refused
+	both          bool // the container has a second address, of IPv6
 }
 
 type ingressRule struct {
 	callers *bart.Lite // nil: everyone
 	ports   cell
+
+	// at says which of the container's addresses are destinations: the one
+	// that everybody is led to, and that of IPv6.
+	at, at6 bool
 }
 
 func (r *ingressRule) matches(client netip.Addr, port uint16) bool {
 	return r.ports.allows(port) && (r.callers == nil || r.callers.Contains(client))
 }
 
-// decide reports whether the rules let a client reach a port, and if not why.
+// decide reports whether the rules let a client reach a port, and if not why. A
+// client of IPv6 calls the container's address of IPv6, if there is one, and may
+// be led to the other where that cannot be: neither may be refused.
 func (in *ingress) decide(client netip.Addr, port uint16) (ok bool, why string) {
 	if in == nil {
 		return true, ""
 	}
+	six := in.both && client.Is6()
 	for i := range in.refuse {
-		if in.refuse[i].matches(client, port) {
+		if r := &in.refuse[i]; (r.at || six && r.at6) && r.matches(client, port) {
 			return false, "refused by a rule of the container's firewall"
 		}
 	}
 	for i := range in.admit {
-		if in.admit[i].matches(client, port) {
+		if r := &in.admit[i]; (r.at && !six || six && r.at6) && r.matches(client, port) {
 			return true, ""
 		}
 	}
 	return !in.closed, "no rule of the container's firewall allows it"
 }
 
-// compileIngress reads the rules of a container at an address, which is
+// compileIngress reads the rules of a container at its addresses, which are
 // invalid for one that does not run.
-func compileIngress(rules []Rule, addr netip.Addr) (*ingress, error) {
+func compileIngress(rules []Rule, addr, addr6 netip.Addr) (*ingress, error) {
 	if len(rules) == 0 {
 		return nil, nil
 	}
-	in := &ingress{}
+	in := &ingress{both: addr6.IsValid()}
 	for i, r := range rules {
 		if r.Action != Allow && r.Action != Deny {
 			return nil, fmt.Errorf("firewall rule %d: the action is %q", i+1, r.Action)
 		}
 		// A rule closes what it does not allow even if it cannot match here.
 		in.closed = in.closed || r.Action == Allow
-		out := ingressRule{ports: cell{all: len(r.Ports) == 0}}
+		out := ingressRule{ports: cell{all: len(r.Ports) == 0}, at: reaches(r.Destinations, addr), at6: reaches(r.Destinations, addr6)}
 		for _, p := range append(r.Sources[:len(r.Sources):len(r.Sources)], r.Destinations...) {
 			if !p.IsValid() || p != p.Masked() || p.Addr().Is4In6() {
 				return nil, fmt.Errorf("firewall rule %d: %v is not a canonical range", i+1, p)
@@ -94,7 +102,7 @@ func compileIngress(rules []Rule, addr netip.Addr) (*ingress, error) {
 				return nil, fmt.Errorf("firewall rule %d: %w", i+1, err)
 			}
 		}
-		if r.SourcePorts || r.Protocol != "" && r.Protocol != "tcp" || !reaches(r.Destinations, addr) {
+		if r.SourcePorts || r.Protocol != "" && r.Protocol != "tcp" || !out.at && !out.at6 {
 			continue
 		}
 		if r.Action == Allow {

@@ -118,6 +118,38 @@ func TestIngressRules(t *testing.T) {
 	})
 }
 
+// TestIngressRulesOfIPv6: the container is at 10.0.0.1 and at fd00::1. Callers
+// of IPv6 are judged by the rules for its address of IPv6, which the kernel
+// applies to them, and by those that refuse them the other.
+func TestIngressRulesOfIPv6(t *testing.T) {
+	const client4, client6 = "192.0.2.9", "2001:db8::9"
+	for _, test := range []struct {
+		name      string
+		rules     []Rule
+		four, six Verdict
+	}{
+		{"deny IPv6", []Rule{{Action: Deny, Destinations: networks("fd00::1/128")}}, Allow, Deny},
+		{"deny IPv6, another port", []Rule{{Action: Deny, Destinations: networks("fd00::1/128"), Ports: []PortRange{{81, 81}}}}, Allow, Allow},
+		{"deny another's IPv6", []Rule{{Action: Deny, Destinations: networks("fd00::2/128")}}, Allow, Allow},
+		{"allow IPv6 only", []Rule{{Action: Allow, Destinations: networks("fd00::/64")}}, Deny, Allow},
+		{"allow IPv4 only", []Rule{{Action: Allow, Destinations: networks("10.0.0.0/24")}}, Allow, Deny},
+		{"allow both", []Rule{{Action: Allow, Destinations: networks("10.0.0.0/24", "fd00::/64")}}, Allow, Allow},
+		{"allow, and deny IPv4", []Rule{{Action: Allow}, {Action: Deny, Destinations: networks("10.0.0.0/24")}}, Deny, Deny},
+		{"everywhere", []Rule{{Action: Deny}}, Deny, Deny},
+	} {
+		c := fixture()
+		c.Containers[0].Addr6 = netip.MustParseAddr("fd00::1")
+		c.Containers[0].Ingress = test.rules
+		table := mustCompile(t, c)
+		for client, want := range map[string]Verdict{client4: test.four, "::ffff:" + client4: test.four, client6: test.six} {
+			d := table.Decide(Request{Host: shop + "-" + web + "-http-80." + zone, Client: netip.MustParseAddr(client), Path: "/", Time: noon})
+			if d.Verdict != want {
+				t.Errorf("%s: %s: %v (%s), want %v", test.name, client, d.Verdict, d.Why, want)
+			}
+		}
+	}
+}
+
 // TestIngressRulesThatCannotBe: faults are told by number.
 func TestIngressRulesThatCannotBe(t *testing.T) {
 	for want, rule := range map[string]Rule{

@@ -115,47 +115,6 @@ func TestSubscriber(t *testing.T) {
 	_ = subscriber(netip.Addr{})
 }
 
-// TestOverload: ten times as many as may ask at once, of an application that
-// takes 50 ms. All are answered, one way or the other, and then all is as before.
-func TestOverload(t *testing.T) {
-	const limit = 20
-	var most, now atomic.Int64
-	app := backend(t, "127.0.1.1", func(http.ResponseWriter, *http.Request) {
-		if n := now.Add(1); n > most.Load() {
-			most.Store(n)
-		}
-		time.Sleep(50 * time.Millisecond)
-		now.Add(-1)
-	})
-	s := serve(t, mustCompile(t, at(app.Addr(), nil)))
-	s.load.limits.ContainerRequests = limit
-	var accepted, refused atomic.Int64
-	var all sync.WaitGroup
-	for i := range 10 * limit {
-		c := s.client(t, fmt.Sprintf("127.0.0.%d", 2+i), 1+i%2)
-		all.Go(func() {
-			for range 5 {
-				switch res, _ := get(t, c, origin(app.Port())); res.StatusCode {
-				case http.StatusOK:
-					accepted.Add(1)
-				case http.StatusServiceUnavailable:
-					refused.Add(1)
-				default:
-					t.Errorf("status %d", res.StatusCode)
-				}
-			}
-		})
-	}
-	all.Wait()
-	if accepted.Load() == 0 || refused.Load() == 0 || most.Load() > limit {
-		t.Errorf("%d accepted, %d refused, %d at once", accepted.Load(), refused.Load(), most.Load())
-	}
-	until(t, "counters are left", func() bool { return s.load.counters() == 0 })
-	if res, _ := get(t, s.client(t, "127.0.0.2", 1), origin(app.Port())); res.StatusCode != http.StatusOK {
-		t.Errorf("after the load: %d", res.StatusCode)
-	}
-}
-
 func TestPace(t *testing.T) {
 	const second = int64(time.Second)
 	for _, row := range []struct {

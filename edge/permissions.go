@@ -29,6 +29,7 @@ type document struct {
 	asking      []*group
 
 	groups map[string]*group // all, by name, for comparing
+	allows Digest            // stands for all that is granted
 }
 
 type group struct {
@@ -247,7 +248,7 @@ func compileDocument(p *Permissions) (*document, error) {
 		slices.SortFunc(around, func(a, b *group) int { return strings.Compare(a.name, b.name) })
 		d.members.Insert(prefix, slices.Compact(around))
 	}
-	return d, nil
+	return d.sealed(), nil
 }
 
 func compileCell(c Cell) (cell, error) {

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -69,6 +70,11 @@ type Options struct {
 
 	// Git answers at the host "git" in the same way.
 	Git http.Handler
+
+	// QUICSecret is what the process before had and the one after will have:
+	// whom the one knew, the other can send away at once. 32 random bytes do.
+	// Without it clients of HTTP/3 find out by themselves, which takes longer.
+	QUICSecret []byte
 }
 
 // Proxy is the edge as it runs: it owns connections in both directions and the
@@ -92,13 +98,16 @@ type Proxy struct {
 	load      load
 	upstreams upstreams
 	quic      sync.Map // port → the Alt-Svc of where HTTP/3 is served
+
+	quicSecret []byte
+	draining   atomic.Int32 // servers over TCP that end
 }
 
 // NewProxy returns a Proxy without a table: it answers 503 until the first
 // [Proxy.Swap].
 func NewProxy(o Options) *Proxy {
 	p := &Proxy{log: o.Logger, api: o.API, git: o.Git, drain: drainTimeout, verifier: o.Verifier, guesses: newThrottle()}
-	p.pending, p.strict, p.challenge = o.Pending, o.Strict, o.Challenge
+	p.pending, p.strict, p.challenge, p.quicSecret = o.Pending, o.Strict, o.Challenge, o.QUICSecret
 	if p.api == nil {
 		p.api = http.NotFoundHandler()
 	}
@@ -179,6 +188,8 @@ func (p *Proxy) runUntil(ctx context.Context, srv interface{ Shutdown(context.Co
 	case err := <-failed:
 		return err
 	case <-ctx.Done():
+		p.draining.Add(1)
+		defer p.draining.Add(-1)
 		deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.drain)
 		defer cancel()
 		err := srv.Shutdown(deadline)

@@ -148,6 +148,9 @@ func TestFallsBack(t *testing.T) {
 		}},
 		{name: "nothing listens over IPv6", dialer: &ownDialer{}, client: "[2001:db8::5]:9", why: "nothing listens at the container's IPv6 address", dials: 2},
 		{name: "answers do not come back", client: "192.0.2.5:9", why: "the container does not answer its clients", dials: 1, dialer: &ownDialer{
+			dial: func(netip.Addr, netip.AddrPort) error { return syscall.ENETDOWN },
+		}},
+		{name: "no port is left", client: "192.0.2.5:9", why: "the ports of the client's address are used up", dials: 2, dialer: &ownDialer{
 			dial: func(netip.Addr, netip.AddrPort) error { return syscall.EADDRNOTAVAIL },
 		}},
 	} {

@@ -98,6 +98,11 @@ func (s *sources) failed(x *exchange, err error) (again source, learn func()) {
 	case errors.Is(err, syscall.ECONNREFUSED) && x.source.target != again.target:
 		again.why = "nothing listens at the container's IPv6 address"
 		return again, func() {}
+	case errors.Is(err, errDial) && errors.Is(err, syscall.EADDRNOTAVAIL):
+		// The fault of this client alone: others are not made to appear as the
+		// host for it.
+		again.why = "the ports of the client's address are used up"
+		return again, func() {}
 	case errors.Is(err, errDial) && !errors.Is(err, syscall.ECONNREFUSED):
 		again.why = "the container does not answer its clients"
 		key := address{x.decision.Route.ContainerID, x.source.target.Addr()}

@@ -38,11 +38,11 @@ type Table struct {
 	api     bool
 	git     bool
 
-	byKey  map[key]*container
-	byID   map[string]*container
-	named  map[string]*container // by Name
-	alias  map[string]*alias     // by label
-	domain map[string]*alias     // by custom domain
+	byKey    map[key]*container
+	byID     map[string]*container
+	alias    map[string]*alias // by label
+	domain   map[string]*alias // by custom domain
+	sections sections          // all containers, for comparing
 }
 
 type container struct {
@@ -91,7 +91,6 @@ func Compile(c Config) (*Table, error) {
 		domain:  make(map[string]*alias),
 	}
 	named := make(map[string]*container, len(c.Containers))
-	t.named = named
 	var problems []error
 	if err := checkZone(c.Zone); err != nil {
 		problems = append(problems, err)
@@ -135,7 +134,7 @@ func (t *Table) addContainer(in Container, named map[string]*container, shared s
 	}
 	out := &container{id: in.ID, name: in.Name, addr: in.Addr.Unmap(), addr6: in.Addr6, closed: in.Closed}
 	var err error
-	if out.ingress, err = compileIngress(in.Ingress, out.addr); err != nil {
+	if out.ingress, err = compileIngress(in.Ingress, out.addr, out.addr6); err != nil {
 		problems = append(problems, err)
 	}
 	if in.Permissions != nil {
@@ -161,6 +160,7 @@ func (t *Table) addContainer(in Container, named map[string]*container, shared s
 	// Kept even when faulty, so that aliases of it are not reported as well;
 	// the table is discarded then.
 	named[in.Name] = out
+	t.sections.add(out)
 	if made {
 		t.byID[in.ID] = out
 		var k key

@@ -46,6 +46,7 @@ var forTests = []need{
 	{pkg: "chromium", programs: []string{"chromium"}, optional: true},
 	{pkg: "ngtcp2-client", programs: []string{"gtlsclient"}, optional: true},
 	{pkg: "testssl.sh", programs: []string{"testssl"}, optional: true},
+	{pkg: "slowhttptest", programs: []string{"slowhttptest"}, optional: true},
 	{pkg: "openssh-server", programs: []string{"sshd", "/usr/sbin/sshd"}},
 }
 

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -54,6 +56,10 @@ does) are used for HTTPS instead of those the server's file names.`,
 	cmd.Flags().StringVar(&format, "log-format", "text", "text or json")
 	return cmd
 }
+
+// firstTable is how long sockets that were passed in wait for the first table.
+// Later there is a 503.
+const firstTable = 5 * time.Second
 
 // serve joins the loop, the edge and the API; the first that fails ends all.
 func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener) error {
@@ -138,25 +144,46 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	front := &front{
 		ctx: ctx, group: g, log: log, certs: certificates, keys: keys, open: map[endpoint]context.CancelFunc{},
 	}
+	quicSecret, err := keptSecret(filepath.Join(node.StateDir, "quic.key"))
+	if err != nil {
+		return err
+	}
 	front.proxy = edge.NewProxy(edge.Options{
 		Logger: log, API: answers.Remote(), Git: gitHost(node, answers, source, hooks.list, log),
-		Verifier: checker, Transparent: &front.path,
+		Verifier: checker, Transparent: &front.path, QUICSecret: quicSecret,
 		Pending: certificates.Pending, Strict: certificates.Public, Challenge: certificates.Challenge,
 	})
-	agent.Publish, agent.ClientAddresses = front.publish, front.path.Fault
+	agent.ClientAddresses = front.path.Fault
+	published := make(chan struct{})
+	once := sync.OnceFunc(func() { close(published) })
+	agent.Publish = func(e reconcile.Edge) error {
+		defer once()
+		return front.publish(e)
+	}
 	defer front.forgetClients()
 	for _, l := range inherited {
 		if !front.inherited {
 			front.inherited, front.tlsAddr = true, l.Addr().String()
 			front.setPort(front.tlsAddr)
 		}
-		front.serve(ctx, l)
 		_, agent.Port, _ = net.SplitHostPort(l.Addr().String())
 	}
-	for _, conn := range datagrams {
-		front.serveQUIC(ctx, conn)
-	}
 	g.Go(func() error { tuneHeap(ctx); return nil })
+	g.Go(func() error {
+		// Who came since the process before has ended is led by a table.
+		select {
+		case <-published:
+		case <-time.After(firstTable):
+		case <-ctx.Done():
+		}
+		for _, l := range inherited {
+			front.serve(ctx, l)
+		}
+		for _, conn := range datagrams {
+			front.serveQUIC(ctx, conn)
+		}
+		return nil
+	})
 	g.Go(func() error { return front.watchClients(ctx) })
 	g.Go(func() error { return agent.Run(ctx) })
 	g.Go(func() error { return deliver(ctx, agent, "the status of a commit", log, tellForge(agent, keys)) })

@@ -13,9 +13,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -33,7 +35,11 @@ func TestMain(m *testing.M) {
 	schema.EvaluateMain()
 	benchEdgeMain()
 	testscript.Main(m, map[string]func(){
-		"swage": func() { os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr, openFile)) },
+		"swage": func() {
+			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+			defer stop()
+			os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr, openFile))
+		},
 	})
 }
 
