@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -20,11 +22,23 @@ type pushes struct {
 	agent  *reconcile.Agent
 	repo   git.Local
 	branch string
+	log    *slog.Logger
 }
 
 // check is what a push must pass to be accepted: the author's mistakes come
 // back as the error, and the plan is told.
 func (p pushes) check(ctx context.Context, u api.Push, tell func(string)) error {
+	err := p.judge(ctx, u, tell)
+	by := cmp.Or(u.By, "somebody on this machine")
+	if err != nil {
+		p.log.Info("a push is refused", "commit", u.New, "by", by, "err", err)
+	} else {
+		p.log.Info("pushed", "commit", u.New, "by", by)
+	}
+	return err
+}
+
+func (p pushes) judge(ctx context.Context, u api.Push, tell func(string)) error {
 	update := git.Update{Old: u.Old, New: u.New, Ref: u.Ref}
 	switch {
 	case u.Ref != "refs/heads/"+p.branch:
