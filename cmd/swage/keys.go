@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 
 	"filippo.io/age"
@@ -72,11 +73,12 @@ func (t *tokens) list() []api.Token {
 
 // add takes a token that can be read.
 func (t *tokens) add(name string, declared schema.Token) {
-	token := api.Token{Name: name, Allow: declared.Allow, Expires: declared.ExpiresAt}
+	token := api.Token{Name: name, Allow: declared.Allow, Expires: declared.ExpiresAt, Realm: declared.Realm}
+	if token.Realm != "" && slices.ContainsFunc(token.Allow, func(right string) bool { return right != "push" }) {
+		t.log.Warn("the token is bound to a realm, and the API shows all; it takes pushes at most", "token", name)
+		token.Allow = slices.DeleteFunc(slices.Clone(token.Allow), func(right string) bool { return right != "push" })
+	}
 	switch {
-	case declared.Realm != "":
-		t.log.Warn("the token is bound to a realm, which this version cannot keep it to; it opens nothing", "token", name)
-		return
 	case declared.SSHKey != nil:
 		token.Key, token.SHA256 = true, sha256.Sum256(declared.SSHKey)
 	case declared.SHA256 != "":

@@ -59,6 +59,11 @@ func (p pushes) judge(ctx context.Context, u api.Push, tell func(string)) error 
 			return fmt.Errorf("the commit must be signed by a signer of the last accepted one (git commit -S): %w", err)
 		}
 	}
+	if u.Realm != "" {
+		if err := p.keepTo(ctx, u, tell); err != nil {
+			return err
+		}
+	}
 	proposal, err := p.agent.PlanAfter(ctx, s.Tree, func(applied string) (int, error) {
 		return p.repo.AllowedIncoming(ctx, u.Quarantine, applied, u.New)
 	})
@@ -75,6 +80,33 @@ func (p pushes) judge(ctx context.Context, u api.Push, tell func(string)) error 
 	}
 	tellLines(proposal.Text(false), tell)
 	return nil
+}
+
+// keepTo refuses what a push of a realm's token changes beside that realm.
+func (p pushes) keepTo(ctx context.Context, u api.Push, tell func(string)) error {
+	if strings.Trim(u.Old, "0") == "" {
+		return errors.New("this push is held to a realm, and the first commit belongs to none; somebody must push it who is not held to one")
+	}
+	change, err := p.repo.Change(ctx, u.Quarantine, u.Old, u.New)
+	if err != nil {
+		return err
+	}
+	if !change.Forward {
+		return errors.New("this push is held to a realm and takes back commits of the branch, which may be others'; fetch, and rebase onto them")
+	}
+	// What is held may be anybody's.
+	switch n, err := p.repo.AllowedIncoming(ctx, u.Quarantine, u.Old, u.New); {
+	case err != nil:
+		return err
+	case n > 0:
+		return errors.New("this push is held to a realm and cannot allow deletions; take the trailer Swage-Allow-Delete out of its commits")
+	}
+	err = p.agent.Trespass(ctx, u.Realm, change.Before.Tree, change.After.Tree, change.Files)
+	if schema.IsProblems(err) {
+		tellLines(problems(err).Error(), tell)
+		return errors.New("refused: mend this, amend the commit, and push again; nothing has changed")
+	}
+	return err
 }
 
 func tellLines(text string, tell func(string)) {
@@ -161,7 +193,7 @@ func (p pushes) ended(r *reconcile.Report, before string, u api.Push, tell func(
 		for _, h := range r.Held {
 			tell(fmt.Sprintf("held: %s: %s", h.What, h.Why))
 		}
-		tellURLs(r, tell)
+		p.tellURLs(r, u.Realm, tell)
 		tell("applied after " + since(u, r.Finished))
 		return true, nil
 	}
@@ -176,10 +208,12 @@ func since(u api.Push, then time.Time) string {
 // mostURLs are shown to a pusher.
 const mostURLs = 20
 
-func tellURLs(r *reconcile.Report, tell func(string)) {
-	n := 0
+// tellURLs shows what is live, to one who is held to a realm that realm's: a
+// host name may be all that guards what it leads to.
+func (p pushes) tellURLs(r *reconcile.Report, realm string, tell func(string)) {
+	n, fleet := 0, p.agent.Fleet()
 	for _, c := range r.Containers {
-		if c.Status != runtime.Running || len(c.URLs) == 0 {
+		if c.Status != runtime.Running || len(c.URLs) == 0 || realm != "" && !reconcile.InRealm(fleet, realm, c.Project, c.Name) {
 			continue
 		}
 		if n++; n > mostURLs {
