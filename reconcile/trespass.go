@@ -286,7 +286,8 @@ func (t *trespass) files(changed []string) {
 		whole := inProjects && inside && (had || has) &&
 			(!had || t.before.only(old.RealmIDs)) && (!has || t.after.only(now.RealmIDs))
 		hidden := strings.HasPrefix(rest, ".") || strings.Contains(rest, "/.")
-		if !inProjects || hidden || !whole && !own[name] {
+		said := slices.ContainsFunc(t.found, func(p schema.Problem) bool { return p.Pos.File == name })
+		if !said && (!inProjects || hidden || !whole && !own[name]) {
 			t.say(schema.Pos{File: path.Clean(name)}, "", "holds nothing of the realm %s, which this push is held to", t.realm)
 		}
 	}
