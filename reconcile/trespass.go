@@ -13,25 +13,33 @@ import (
 	"swage/schema"
 )
 
-// Trespass judges a commit on top of another by Trespasses.
-func (a *Agent) Trespass(ctx context.Context, realm string, before, after fs.FS, files []string) error {
+// Trespass judges a commit on top of another by Trespasses. Where there is none,
+// own says which containers are the realm's, by project/name.
+func (a *Agent) Trespass(ctx context.Context, realm string, before, after fs.FS, files []string) (own func(ref string) bool, err error) {
 	state := a.state.Load()
 	if state == nil {
-		return ErrNotObserved
+		return nil, ErrNotObserved
 	}
 	loader := &schema.Loader{Limits: a.Loader.Limits}
 	was, err := loader.Load(ctx, before)
 	if err != nil {
-		return fmt.Errorf("what the branch holds now cannot be read, and what is not known cannot be compared: %v", err) // no mistake of this push
+		return nil, fmt.Errorf("what the branch holds now cannot be read, and what is not known cannot be compared: %v", err) // no mistake of this push
 	}
 	is, err := loader.Load(ctx, after)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if found := Trespasses(realm, was, is, files, a.Server, state.State); len(found) > 0 {
-		return found
+		return nil, found
 	}
-	return nil
+	then, now := estate{was, realm}.containers(), estate{is, realm}.containers()
+	return func(ref string) bool {
+		_, ok := then[ref]
+		if !ok {
+			_, ok = now[ref]
+		}
+		return ok
+	}, nil
 }
 
 // Trespasses are what a commit changes beside the objects of a realm, of all
@@ -175,10 +183,10 @@ func (t *trespass) containers() {
 		if is.ID != old.ID {
 			t.takes(path, is.Container, byID)
 		}
-		if !schema.Same(old.Adopt, is.Adopt) {
+		if is.Adopt != "" && is.Adopt != old.Adopt {
 			t.say(is.At("adopt"), path, "adopt takes over what belongs to nobody's realm")
 		}
-		if !schema.Same(old.Publish, is.Publish) {
+		if len(is.Publish) > 0 && !schema.Same(old.Publish, is.Publish) {
 			t.say(is.At("publish"), path, "publish opens ports of the server, which belong to nobody's realm")
 		}
 		if from := is.CopyFrom; from != nil && !schema.Same(old.CopyFrom, from) {

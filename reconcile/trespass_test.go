@@ -200,6 +200,19 @@ func differing(before, after map[string]string) []string {
 	return out
 }
 
+// What is said of others' containers is left out.
+func TestProposalWithin(t *testing.T) {
+	p := Proposal{1, []ServerProposal{{
+		Server: "lab", Steps: []ProposedStep{{Step: "a", Container: "a/one"}, {Step: "project"}, {Step: "b", Container: "b/bee"}},
+		Held:  []Held{{What: "a", Ref: "a/one"}, {What: "b", Ref: "b/bee", Why: idB}},
+		Opens: []Opening{{Container: "b/bee"}}, Drift: []Drift{{Ref: "b/bee"}},
+	}}}
+	text := p.Within(func(ref string) bool { return ref == "a/one" }).Text(false)
+	if want := "  a ()\n! held: a: \n0 to create, 0 to change, 0 to delete, 1 held\n"; strings.TrimLeft(text, " ") != strings.TrimLeft(want, " ") {
+		t.Errorf("got %q, want %q", text, want)
+	}
+}
+
 // Whatever one realm may not change the other may not either, unless it is its
 // own.
 func TestRealmsAreApart(t *testing.T) {

@@ -59,8 +59,9 @@ func (p pushes) judge(ctx context.Context, u api.Push, tell func(string)) error 
 			return fmt.Errorf("the commit must be signed by a signer of the last accepted one (git commit -S): %w", err)
 		}
 	}
+	var own func(ref string) bool // nil: all is
 	if u.Realm != "" {
-		if err := p.keepTo(ctx, u, tell); err != nil {
+		if own, err = p.keepTo(ctx, u, tell); err != nil {
 			return err
 		}
 	}
@@ -78,35 +79,39 @@ func (p pushes) judge(ctx context.Context, u api.Push, tell func(string)) error 
 	if err != nil {
 		return err
 	}
+	if own != nil {
+		proposal = proposal.Within(own)
+	}
 	tellLines(proposal.Text(false), tell)
 	return nil
 }
 
-// keepTo refuses what a push of a realm's token changes beside that realm.
-func (p pushes) keepTo(ctx context.Context, u api.Push, tell func(string)) error {
+// keepTo refuses what a push of a realm's token changes beside that realm, and
+// says which containers are the realm's.
+func (p pushes) keepTo(ctx context.Context, u api.Push, tell func(string)) (own func(ref string) bool, err error) {
 	if strings.Trim(u.Old, "0") == "" {
-		return errors.New("this push is held to a realm, and the first commit belongs to none; somebody must push it who is not held to one")
+		return nil, errors.New("this push is held to a realm, and the first commit belongs to none; somebody must push it who is not held to one")
 	}
 	change, err := p.repo.Change(ctx, u.Quarantine, u.Old, u.New)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !change.Forward {
-		return errors.New("this push is held to a realm and takes back commits of the branch, which may be others'; fetch, and rebase onto them")
+		return nil, errors.New("this push is held to a realm and takes back commits of the branch, which may be others'; fetch, and rebase onto them")
 	}
 	// What is held may be anybody's.
 	switch n, err := p.repo.AllowedIncoming(ctx, u.Quarantine, u.Old, u.New); {
 	case err != nil:
-		return err
+		return nil, err
 	case n > 0:
-		return errors.New("this push is held to a realm and cannot allow deletions; take the trailer Swage-Allow-Delete out of its commits")
+		return nil, errors.New("this push is held to a realm and cannot allow deletions; take the trailer Swage-Allow-Delete out of its commits")
 	}
-	err = p.agent.Trespass(ctx, u.Realm, change.Before.Tree, change.After.Tree, change.Files)
+	own, err = p.agent.Trespass(ctx, u.Realm, change.Before.Tree, change.After.Tree, change.Files)
 	if schema.IsProblems(err) {
 		tellLines(problems(err).Error(), tell)
-		return errors.New("refused: mend this, amend the commit, and push again; nothing has changed")
+		return nil, errors.New("refused: mend this, amend the commit, and push again; nothing has changed")
 	}
-	return err
+	return own, err
 }
 
 func tellLines(text string, tell func(string)) {
@@ -191,6 +196,10 @@ func (p pushes) ended(r *reconcile.Report, before string, u api.Push, tell func(
 		return true, errors.New("accepted, but the deploy failed; push a mended commit")
 	case reconcile.Applied, reconcile.Incomplete:
 		for _, h := range r.Held {
+			project, name, _ := strings.Cut(h.Ref, "/")
+			if u.Realm != "" && !reconcile.InRealm(p.agent.Fleet(), u.Realm, project, name) {
+				continue
+			}
 			tell(fmt.Sprintf("held: %s: %s", h.What, h.Why))
 		}
 		p.tellURLs(r, u.Realm, tell)
