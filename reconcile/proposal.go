@@ -64,6 +64,33 @@ func (p *Proposal) Add(server string, plan Plan, before, fleet *schema.Fleet) {
 	p.Servers = append(p.Servers, s)
 }
 
+// Within is what of a proposal is about some containers, by project/name: what
+// is said of others may hold ids, which are parts of their addresses.
+func (p Proposal) Within(own func(ref string) bool) Proposal {
+	out := Proposal{Version: p.Version}
+	for _, s := range p.Servers {
+		kept := ServerProposal{Server: s.Server}
+		for _, x := range s.Steps {
+			if own(x.Container) {
+				x.After = nil // counts steps that are left out
+				kept.Steps = append(kept.Steps, x)
+			}
+		}
+		for _, h := range s.Held {
+			if own(h.Ref) {
+				kept.Held = append(kept.Held, h)
+			}
+		}
+		for _, o := range s.Opens {
+			if own(o.Container) {
+				kept.Opens = append(kept.Opens, o)
+			}
+		}
+		out.Servers = append(out.Servers, kept)
+	}
+	return out
+}
+
 func sign(s runtime.Step) string {
 	switch s.(type) {
 	case runtime.CreateProject, runtime.CreateContainer, runtime.CopyContainer,

@@ -52,9 +52,17 @@ type Report struct {
 	ClientAddresses *ClientAddresses `json:"client_addresses,omitempty"`
 	// StaysOpen are containers that are open although their project is closed.
 	StaysOpen []Origin `json:"stays_open,omitempty"`
+	// SSH is where pushes are taken over SSH. Absent: nowhere.
+	SSH *SSH `json:"ssh,omitempty"`
 
 	Started  time.Time `json:"started"`
 	Finished time.Time `json:"finished,omitzero"`
+}
+
+// SSH is a server of SSH, and what it is known by.
+type SSH struct {
+	Address string `json:"address"`
+	HostKey string `json:"host_key"` // the fingerprint, as ssh shows it
 }
 
 // ClientAddresses is whose addresses containers see in their sockets.

@@ -112,6 +112,7 @@ type Certificate struct{ Certificate, Key string }
 type Token struct {
 	Value     Secret
 	SHA256    string // instead of Value
+	SSHKey    []byte // instead of both: a public key as SSH sends it (RFC 4253, section 6.6)
 	Allow     []string
 	Realm     string
 	ExpiresAt time.Time // zero: never

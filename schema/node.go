@@ -32,8 +32,15 @@ type NodeSource struct {
 	SSHKey     string
 	KnownHosts []string
 	Poll       time.Duration
+	SSH        PushSSH // beside Push
 
 	ClientCertificate, ClientKey string // files; both or none
+}
+
+// PushSSH is where pushes are taken over SSH; an empty Listen: nowhere.
+type PushSSH struct {
+	Listen string
+	Keys   map[string]Token // by name, each with an SSHKey
 }
 
 type rawNode struct {
@@ -65,6 +72,14 @@ type rawSource struct {
 	ClientCertificate                   string   `json:"client_certificate"`
 	ClientKey                           string   `json:"client_key"`
 	Poll                                string
+	SSH                                 struct {
+		Listen string
+		Keys   map[string]struct {
+			Key   string
+			Allow []string
+			Realm string
+		}
+	}
 }
 
 // one reports whether exactly one place is named.
@@ -98,16 +113,27 @@ func LoadNode(name string, src []byte) (Node, error) {
 	if (raw.Source.ClientCertificate == "") != (raw.Source.ClientKey == "") {
 		c.add(at.in("source"), "wants client_certificate and client_key together")
 	}
+	s := raw.Source
+	ssh := PushSSH{s.SSH.Listen, map[string]Token{}}
+	if ssh.Listen != "" && !s.Push {
+		c.add(at.in("source", "ssh"), "is for push: true, where the agent is the remote; to follow a remote over ssh, name its url")
+	}
+	for name, k := range s.SSH.Keys {
+		key, err := wire(k.Key)
+		if err != nil {
+			c.add(at.in("source", "ssh", "keys", name, "key"), "%v", err)
+		}
+		ssh.Keys[name] = Token{SSHKey: key, Allow: k.Allow, Realm: k.Realm}
+	}
 	if len(c.problems) > 0 {
 		return Node{}, c.problems.sorted()
 	}
-	s := raw.Source
 	return Node{
 		Server: raw.Server,
 		Source: NodeSource{
 			Path: s.Path, URL: s.URL, Push: s.Push, Branch: s.Branch, Folder: s.Folder, Username: s.Username,
 			Token: s.Token, CA: s.CA, SSHKey: s.SSHKey, KnownHosts: s.KnownHosts, Poll: duration(s.Poll),
-			ClientCertificate: s.ClientCertificate, ClientKey: s.ClientKey,
+			ClientCertificate: s.ClientCertificate, ClientKey: s.ClientKey, SSH: ssh,
 		},
 		StateDir: raw.StateDir, Socket: raw.Socket, Incus: raw.Incus,
 		AgeIdentities: raw.AgeIdentities, AllowPrivateJWKS: raw.PrivateJWKS, Token: raw.Token, Signers: Signers(raw.Signers),

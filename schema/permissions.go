@@ -170,7 +170,7 @@ func (r *resolver) group(at spot, raw rawGroup) Group {
 		return Group{Password: &Password{raw.Username, raw.Hash}}
 	case "token":
 		r.exactlyOne(at, "header", "cookie", "param")
-		r.oneValue(at, raw.Value, raw.ValueSHA256)
+		r.oneValue(at, raw.Value, "value", "value_sha256")
 		return Group{Token: &TokenGroup{raw.Header, raw.Cookie, raw.Param, raw.Value, raw.ValueSHA256}}
 	}
 	return Group{JWT: r.jwt(at, raw)}
@@ -193,8 +193,8 @@ func (r *resolver) exactlyOne(at spot, names ...string) {
 	}
 }
 
-func (r *resolver) oneValue(at spot, value Secret, sum string) {
-	r.exactlyOne(at, "value", "value_sha256")
+func (r *resolver) oneValue(at spot, value Secret, names ...string) {
+	r.exactlyOne(at, names...)
 	if value.form == plainSecret && value.text == "" && at.v.get("value") != nil {
 		r.add(at.in("value"), "is empty, so that nobody would need to know it")
 	}

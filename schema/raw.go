@@ -86,6 +86,7 @@ type rawServer struct {
 type rawToken struct {
 	Value       Secret
 	ValueSHA256 string `json:"value_sha256"`
+	SSHKey      string `json:"ssh_key"`
 	Allow       []string
 	Realm       string
 	ExpiresAt   string `json:"expires_at"`

@@ -142,3 +142,9 @@ func decrypt(armored string, identities []age.Identity) (string, error) {
 	}
 	return string(src), nil
 }
+
+// OnNode reports whether the value is not at hand: a node decrypts it, or has
+// it.
+func (s Secret) OnNode() bool {
+	return s.form == ageSecret || s.form == fileSecret || s.form == envSecret
+}

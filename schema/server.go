@@ -86,11 +86,21 @@ func (r *resolver) tokens(d *declared[rawServer]) map[string]Token {
 	out := map[string]Token{}
 	for _, name := range slices.Sorted(maps.Keys(d.raw.Tokens)) {
 		raw, at := d.raw.Tokens[name], d.in("tokens", name)
-		r.oneValue(at, raw.Value, raw.ValueSHA256)
+		r.oneValue(at, raw.Value, "value", "value_sha256", "ssh_key")
 		if len(raw.Allow) == 0 {
 			r.add(at.in("allow"), "is empty; want a list of \"read\", \"plan\" and \"push\"")
 		}
-		out[name] = Token{raw.Value, raw.ValueSHA256, raw.Allow, raw.Realm, r.time(at.in("expires_at"), raw.ExpiresAt)}
+		t := Token{Value: raw.Value, SHA256: raw.ValueSHA256, Allow: raw.Allow, Realm: raw.Realm, ExpiresAt: r.time(at.in("expires_at"), raw.ExpiresAt)}
+		if raw.SSHKey != "" {
+			var err error
+			if t.SSHKey, err = wire(raw.SSHKey); err != nil {
+				r.add(at.in("ssh_key"), "%v", err)
+			}
+			if i := slices.Index(raw.Allow, "plan"); i >= 0 {
+				r.add(at.in("allow", i), "found \"plan\", which nobody asks for over SSH; want \"read\" and \"push\"")
+			}
+		}
+		out[name] = t
 	}
 	return out
 }

@@ -116,15 +116,17 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 			log.Info("step", "step", s.Step, "ms", s.Millis)
 		},
 	}
-	known := tokens{server: node.Server, node: node.Token, keys: keys, fleet: agent.Fleet, log: log}
+	known := tokens{node: node, keys: keys, fleet: agent.Fleet, log: log}
 	checker := verifier{credentials.New(credentials.Options{AllowPrivate: node.AllowPrivateJWKS})}
 	certificates := certs.New(ca, filepath.Join(node.StateDir, "acme"), log)
 	defer certificates.Close()
 	hooks := webhooks{server: node.Server, keys: keys, fleet: agent.Fleet, log: log}
+	var ssh *pushSSH
 	answers := api.API{
 		// Certificates come and go between passes.
 		Report: func() *reconcile.Report {
 			r := *agent.Report()
+			r.SSH = ssh.report()
 			r.Warnings = slices.Concat(r.Warnings, certificates.Warnings())
 			return &r
 		},
@@ -136,9 +138,14 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 			return agent.Explain(ctx, checker, q)
 		},
 	}
+	var own *git.Server
 	if local, ok := source.(git.Local); ok && node.Source.Push {
-		p := pushes{agent, local, node.Source.Branch}
+		p := pushes{agent, local, node.Source.Branch, log}
 		answers.CheckPush, answers.FollowPush = p.check, p.follow
+		own = git.NewServer(local.Path, func(token, right string) (git.Visitor, bool) { return visitor(answers.Holds(token, right)) }, log)
+	}
+	if ssh, err = listenSSH(node, own, answers, log); err != nil {
+		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	front := &front{
@@ -149,7 +156,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 		return err
 	}
 	front.proxy = edge.NewProxy(edge.Options{
-		Logger: log, API: answers.Remote(), Git: gitHost(node, answers, source, hooks.list, log),
+		Logger: log, API: answers.Remote(), Git: gitHost(own, source, hooks.list),
 		Verifier: checker, Transparent: &front.path, QUICSecret: quicSecret,
 		Pending: certificates.Pending, Strict: certificates.Public, Challenge: certificates.Challenge,
 	})
@@ -188,6 +195,9 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	g.Go(func() error { return agent.Run(ctx) })
 	g.Go(func() error { return deliver(ctx, agent, "the status of a commit", log, tellForge(agent, keys)) })
 	g.Go(func() error { return deliver(ctx, agent, "events", log, tellEvents(agent, keys)) })
+	if ssh != nil {
+		g.Go(func() error { return ssh.Serve(ctx, ssh.listener) })
+	}
 	g.Go(func() error { return api.Serve(ctx, socket, answers.Local(), log) })
 	log.Info("agent started", "server", node.Server, "source", cmp.Or(node.Source.Path, node.Source.URL, fleetRepository(node)), "branch", node.Source.Branch)
 	return g.Wait()

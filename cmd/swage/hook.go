@@ -45,6 +45,7 @@ func preReceive(cmd *cobra.Command, socket api.Socket) error {
 	u := updates[0]
 	return socket.CheckPush(cmd.Context(), api.Push{
 		Ref: u.Ref, Old: u.Old, New: u.New, Quarantine: cmp.Or(os.Getenv("GIT_QUARANTINE_PATH"), os.Getenv("GIT_OBJECT_DIRECTORY")),
+		By: os.Getenv(git.EnvVisitor), Realm: os.Getenv(git.EnvRealm),
 	}, teller(cmd))
 }
 
@@ -70,7 +71,7 @@ func procReceive(cmd *cobra.Command, socket api.Socket) error {
 			teller(cmd)("accepted; swage status on the server tells what becomes of it")
 			return nil
 		}
-		return socket.FollowPush(cmd.Context(), api.Push{Ref: u.Ref, Old: u.Old, New: u.New, Since: since}, teller(cmd))
+		return socket.FollowPush(cmd.Context(), api.Push{Ref: u.Ref, Old: u.Old, New: u.New, Since: since, Realm: os.Getenv(git.EnvRealm)}, teller(cmd))
 	})
 }
 

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 
 	"filippo.io/age"
 
 	"swage/reconcile/api"
+	"swage/reconcile/git"
 	"swage/schema"
 )
 
@@ -32,15 +34,15 @@ func nodeKeys(n schema.Node) (schema.Keys, error) {
 }
 
 // tokens are those of the accepted fleet for one server, read once a fleet, or
-// that of the node file where the fleet names none.
+// that of the node file where the fleet names none; and the node file's keys.
 type tokens struct {
-	server string
-	node   schema.Secret
-	keys   schema.Keys
-	fleet  func() *schema.Fleet
-	log    *slog.Logger
+	node  schema.Node
+	keys  schema.Keys
+	fleet func() *schema.Fleet
+	log   *slog.Logger
 
 	mu   sync.Mutex
+	read bool // of is not merely the first nil
 	of   *schema.Fleet
 	good []api.Token
 }
@@ -49,37 +51,52 @@ func (t *tokens) list() []api.Token {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f := t.fleet()
-	if f == t.of || f == nil {
+	if t.read && (f == t.of || f == nil) {
 		return t.good
 	}
-	t.of, t.good = f, nil
-	for name, declared := range f.Servers[t.server].Tokens {
-		token := api.Token{Allow: declared.Allow, Expires: declared.ExpiresAt}
-		if declared.Realm != "" {
-			t.log.Warn("the token is bound to a realm, which this version cannot keep it to; it opens nothing", "token", name)
-			continue
-		}
-		if declared.SHA256 != "" {
-			if _, err := hex.Decode(token.SHA256[:], []byte(declared.SHA256)); err != nil {
-				continue // the schema lets none through
-			}
-		} else {
-			value, err := declared.Value.Reveal(t.keys)
-			if err != nil || value == "" {
-				t.log.Warn("the token cannot be read; it opens nothing", "token", name, "err", err)
-				continue
-			}
-			token.SHA256 = sha256.Sum256([]byte(value))
-		}
-		t.good = append(t.good, token)
+	t.read, t.of, t.good = true, f, nil
+	for name, key := range t.node.Source.SSH.Keys {
+		t.add(name, key)
 	}
-	if len(f.Servers[t.server].Tokens) == 0 && !t.node.IsZero() {
-		value, err := t.node.Reveal(t.keys)
-		if err != nil || value == "" {
-			t.log.Warn("the token of the node file cannot be read; it opens nothing", "err", err)
-			return t.good
-		}
-		t.good = []api.Token{{Allow: []string{"push", "read"}, SHA256: sha256.Sum256([]byte(value))}}
+	if f == nil {
+		return t.good
+	}
+	declared := f.Servers[t.node.Server].Tokens
+	for name, token := range declared {
+		t.add(name, token)
+	}
+	if len(declared) == 0 && !t.node.Token.IsZero() {
+		t.add("the token of the node file", schema.Token{Value: t.node.Token, Allow: []string{"push", "read"}})
 	}
 	return t.good
+}
+
+// add takes a token that can be read.
+func (t *tokens) add(name string, declared schema.Token) {
+	token := api.Token{Name: name, Allow: declared.Allow, Expires: declared.ExpiresAt, Realm: declared.Realm}
+	if token.Realm != "" && slices.ContainsFunc(token.Allow, func(right string) bool { return right != "push" }) {
+		t.log.Warn("the token is bound to a realm, and the API shows all; it takes pushes at most", "token", name)
+		token.Allow = slices.DeleteFunc(slices.Clone(token.Allow), func(right string) bool { return right != "push" })
+	}
+	switch {
+	case declared.SSHKey != nil:
+		token.Key, token.SHA256 = true, sha256.Sum256(declared.SSHKey)
+	case declared.SHA256 != "":
+		if _, err := hex.Decode(token.SHA256[:], []byte(declared.SHA256)); err != nil {
+			return // the schema lets none through
+		}
+	default:
+		value, err := declared.Value.Reveal(t.keys)
+		if err != nil || value == "" {
+			t.log.Warn("the token cannot be read; it opens nothing", "token", name, "err", err)
+			return
+		}
+		token.SHA256 = sha256.Sum256([]byte(value))
+	}
+	t.good = append(t.good, token)
+}
+
+// visitor is whose token it is, as git knows it.
+func visitor(t api.Token, ok bool) (git.Visitor, bool) {
+	return git.Visitor{Name: t.Name, Realm: t.Realm}, ok
 }

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -20,11 +22,23 @@ type pushes struct {
 	agent  *reconcile.Agent
 	repo   git.Local
 	branch string
+	log    *slog.Logger
 }
 
 // check is what a push must pass to be accepted: the author's mistakes come
 // back as the error, and the plan is told.
 func (p pushes) check(ctx context.Context, u api.Push, tell func(string)) error {
+	err := p.judge(ctx, u, tell)
+	by := cmp.Or(u.By, "somebody on this machine")
+	if err != nil {
+		p.log.Info("a push is refused", "commit", u.New, "by", by, "err", err)
+	} else {
+		p.log.Info("pushed", "commit", u.New, "by", by)
+	}
+	return err
+}
+
+func (p pushes) judge(ctx context.Context, u api.Push, tell func(string)) error {
 	update := git.Update{Old: u.Old, New: u.New, Ref: u.Ref}
 	switch {
 	case u.Ref != "refs/heads/"+p.branch:
@@ -45,6 +59,12 @@ func (p pushes) check(ctx context.Context, u api.Push, tell func(string)) error 
 			return fmt.Errorf("the commit must be signed by a signer of the last accepted one (git commit -S): %w", err)
 		}
 	}
+	var own func(ref string) bool // nil: all is
+	if u.Realm != "" {
+		if own, err = p.keepTo(ctx, u, tell); err != nil {
+			return err
+		}
+	}
 	proposal, err := p.agent.PlanAfter(ctx, s.Tree, func(applied string) (int, error) {
 		return p.repo.AllowedIncoming(ctx, u.Quarantine, applied, u.New)
 	})
@@ -59,8 +79,39 @@ func (p pushes) check(ctx context.Context, u api.Push, tell func(string)) error 
 	if err != nil {
 		return err
 	}
+	if own != nil {
+		proposal = proposal.Within(own)
+	}
 	tellLines(proposal.Text(false), tell)
 	return nil
+}
+
+// keepTo refuses what a push of a realm's token changes beside that realm, and
+// says which containers are the realm's.
+func (p pushes) keepTo(ctx context.Context, u api.Push, tell func(string)) (own func(ref string) bool, err error) {
+	if strings.Trim(u.Old, "0") == "" {
+		return nil, errors.New("this push is held to a realm, and the first commit belongs to none; somebody must push it who is not held to one")
+	}
+	change, err := p.repo.Change(ctx, u.Quarantine, u.Old, u.New)
+	if err != nil {
+		return nil, err
+	}
+	if !change.Forward {
+		return nil, errors.New("this push is held to a realm and takes back commits of the branch, which may be others'; fetch, and rebase onto them")
+	}
+	// What is held may be anybody's.
+	switch n, err := p.repo.AllowedIncoming(ctx, u.Quarantine, u.Old, u.New); {
+	case err != nil:
+		return nil, err
+	case n > 0:
+		return nil, errors.New("this push is held to a realm and cannot allow deletions; take the trailer Swage-Allow-Delete out of its commits")
+	}
+	own, err = p.agent.Trespass(ctx, u.Realm, change.Before.Tree, change.After.Tree, change.Files)
+	if schema.IsProblems(err) {
+		tellLines(problems(err).Error(), tell)
+		return nil, errors.New("refused: mend this, amend the commit, and push again; nothing has changed")
+	}
+	return own, err
 }
 
 func tellLines(text string, tell func(string)) {
@@ -145,9 +196,13 @@ func (p pushes) ended(r *reconcile.Report, before string, u api.Push, tell func(
 		return true, errors.New("accepted, but the deploy failed; push a mended commit")
 	case reconcile.Applied, reconcile.Incomplete:
 		for _, h := range r.Held {
+			project, name, _ := strings.Cut(h.Ref, "/")
+			if u.Realm != "" && !reconcile.InRealm(p.agent.Fleet(), u.Realm, project, name) {
+				continue
+			}
 			tell(fmt.Sprintf("held: %s: %s", h.What, h.Why))
 		}
-		tellURLs(r, tell)
+		p.tellURLs(r, u.Realm, tell)
 		tell("applied after " + since(u, r.Finished))
 		return true, nil
 	}
@@ -162,10 +217,12 @@ func since(u api.Push, then time.Time) string {
 // mostURLs are shown to a pusher.
 const mostURLs = 20
 
-func tellURLs(r *reconcile.Report, tell func(string)) {
-	n := 0
+// tellURLs shows what is live, to one who is held to a realm that realm's: a
+// host name may be all that guards what it leads to.
+func (p pushes) tellURLs(r *reconcile.Report, realm string, tell func(string)) {
+	n, fleet := 0, p.agent.Fleet()
 	for _, c := range r.Containers {
-		if c.Status != runtime.Running || len(c.URLs) == 0 {
+		if c.Status != runtime.Running || len(c.URLs) == 0 || realm != "" && !reconcile.InRealm(fleet, realm, c.Project, c.Name) {
 			continue
 		}
 		if n++; n > mostURLs {

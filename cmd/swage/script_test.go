@@ -49,13 +49,15 @@ func TestScripts(t *testing.T) {
 		Dir: "../../testdata/script",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("INCUS_FILE", filepath.Join(e.WorkDir, ".incus.json"))
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				return err
+			for _, name := range []string{"FREE_PORT", "FREE_SSH_PORT"} {
+				l, err := net.Listen("tcp", "127.0.0.1:0")
+				if err != nil {
+					return err
+				}
+				defer l.Close() // not before both are drawn
+				_, port, _ := net.SplitHostPort(l.Addr().String())
+				e.Setenv(name, port)
 			}
-			_, port, _ := net.SplitHostPort(l.Addr().String())
-			l.Close()
-			e.Setenv("FREE_PORT", port)
 			outside := listener(filepath.Join(e.WorkDir, ".told"))
 			e.Defer(outside.Close)
 			e.Setenv("OUTSIDE_URL", outside.URL)

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -43,16 +45,50 @@ func sourceOf(ctx context.Context, node schema.Node, keys schema.Keys, log *slog
 // fleetRepository is where pushes go.
 func fleetRepository(node schema.Node) string { return filepath.Join(node.StateDir, "fleet.git") }
 
-// gitHost answers at the host "git".
-func gitHost(node schema.Node, answers api.API, source reconcile.Source, secrets func() map[string]string, log *slog.Logger) http.Handler {
+// gitHost answers at the host "git": to forges, and where there is a repository
+// of the agent's own, to those who push to it.
+func gitHost(own *git.Server, source reconcile.Source, secrets func() map[string]string) http.Handler {
 	mux := http.NewServeMux()
 	wake := func() {} // a repository here is watched
 	if r, ok := source.(*git.Remote); ok {
 		wake = r.Wake
 	}
 	mux.Handle("POST /hooks/git", git.Webhook(secrets, wake))
-	if node.Source.Push {
-		mux.Handle("/", git.NewServer(fleetRepository(node), answers.Holds, log))
+	if own != nil {
+		mux.Handle("/", own)
 	}
 	return mux
+}
+
+// pushSSH takes pushes over SSH, where the node file says so.
+type pushSSH struct {
+	*git.SSH
+	listener net.Listener
+}
+
+func listenSSH(node schema.Node, own *git.Server, answers api.API, log *slog.Logger) (*pushSSH, error) {
+	if own == nil || node.Source.SSH.Listen == "" {
+		return nil, nil
+	}
+	host, err := git.HostKey(filepath.Join(node.StateDir, "ssh_host_ed25519_key"))
+	if err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("tcp", node.Source.SSH.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("source.ssh: %w", err)
+	}
+	s := &git.SSH{Server: own, Host: host, Log: log, Allow: func(key []byte, right string) (git.Visitor, bool) {
+		return visitor(answers.HoldsKey(key, right))
+	}}
+	log.Info("listening for git over ssh", "address", l.Addr().String(), "host_key", s.Fingerprint())
+	return &pushSSH{s, l}, nil
+}
+
+// report is what "swage status" shows of it.
+func (p *pushSSH) report() *reconcile.SSH {
+	if p == nil {
+		return nil
+	}
+	return &reconcile.SSH{Address: p.listener.Addr().String(), HostKey: p.Fingerprint()}
 }

@@ -117,6 +117,9 @@ func printStatus(cmd *cobra.Command, r *reconcile.Report) {
 	if c := r.ClientAddresses; c != nil && !c.Own {
 		fmt.Fprintf(out, "  containers see the edge's address in the place of their callers': %s\n", c.Why)
 	}
+	if r.SSH != nil {
+		fmt.Fprintf(out, "  git over ssh at %s, host key %s\n", r.SSH.Address, r.SSH.HostKey)
+	}
 	for _, o := range r.StaysOpen {
 		fmt.Fprintf(out, "  %s stays open, although its project has enable_proxy: false (%s)\n", o.Field, o.At)
 	}

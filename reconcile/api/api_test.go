@@ -117,10 +117,11 @@ func TestTokensOpenTheAPI(t *testing.T) {
 		},
 		Tokens: func() []Token {
 			return []Token{
-				{sum("reader"), []string{"read"}, time.Time{}},
-				{sum("planner"), []string{"plan"}, time.Now().Add(time.Hour)},
-				{sum("late"), []string{"read", "plan"}, time.Now().Add(-time.Second)},
-				{sum(""), []string{"read"}, time.Time{}}, // a secret that is empty
+				{SHA256: sum("reader"), Allow: []string{"read"}},
+				{SHA256: sum("planner"), Allow: []string{"plan"}, Expires: time.Now().Add(time.Hour)},
+				{SHA256: sum("late"), Allow: []string{"read", "plan"}, Expires: time.Now().Add(-time.Second)},
+				{SHA256: sum(""), Allow: []string{"read"}}, // a secret that is empty
+				{SHA256: sum("public"), Key: true, Allow: []string{"read", "plan"}},
 			}
 		},
 	}
@@ -141,6 +142,7 @@ func TestTokensOpenTheAPI(t *testing.T) {
 		{"another scheme", []string{"Basic reader"}, 401, 401},
 		{"no scheme", []string{"reader"}, 401, 401},
 		{"an empty token", []string{"Bearer "}, 401, 401},
+		{"a public key, which everybody has", []string{"Bearer public"}, 401, 401},
 		{"two headers", []string{"Bearer reader", "Bearer reader"}, 401, 401},
 	} {
 		for path, want := range map[string]int{"GET /api/v1/status": c.status, "POST /api/v1/plan": c.plan, "GET /healthz": 200} {

@@ -17,6 +17,8 @@ type Push struct {
 	New        string    `json:"new"`
 	Quarantine string    `json:"quarantine,omitempty"` // folder of objects that are not accepted yet
 	Since      time.Time `json:"since"`                // when the ref was moved
+	By         string    `json:"by,omitempty"`         // token or key; empty: somebody on the node
+	Realm      string    `json:"realm,omitempty"`      // that it is held to; empty: none
 }
 
 // spoken is a line of the answer to a Push. Only one with End says how it

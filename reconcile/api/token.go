@@ -11,8 +11,13 @@ import (
 
 // Token opens the API to its holder. Only its digest is kept.
 type Token struct {
-	SHA256  [sha256.Size]byte
+	Name   string            // for the log
+	SHA256 [sha256.Size]byte // of the token, or of a public key as SSH sends it
+	// Key says that it is a public key: its holder has proven that he has the
+	// private one. As a password it opens nothing.
+	Key     bool
 	Allow   []string  // "read", "plan", "push"
+	Realm   string    // that pushes are held to; empty: none
 	Expires time.Time // zero: never
 }
 
@@ -21,22 +26,30 @@ func (a API) allowed(r *http.Request, right string) bool {
 	if !ok || token == "" || !strings.EqualFold(scheme, "Bearer") || len(r.Header.Values("Authorization")) != 1 {
 		return false
 	}
-	return a.Holds(token, right)
+	_, ok = a.Holds(token, right)
+	return ok
 }
 
-// Holds reports whether a token is good for a right now.
-func (a API) Holds(token, right string) bool {
-	if token == "" {
-		return false
+// Holds is the token of that text, if it is good for a right now.
+func (a API) Holds(token, right string) (Token, bool) { return a.holds([]byte(token), false, right) }
+
+// HoldsKey is Holds of a public key, in the wire format of RFC 4253, section
+// 6.6.
+func (a API) HoldsKey(key []byte, right string) (Token, bool) { return a.holds(key, true, right) }
+
+func (a API) holds(shown []byte, key bool, right string) (found Token, good bool) {
+	if len(shown) == 0 {
+		return Token{}, false
 	}
-	sum, now, good := sha256.Sum256([]byte(token)), time.Now(), false
+	sum, now := sha256.Sum256(shown), time.Now()
 	// Every token is compared, whatever the ones before gave, so that time
 	// tells nothing.
 	for _, t := range a.Tokens() {
-		same := subtle.ConstantTimeCompare(sum[:], t.SHA256[:]) == 1
-		if same && slices.Contains(t.Allow, right) && (t.Expires.IsZero() || now.Before(t.Expires)) {
-			good = true
+		same := subtle.ConstantTimeCompare(sum[:], t.SHA256[:]) == 1 && t.Key == key
+		// Of two that are the same the narrower counts.
+		if same && slices.Contains(t.Allow, right) && (t.Expires.IsZero() || now.Before(t.Expires)) && (!good || t.Realm != "") {
+			found, good = t, true
 		}
 	}
-	return good
+	return found, good
 }

@@ -23,7 +23,7 @@ const (
 	// readable: what is kept running may be declared by one of them.
 	mostReplaced = 20
 	replacedRefs = "refs/swage/replaced/"
-	mostHaves    = 64
+	farthestHave = 64
 )
 
 // mirror is a bare repository that holds one branch of another.
@@ -75,9 +75,10 @@ func (m mirror) tip() (plumbing.Hash, error) {
 	return ref.Hash(), err
 }
 
-// haves are commits that the mirror has whole: its tip and, farther and
-// farther apart, those that it came from, so that a server that has thrown the
-// newest ones away still finds one that it knows.
+// haves are commits that the mirror has whole: its tip and those that it came
+// from, each twice as far back as the one before, so that a server that has
+// thrown the newest ones away still finds one that it knows. To go back farther
+// would cost every fetch what all sent anew costs once.
 func (m mirror) haves() []plumbing.Hash {
 	repo, err := gogit.PlainOpen(m.dir)
 	if err != nil {
@@ -89,14 +90,14 @@ func (m mirror) haves() []plumbing.Hash {
 	}
 	var out []plumbing.Hash
 	at := ref.Hash()
-	for i, next := 0, 0; len(out) < mostHaves; i++ {
+	for i, next := 0, 0; i <= farthestHave; i++ {
 		c, err := repo.CommitObject(at)
 		if err != nil {
 			break
 		}
 		if i == next {
 			out = append(out, at)
-			next += 1 + i/8
+			next = max(1, 2*i)
 		}
 		if len(c.ParentHashes) == 0 {
 			break

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/go-git/go-billy/v5"
 	"github.com/go-git/go-billy/v5/osfs"
@@ -35,6 +36,7 @@ func Prepare(ctx context.Context, dir, branch string, command ...string) error {
 	} else if err != nil {
 		return fmt.Errorf("open the repository %s: %w", dir, err)
 	}
+	sweep(dir, time.Now()) // of an agent that was killed
 	for _, c := range [][]string{
 		{"receive.procReceiveRefs", "refs/heads"},
 		{"receive.advertisePushOptions", "true"},

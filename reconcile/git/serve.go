@@ -8,22 +8,36 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
 	"time"
 )
 
-// Server serves one bare repository over HTTPS (gitprotocol-http(5)) at
-// /fleet, by the stock git.
+// Server serves one bare repository as /fleet by the stock git: over HTTPS
+// (gitprotocol-http(5)), and to an SSH.
 type Server struct {
 	Dir string
-	// Allow reports whether a token allows "read" or "push".
-	Allow func(token, right string) bool
+	// Allow says whose a token is, if it allows "read" or "push".
+	Allow func(token, right string) (Visitor, bool)
 	Log   *slog.Logger
 
 	slots chan struct{}
 }
+
+// Visitor is whose token or key it is.
+type Visitor struct {
+	Name  string // for the log
+	Realm string // that pushes are held to; empty: none
+}
+
+// What the hooks of a push read of its Visitor in their environment. A push
+// that did not come through a Server has neither.
+const (
+	EnvVisitor = "SWAGE_VISITOR"
+	EnvRealm   = "SWAGE_REALM"
+)
 
 // Bounds on those who are served at once and on how long one may take. A
 // deploy that is waited for has deadlines of its own.
@@ -33,7 +47,7 @@ const (
 )
 
 // NewServer serves the repository in dir.
-func NewServer(dir string, allow func(token, right string) bool, log *slog.Logger) *Server {
+func NewServer(dir string, allow func(token, right string) (Visitor, bool), log *slog.Logger) *Server {
 	return &Server{dir, allow, log, make(chan struct{}, atOnce)}
 }
 
@@ -66,9 +80,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the repository is at /fleet", http.StatusNotFound)
 		return
 	}
-	// Who may push may read what he pushes onto.
-	token := tokenOf(r)
-	if !s.Allow(token, right) && !(right == "read" && s.Allow(token, "push")) {
+	who, ok := permit(s.Allow, tokenOf(r), right)
+	if !ok {
 		w.Header().Set("WWW-Authenticate", `Basic realm="swage", charset="UTF-8"`)
 		http.Error(w, "a token that allows "+right+" is needed, as the password", http.StatusUnauthorized)
 		return
@@ -78,10 +91,21 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer func() { <-s.slots }()
 	default:
 		w.Header().Set("Retry-After", "5")
-		http.Error(w, "too many are served; come again", http.StatusServiceUnavailable)
+		http.Error(w, tooMany, http.StatusServiceUnavailable)
 		return
 	}
-	s.run(w, r, service)
+	s.run(w, r, service, who)
+}
+
+const tooMany = "too many are served; come again"
+
+// permit asks for a right. Who may push may read what he pushes onto.
+func permit[C any](allow func(credential C, right string) (Visitor, bool), credential C, right string) (Visitor, bool) {
+	who, ok := allow(credential, right)
+	if !ok && right == "read" {
+		return allow(credential, "push")
+	}
+	return who, ok
 }
 
 // tokenOf is a bearer token (RFC 6750) or the password of any user (RFC 7617).
@@ -99,7 +123,7 @@ func tokenOf(r *http.Request) string {
 	return token
 }
 
-func (s *Server) run(w http.ResponseWriter, r *http.Request, service string) {
+func (s *Server) run(w http.ResponseWriter, r *http.Request, service string, who Visitor) {
 	ctx, cancel := context.WithTimeout(r.Context(), servedFor)
 	defer cancel()
 	args := []string{service, "--stateless-rpc"}
@@ -123,26 +147,65 @@ func (s *Server) run(w http.ResponseWriter, r *http.Request, service string) {
 		}
 		body = io.LimitReader(z, maxPush+1<<20)
 	}
+	cmd := s.command(ctx, who, r.Header.Get("Git-Protocol"), args...)
+	cmd.Stdin, cmd.Stdout = body, out
+	if !s.wait(cmd, who, cmd.Run) && !out.begun {
+		http.Error(w, failed, http.StatusInternalServerError)
+	}
+}
+
+const failed = "git failed; the agent's log says why"
+
+// wait waits for a git that is served, and reports whether it ended well.
+func (s *Server) wait(cmd *exec.Cmd, who Visitor, wait func() error) bool {
+	said := &words{}
+	cmd.Stderr = said
+	var late *time.Timer
+	cmd.Cancel = func() error {
+		// Its input ends with the connection. A git that ends of that removes
+		// what it has in quarantine, and one that is told to end does not.
+		late = time.AfterFunc(grace, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) })
+		return nil
+	}
+	err := wait()
+	if late != nil {
+		late.Stop()
+	}
+	if err != nil {
+		s.Log.Warn("git ended badly", "service", cmd.Args[1], "by", who.Name, "err", err, "said", said.String())
+		sweep(s.Dir, time.Now().Add(-servedFor-time.Minute))
+	}
+	return err == nil
+}
+
+// grace is how long git has to end by itself.
+const grace = 3 * time.Second
+
+// sweep removes the quarantines of a repository that are older than any push
+// that goes on.
+func sweep(dir string, before time.Time) {
+	left, _ := filepath.Glob(filepath.Join(dir, "objects", "tmp_objdir-*")) // the pattern is good
+	for _, quarantine := range left {
+		if info, err := os.Stat(quarantine); err == nil && info.ModTime().Before(before) {
+			os.RemoveAll(quarantine)
+		}
+	}
+}
+
+// command is the stock git on the repository, with nobody's configuration.
+func (s *Server) command(ctx context.Context, who Visitor, version string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "git", append(args, s.Dir)...)
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "LC_ALL=C",
 		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null",
+		EnvVisitor + "=" + who.Name, EnvRealm + "=" + who.Realm,
 	}
-	if v := r.Header.Get("Git-Protocol"); protocol.MatchString(v) {
-		cmd.Env = append(cmd.Env, "GIT_PROTOCOL="+v)
+	if protocol.MatchString(version) {
+		cmd.Env = append(cmd.Env, "GIT_PROTOCOL="+version)
 	}
-	said := &words{}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = body, out, said
-	// What a git that is told to end has in quarantine it removes.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
-	cmd.WaitDelay = 5 * time.Second
-	if err := cmd.Run(); err != nil {
-		s.Log.Warn("git ended badly", "service", service, "err", err, "said", said.String())
-		if !out.begun {
-			http.Error(w, "git failed; the agent's log says why", http.StatusInternalServerError)
-		}
-	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // what it starts ends with it
+	cmd.WaitDelay = 2 * grace
+	return cmd
 }
 
 // flushed sends at once what is written, so that a pusher sees each step as it

@@ -1,0 +1,137 @@
+package git
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	gossh "golang.org/x/crypto/ssh"
+)
+
+// visit is a session of SSH (RFC 4254, section 6) that runs one command.
+type visit struct {
+	of  *SSH
+	ch  gossh.Channel
+	key []byte // that opened the connection
+}
+
+// mostAsked bounds what is asked before a command: variables and the like.
+const mostAsked = 64
+
+// serve answers until there is a command, and does that. Idle ends the
+// connection where nothing is done.
+func (v *visit) serve(ctx context.Context, asked <-chan *gossh.Request, idle *time.Timer) {
+	defer v.ch.Close()
+	var version string
+	for n := 0; n < mostAsked; n++ {
+		r, ok := <-asked
+		if !ok {
+			return
+		}
+		switch r.Type {
+		case "env":
+			var e struct{ Name, Value string }
+			ok := gossh.Unmarshal(r.Payload, &e) == nil && e.Name == "GIT_PROTOCOL" && protocol.MatchString(e.Value)
+			if ok {
+				version = e.Value
+			}
+			_ = r.Reply(ok, nil)
+		case "exec":
+			var e struct{ Command string }
+			if gossh.Unmarshal(r.Payload, &e) != nil {
+				_ = r.Reply(false, nil)
+				return
+			}
+			idle.Stop()
+			_ = r.Reply(true, nil)
+			v.exit(v.exec(ctx, asked, e.Command, version))
+			idle.Reset(farewell)
+			gossh.DiscardRequests(asked)
+			return
+		case "shell":
+			_ = r.Reply(true, nil)
+			v.exit(v.refuse(onlyGit))
+			gossh.DiscardRequests(asked)
+			return
+		default: // no terminal, no agent, no X11, no subsystem
+			_ = r.Reply(false, nil)
+		}
+	}
+}
+
+// exit ends the session with the status of its command.
+func (v *visit) exit(status uint32) {
+	_, _ = v.ch.SendRequest("exit-status", false, gossh.Marshal(struct{ Status uint32 }{status}))
+	v.ch.Close()
+}
+
+func (v *visit) refuse(why string) uint32 {
+	fmt.Fprintf(v.ch.Stderr(), "swage: %s\n", why)
+	return 1
+}
+
+// exec runs git for a command, between the channel and the repository.
+func (v *visit) exec(ctx context.Context, asked <-chan *gossh.Request, command, version string) uint32 {
+	service, err := order(command)
+	if err != nil {
+		return v.refuse(err.Error())
+	}
+	right := map[string]string{"upload-pack": "read", "receive-pack": "push"}[service]
+	who, ok := permit(v.of.Allow, v.key, right)
+	if !ok {
+		return v.refuse("a key that allows " + right + " is needed")
+	}
+	s := v.of.Server
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	default:
+		return v.refuse(tooMany)
+	}
+	// The requests of a channel end when it does, or its connection.
+	ctx, cancel := context.WithCancel(ctx)
+	var gone sync.WaitGroup
+	defer gone.Wait()
+	defer cancel()
+	gone.Go(func() {
+		for {
+			select {
+			case r, ok := <-asked:
+				if !ok {
+					cancel()
+					return
+				}
+				_ = r.Reply(false, nil)
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	args := []string{service}
+	if service == "upload-pack" {
+		args = append(args, fmt.Sprintf("--timeout=%d", int(silence.Seconds())))
+	}
+	cmd := s.command(ctx, who, version, args...)
+	cmd.Stdout = v.ch
+	ended := s.wait(cmd, who, func() error {
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			return err
+		}
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		// It ends with the channel, which is after the command.
+		go func() {
+			_, _ = io.Copy(in, io.LimitReader(v.ch, maxPush+1<<20))
+			in.Close()
+		}()
+		return cmd.Wait()
+	})
+	if !ended {
+		return v.refuse(failed)
+	}
+	return 0
+}
