@@ -60,8 +60,9 @@ func TestLimits(t *testing.T) {
 				echo(w, r)
 			}
 		})
-		s := serve(t, mustCompile(t, at(app.Addr(), nil)))
-		s.load.limits = Limits{ClientRequests: 2, ClientTunnels: 1, ContainerRequests: 3, ContainerTunnels: 1}
+		s := serve(t, mustCompile(t, at(app.Addr(), nil)), func(p *Proxy) {
+			p.load.limits = Limits{ClientRequests: 2, ClientTunnels: 1, ContainerRequests: 3, ContainerTunnels: 1}
+		})
 		one, other := s.client(t, "127.0.0.2", version), s.client(t, "127.0.0.3", version)
 		var held sync.WaitGroup
 		for _, c := range []*http.Client{one, one, other} {

@@ -31,8 +31,7 @@ func TestOverload(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 		now.Add(-1)
 	})
-	s := serve(t, mustCompile(t, at(app.Addr(), nil)))
-	s.load.limits.ContainerRequests = limit
+	s := serve(t, mustCompile(t, at(app.Addr(), nil)), func(p *Proxy) { p.load.limits.ContainerRequests = limit })
 	var clients []*http.Client
 	for i := range 10 * limit {
 		clients = append(clients, s.client(t, fmt.Sprintf("127.0.%d.%d", 2+i/200, 1+i%200), 1+i%2))

@@ -113,7 +113,8 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-func serve(t testing.TB, table *Table) *server {
+// serve has a Proxy answer; change may do something to it before.
+func serve(t testing.TB, table *Table, change ...func(*Proxy)) *server {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -126,6 +127,9 @@ func serve(t testing.TB, table *Table) *server {
 		log:   log,
 	}
 	s.drain = 100 * time.Millisecond
+	for _, f := range change {
+		f(s.Proxy)
+	}
 	if table != nil {
 		s.Swap(table)
 	}
