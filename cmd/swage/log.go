@@ -31,32 +31,37 @@ func newLog(w io.Writer, format string) (log *slog.Logger, flush func(), err err
 	default:
 		return nil, nil, fmt.Errorf("--log-format takes text or json, not %q", format)
 	}
-	return slog.New(batched{h, b}), b.flush, nil
+	return slog.New(batched{h, b, format == "text"}), b.flush, nil
 }
 
 // batched lets lines wait that tell of a request.
 type batched struct {
 	slog.Handler
-	b *batch
+	b    *batch
+	lean bool // appendLine writes what the Handler would
 }
 
 // Handle implements slog.Handler.
 func (h batched) Handle(ctx context.Context, r slog.Record) error {
-	err := h.Handler.Handle(ctx, r)
 	if r.Message != "request" || r.Level != slog.LevelInfo {
+		err := h.Handler.Handle(ctx, r)
 		h.b.flush()
+		return err
 	}
-	return err
+	if h.lean && h.b.line(r) {
+		return nil
+	}
+	return h.Handler.Handle(ctx, r)
 }
 
 // WithAttrs implements slog.Handler.
 func (h batched) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return batched{h.Handler.WithAttrs(attrs), h.b}
+	return batched{h.Handler.WithAttrs(attrs), h.b, false}
 }
 
 // WithGroup implements slog.Handler.
 func (h batched) WithGroup(name string) slog.Handler {
-	return batched{h.Handler.WithGroup(name), h.b}
+	return batched{h.Handler.WithGroup(name), h.b, false}
 }
 
 // batch collects what is written.
@@ -71,14 +76,30 @@ type batch struct {
 func (b *batch) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.grow(append(b.lines, p...))
+	return len(p), nil
+}
+
+// line writes a record, if that can be done without the Handler.
+func (b *batch) line(r slog.Record) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	lines, ok := appendLine(b.lines, r)
+	if ok {
+		b.grow(lines)
+	}
+	return ok
+}
+
+// grow takes more lines.
+func (b *batch) grow(lines []byte) {
 	if len(b.lines) == 0 {
 		b.timer.Reset(logDelay)
 	}
-	b.lines = append(b.lines, p...)
+	b.lines = lines
 	if len(b.lines) >= logBatch {
 		b.flushLocked()
 	}
-	return len(p), nil
 }
 
 func (b *batch) flush() {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -38,7 +39,7 @@ func TestLogBatches(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	request := func() { log.With("request_id", "1").Info("request") }
+	request := func() { log.Info("request", "request_id", "1") }
 	request()
 	request()
 	log.Info("published")
@@ -91,4 +92,29 @@ func (l *lines) take() []string {
 	all := l.all
 	l.all = nil
 	return all
+}
+
+// FuzzLine: a lean line is the library's, byte for byte.
+func FuzzLine(f *testing.F) {
+	f.Add("path", "/a b", int64(200), int64(1500), int64(0))
+	f.Add("", "", int64(-1), int64(0), int64(1e9))
+	f.Add("a=b", "\"\n\u00e9\xff\x7f", int64(0), int64(-5), int64(1<<40))
+	f.Fuzz(func(t *testing.T, key, text string, n, d, at int64) {
+		for _, zone := range []*time.Location{time.UTC, time.FixedZone("", 5400)} {
+			r := slog.NewRecord(time.Unix(at%(1<<35), d%1e9).In(zone), slog.LevelInfo, "request", 0)
+			r.AddAttrs(slog.String("host", text), slog.String(key, text), slog.Int64("bytes", n), slog.Duration("duration", time.Duration(d)))
+			var want bytes.Buffer
+			if err := slog.NewTextHandler(&want, nil).Handle(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+			if got, ok := appendLine(nil, r); !ok || string(got) != want.String() {
+				t.Errorf("%q, want %q", got, want.String())
+			}
+		}
+		r := slog.NewRecord(time.Now(), slog.LevelInfo, "request", 0)
+		r.AddAttrs(slog.Any("any", f))
+		if _, ok := appendLine(nil, r); ok {
+			t.Error("it writes what it cannot")
+		}
+	})
 }

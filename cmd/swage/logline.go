@@ -1,0 +1,71 @@
+package main
+
+import (
+	"log/slog"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// appendLine appends the line of a record as slog.TextHandler writes it, at a
+// fraction of the cost: lines for requests were a tenth of what the edge took
+// for one. It reports false for kinds of values that no such line has.
+func appendLine(b []byte, r slog.Record) (line []byte, ok bool) {
+	b = append(b, "time="...)
+	b = r.Time.AppendFormat(b, "2006-01-02T15:04:05.000Z07:00")
+	b = append(b, " level="...)
+	b = append(b, r.Level.String()...)
+	b = append(b, " msg="...)
+	b = appendText(b, r.Message)
+	ok = true
+	r.Attrs(func(a slog.Attr) bool {
+		b = append(b, ' ')
+		b = appendText(b, a.Key)
+		b = append(b, '=')
+		switch a.Value.Kind() {
+		case slog.KindString:
+			b = appendText(b, a.Value.String())
+		case slog.KindInt64:
+			b = strconv.AppendInt(b, a.Value.Int64(), 10)
+		case slog.KindDuration:
+			b = append(b, a.Value.Duration().String()...)
+		default:
+			ok = false
+		}
+		return ok
+	})
+	return append(b, '\n'), ok
+}
+
+// appendText quotes what could be misread.
+func appendText(b []byte, s string) []byte {
+	if s == "" {
+		return append(b, `""`...)
+	}
+	for i := range len(s) {
+		if unquoted[s[i]] {
+			continue
+		}
+		if s[i] < utf8.RuneSelf || strings.ContainsFunc(s[i:], mustQuote) {
+			return strconv.AppendQuote(b, s)
+		}
+		break
+	}
+	return append(b, s...)
+}
+
+// unquoted are the bytes that need no quotes, as slog has it.
+var unquoted = func() (table [256]bool) {
+	for c := byte('!'); c < utf8.RuneSelf; c++ {
+		table[c] = c != '"' && c != '='
+	}
+	return table
+}()
+
+func mustQuote(r rune) bool {
+	if r < utf8.RuneSelf {
+		return !unquoted[r]
+	}
+	return r == utf8.RuneError || unicode.IsSpace(r) || !unicode.IsPrint(r)
+}
