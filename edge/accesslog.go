@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -17,7 +16,7 @@ func (p *Proxy) logAccess(x *exchange) {
 	if !p.log.Enabled(ctx, slog.LevelInfo) {
 		return
 	}
-	d := x.decision
+	d, now := &x.decision, time.Now()
 	attrs := make([]slog.Attr, 0, 18)
 	attrs = append(attrs,
 		slog.String("request_id", x.idString()),
@@ -26,7 +25,7 @@ func (p *Proxy) logAccess(x *exchange) {
 		slog.String("path", x.request.Path),
 		slog.Int("status", x.status),
 		slog.Int64("bytes", x.written),
-		slog.Duration("duration", time.Since(x.begun)),
+		slog.Duration("duration", now.Sub(x.begun)),
 		slog.String("client", x.clientString()),
 		slog.String("protocol", protocol(x.r)),
 	)
@@ -54,16 +53,19 @@ func (p *Proxy) logAccess(x *exchange) {
 		attrs = append(attrs, slog.String("level", d.Route.Level))
 	}
 	var cut cutError
-	if x.ctx != nil && errors.As(context.Cause(x.ctx), &cut) {
+	if errors.As(x.ctx.why(), &cut) {
 		attrs = append(attrs, slog.String("cut", cut.decision.Why))
 	}
-	if x.ctx != nil && context.Cause(x.ctx) == errSlow {
+	if x.ctx.why() == errSlow {
 		attrs = append(attrs, slog.String("cut", errSlow.Error()))
 	}
 	if x.err != nil {
 		attrs = append(attrs, slog.String("error", x.err.Error()))
 	}
-	p.log.LogAttrs(ctx, slog.LevelInfo, "request", attrs...)
+	// A Logger would find out who calls it, for a source that no line shows.
+	r := slog.NewRecord(now, slog.LevelInfo, "request", 0)
+	r.AddAttrs(attrs...)
+	_ = p.log.Handler().Handle(ctx, r)
 }
 
 // redact hides every label of a host that could be a container's own.

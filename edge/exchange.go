@@ -32,14 +32,12 @@ type exchange struct {
 	// Set by registry.admit; a refused request has no ctx.
 	table    *Table
 	decision Decision
-	ctx      context.Context
-	cancel   context.CancelCauseFunc
+	ctx      *ending
 	expiry   *time.Timer // guarded by the shard's lock
 
 	body    io.Reader // set by prepare; nil: there is none
 	source  source
 	conn    *conn // to the container, while it is this exchange's
-	release func() bool
 	up      *upload
 	asked   atomic.Int64 // when the container took what it has of the request, in nanoseconds since 1970
 	settled bool         // the handler has no more to say
@@ -133,7 +131,7 @@ func (x *exchange) clientString() string {
 // cut ends the exchange. It is called under the shard's lock while the handler
 // has not returned, so that w is still this request's.
 func (x *exchange) cut(d Decision) {
-	x.cancel(cutError{d})
+	x.ctx.cancel(cutError{d})
 	// The context alone does not wake a handler that waits for the client's
 	// socket. Over HTTP/2 the deadline concerns this stream only.
 	_ = http.NewResponseController(x.w).SetReadDeadline(past)
@@ -246,7 +244,7 @@ func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(x.w).Hijack()
 	if err == nil {
 		x.start(http.StatusSwitchingProtocols)
-		context.AfterFunc(x.ctx, func() { _ = socketOf(conn).Close() })
+		x.ctx.stake(towardsClient, func() { _ = socketOf(conn).Close() })
 	}
 	return conn, rw, err
 }

@@ -2,7 +2,6 @@ package edge
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -104,7 +103,7 @@ func (x *exchange) repeatable() bool {
 func (x *exchange) occupy(c *conn) {
 	x.conn = c
 	x.taken()
-	x.release = context.AfterFunc(x.ctx, c.stop)
+	x.ctx.stake(towardsContainer, c.stop)
 }
 
 // leave gives the connection back if both the request and the answer went over
@@ -125,7 +124,7 @@ func (x *exchange) vacate(whole bool) bool {
 	}
 	x.conn = nil
 	again := whole && c.in.Buffered() == 0 && x.sent()
-	if !x.release() || !again {
+	if !x.ctx.takeBack(towardsContainer) || !again {
 		c.kill()
 		x.abandon()
 		c.letGo()
@@ -224,11 +223,11 @@ func (x *exchange) fail(err error) {
 	switch {
 	case x.started.Load():
 		panic(http.ErrAbortHandler)
-	case errors.As(context.Cause(x.ctx), &cut):
+	case errors.As(x.ctx.why(), &cut):
 		x.refuse(cut.decision)
-	case context.Cause(x.ctx) == errSlow:
+	case x.ctx.why() == errSlow:
 		x.page(tooSlow)
-	case context.Cause(x.ctx) == errSilent:
+	case x.ctx.why() == errSilent:
 		x.page(noAnswer)
 	case x.ctx.Err() != nil:
 		x.status = statusClientGone

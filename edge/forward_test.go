@@ -368,7 +368,7 @@ func FuzzHead(f *testing.F) {
 		if x.decision = table.Decide(x.request); x.decision.Verdict != Allow {
 			return
 		}
-		x.ctx = context.Background()
+		x.ctx = newEnding(context.Background())
 		x.prepare()
 		head, err := x.appendHead(nil, "")
 		if err != nil {

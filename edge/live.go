@@ -43,10 +43,10 @@ func (l *registry) admit(x *exchange) {
 		return
 	}
 	if x.mayDetach() {
-		x.ctx, x.cancel = context.WithCancelCause(x.link.gate.base)
-		x.detach = context.AfterFunc(x.r.Context(), func() { x.cancel(context.Canceled) })
+		x.ctx = newEnding(x.link.gate.base)
+		x.detach = context.AfterFunc(x.r.Context(), func() { x.ctx.cancel(context.Canceled) })
 	} else {
-		x.ctx, x.cancel = context.WithCancelCause(x.r.Context())
+		x.ctx = newEnding(x.r.Context())
 	}
 	s.live[x] = struct{}{}
 	l.expire(x, x.decision.Until)
@@ -54,7 +54,7 @@ func (l *registry) admit(x *exchange) {
 
 // leave forgets a request; one that was refused is not there.
 func (l *registry) leave(x *exchange) {
-	if x.cancel == nil {
+	if x.ctx == nil {
 		return
 	}
 	s := l.shard(x)
@@ -67,7 +67,7 @@ func (l *registry) leave(x *exchange) {
 	if x.detach != nil {
 		x.detach()
 	}
-	x.cancel(nil)
+	x.ctx.cancel(context.Canceled)
 }
 
 // forgetServer makes the exchange forget the server's part of the connection, whose

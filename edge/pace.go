@@ -128,14 +128,14 @@ func (l *registry) look(now time.Time) {
 			switch {
 			case x.r.Method == http.MethodConnect: // of HTTP/1 nothing passes here
 			case x.sending.tooSlow(now, bufferSize):
-				x.cancel(errSlow)
+				x.ctx.cancel(errSlow)
 				x.forgetUnsent()
 				x.sever()
 			case (!x.started.Load() || x.answered.Load()) && x.receiving.tooSlow(now, 0):
-				x.cancel(errSlow)
+				x.ctx.cancel(errSlow)
 				_ = http.NewResponseController(x.w).SetReadDeadline(past)
 			case !x.started.Load() && x.unheard(now):
-				x.cancel(errSilent)
+				x.ctx.cancel(errSilent)
 			}
 		}
 		s.mu.Unlock()

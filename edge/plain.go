@@ -52,7 +52,7 @@ func (p *Proxy) ServePlain(ctx context.Context, l net.Listener, port func() int)
 
 func (p *Proxy) plain(w http.ResponseWriter, r *http.Request, port int) {
 	x := newExchange(w, r)
-	x.ctx = r.Context() // never cut: it ends soon
+	x.ctx = newEnding(r.Context()) // never cut: it ends soon
 	defer p.logAccess(x)
 	if p.challenge != nil && p.challenge(x, r) {
 		return

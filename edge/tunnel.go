@@ -87,7 +87,7 @@ func (p *Proxy) tunnelConn(x *exchange, c *conn) {
 	x.detached = func() {
 		defer x.link.gate.serving.running.RUnlock()
 		defer func() {
-			x.release()
+			x.ctx.takeBack(towardsContainer)
 			c.kill()
 			p.end(x, recover())
 		}()

@@ -38,7 +38,7 @@ func newLog(w io.Writer, format string) (log *slog.Logger, flush func(), err err
 type batched struct {
 	slog.Handler
 	b    *batch
-	lean bool // appendLine writes what the Handler would
+	lean bool // a liner writes what the Handler would
 }
 
 // Handle implements slog.Handler.
@@ -69,6 +69,7 @@ type batch struct {
 	mu    sync.Mutex
 	w     io.Writer
 	lines []byte
+	liner liner
 	timer *time.Timer // runs while there are lines
 }
 
@@ -84,7 +85,7 @@ func (b *batch) Write(p []byte) (int, error) {
 func (b *batch) line(r slog.Record) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	lines, ok := appendLine(b.lines, r)
+	lines, ok := b.liner.append(b.lines, r)
 	if ok {
 		b.grow(lines)
 	}

@@ -100,20 +100,22 @@ func FuzzLine(f *testing.F) {
 	f.Add("", "", int64(-1), int64(0), int64(1e9))
 	f.Add("a=b", "\"\n\u00e9\xff\x7f", int64(0), int64(-5), int64(1<<40))
 	f.Fuzz(func(t *testing.T, key, text string, n, d, at int64) {
-		for _, zone := range []*time.Location{time.UTC, time.FixedZone("", 5400)} {
-			r := slog.NewRecord(time.Unix(at%(1<<35), d%1e9).In(zone), slog.LevelInfo, "request", 0)
+		zone := []*time.Location{time.UTC, time.FixedZone("", 5400)}[n&1]
+		var l liner
+		for _, later := range []time.Duration{0, time.Millisecond, time.Second} {
+			r := slog.NewRecord(time.Unix(at%(1<<35), d%1e9).Add(later).In(zone), slog.LevelInfo, "request", 0)
 			r.AddAttrs(slog.String("host", text), slog.String(key, text), slog.Int64("bytes", n), slog.Duration("duration", time.Duration(d)))
 			var want bytes.Buffer
 			if err := slog.NewTextHandler(&want, nil).Handle(t.Context(), r); err != nil {
 				t.Fatal(err)
 			}
-			if got, ok := appendLine(nil, r); !ok || string(got) != want.String() {
+			if got, ok := l.append(nil, r); !ok || string(got) != want.String() {
 				t.Errorf("%q, want %q", got, want.String())
 			}
 		}
 		r := slog.NewRecord(time.Now(), slog.LevelInfo, "request", 0)
 		r.AddAttrs(slog.Any("any", f))
-		if _, ok := appendLine(nil, r); ok {
+		if _, ok := l.append(nil, r); ok {
 			t.Error("it writes what it cannot")
 		}
 	})

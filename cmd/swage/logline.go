@@ -8,12 +8,27 @@ import (
 	"unicode/utf8"
 )
 
-// appendLine appends the line of a record as slog.TextHandler writes it, at a
-// fraction of the cost: lines for requests were a tenth of what the edge took
-// for one. It reports false for kinds of values that no such line has.
-func appendLine(b []byte, r slog.Record) (line []byte, ok bool) {
+// liner writes lines as slog.TextHandler does, at a fraction of the cost: those
+// for requests were a tenth of what the edge took for one. All times must be of
+// one location.
+type liner struct {
+	second     int64 // that date and zone are of
+	date, zone []byte
+}
+
+// append appends the line of a record. It reports false for kinds of values that
+// no line for a request has.
+func (l *liner) append(b []byte, r slog.Record) (line []byte, ok bool) {
+	if second := r.Time.Unix(); second != l.second || l.date == nil {
+		l.second = second
+		l.date = r.Time.AppendFormat(l.date[:0], "2006-01-02T15:04:05.")
+		l.zone = r.Time.AppendFormat(l.zone[:0], "Z07:00")
+	}
+	ms := r.Time.Nanosecond() / 1e6
 	b = append(b, "time="...)
-	b = r.Time.AppendFormat(b, "2006-01-02T15:04:05.000Z07:00")
+	b = append(b, l.date...)
+	b = append(b, byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10))
+	b = append(b, l.zone...)
 	b = append(b, " level="...)
 	b = append(b, r.Level.String()...)
 	b = append(b, " msg="...)
