@@ -277,6 +277,17 @@ func TestConversationsMayPause(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	until(t, "the edge still writes", func() bool { // or waits for the client, an hour later
+		writing := 0
+		for i := range s.live.shards {
+			s.live.shards[i].mu.Lock()
+			for x := range s.live.shards[i].live {
+				writing += int(min(x.sending.since.Load(), 1))
+			}
+			s.live.shards[i].mu.Unlock()
+		}
+		return writing == 0
+	})
 	s.live.look(time.Now().Add(time.Hour))
 	_, _ = out.Write([]byte("still here"))
 	out.Close()
