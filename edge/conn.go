@@ -189,15 +189,9 @@ func (u *upstreams) connect(ctx context.Context, to *place, now time.Time, fresh
 }
 
 func (u *upstreams) open(ctx context.Context, to place, p *pool) (*conn, error) {
-	raw, err := u.dialRaw(ctx, &to)
+	over, raw, err := u.dialPlace(ctx, &to, "http/1.1")
 	if err != nil {
 		return nil, err
-	}
-	over := raw
-	if to.server != "" {
-		if over, err = secure(ctx, raw, to.server, "http/1.1"); err != nil {
-			return nil, err
-		}
 	}
 	return newConn(over, raw, to, p), nil
 }

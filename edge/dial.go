@@ -56,6 +56,16 @@ func (u *upstreams) dialRaw(ctx context.Context, to *place) (net.Conn, error) {
 	return dial(ctx, "tcp", to.target.String())
 }
 
+// dialPlace opens a connection to a place, which speaks the protocol where it
+// is over TLS. Raw is what it is over, or itself.
+func (u *upstreams) dialPlace(ctx context.Context, to *place, protocol string) (conn, raw net.Conn, err error) {
+	if raw, err = u.dialRaw(ctx, to); err != nil || to.server == "" {
+		return raw, raw, err
+	}
+	conn, err = secure(ctx, raw, to.server, protocol)
+	return conn, raw, err
+}
+
 // secure speaks TLS on a connection that was opened, or closes it.
 //
 // The certificate is not verified: the container is asked at its own address,

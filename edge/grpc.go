@@ -26,16 +26,13 @@ func (u *upstreams) newTransport(to place) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return u.dialRaw(ctx, &to) }
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		conn, _, err := u.dialPlace(ctx, &to, "h2")
+		return conn, err
+	}
 	return &http.Transport{
-		DialContext: dial,
-		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			raw, err := u.dialRaw(ctx, &to)
-			if err != nil {
-				return nil, err
-			}
-			return secure(ctx, raw, to.server, "h2")
-		},
+		DialContext:            dial,
+		DialTLSContext:         dial,
 		Protocols:              protocols,
 		DisableCompression:     true, // bodies are passed on as they are
 		IdleConnTimeout:        idleUpstream,
