@@ -140,12 +140,15 @@ func (x *execution) build() {
 func (x *execution) run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var abandon <-chan time.Time
 	for {
 		if ctx.Err() == nil && x.agent.lost() == nil {
 			x.start(ctx)
 		}
 		if x.steps+x.checks == 0 {
+			break
+		}
+		if x.agent.again && x.steps == 0 { // a health that is waited for must not hide drift
+			x.report.State = Interrupted
 			break
 		}
 		select {
@@ -156,33 +159,18 @@ func (x *execution) run(ctx context.Context) {
 			ask(ctx)
 			continue
 		case <-x.agent.wake:
-			if x.agent.newerCommit(ctx) {
-				x.report.State = Superseded
-				break
-			}
-			x.agent.again = true
-			if x.steps > 0 {
+			if !x.agent.newerCommit(ctx) {
+				x.agent.again = true
 				continue
 			}
-			x.report.State = Interrupted // a health that is waited for must not hide drift
+			x.report.State = Superseded
 		case <-ctx.Done():
 		}
-		cancel()
-		if abandon == nil {
-			abandon = time.After(grace)
-		}
-		// A worker that does not heed its end is left behind; what it did shows
-		// in the next observation.
-		for x.steps+x.checks > 0 {
-			select {
-			case e := <-x.events:
-				x.handle(e)
-				continue
-			case <-abandon:
-			}
-			break
-		}
 		break
+	}
+	if x.steps+x.checks > 0 {
+		cancel()
+		x.drain()
 	}
 	if err := errors.Join(x.agent.lost(), ctx.Err()); err != nil && x.report.State != Superseded && x.report.State != Interrupted {
 		x.failed = append(x.failed, err)
@@ -198,6 +186,20 @@ func (x *execution) run(ctx context.Context) {
 		}
 	}
 	x.agent.tell(x.report)
+}
+
+// drain waits a little for those that were told to end. A worker that does not
+// heed its end is left behind; what it did shows in the next observation.
+func (x *execution) drain() {
+	abandon := time.After(grace)
+	for x.steps+x.checks > 0 {
+		select {
+		case e := <-x.events:
+			x.handle(e)
+		case <-abandon:
+			return
+		}
+	}
 }
 
 // start begins what may begin, the earliest first.

@@ -233,6 +233,28 @@ func TestDriftIsPutBackWhileHealthIsWaitedFor(t *testing.T) {
 	await(t, "it is started again", func() bool { return n.running(t) == "app other" })
 }
 
+// The same drift, which is heard of while a step runs.
+func TestDriftDuringAStepIsPutBackWhileHealthIsWaitedFor(t *testing.T) {
+	n := newNode()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	n.engine.Fault = func(c runtime.Call) error {
+		if c.Step == nil || !c.After || c.Step.Container().Name != "slow" || n.running(t) != "app other slow" {
+			return nil
+		}
+		n.engine.Meddle(n.id(t, "other"), func(c *runtime.Container) { c.Status = runtime.Stopped })
+		for range 20 { // turns of the loop, one of which hears of it
+			_ = n.Approve(ctx, "none")
+		}
+		return nil
+	}
+	n.source.push(`containers: {app: health: {port: 18080, deadline: "1m"}, other: {}, slow: depends_on: ["other"]}`)
+	go func() { ended <- n.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	await(t, "slow is made", func() bool { return strings.Contains(n.running(t), "slow") })
+	await(t, "other is started again", func() bool { return n.running(t) == "app other slow" })
+}
+
 // [R6] Held deletions are done once a person approves them, and an approval
 // counts for what it was given for only.
 func TestApprove(t *testing.T) {
