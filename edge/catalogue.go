@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -57,15 +56,21 @@ type endpoint struct {
 
 // find resolves a program's name and a number, 0 for none, to an endpoint of a
 // container. It does not allocate.
-func (c *catalogue) find(name []byte, n uint16) (endpoint, bool) {
+func find[T string | []byte](c *catalogue, name T, n uint16) (endpoint, bool) {
 	if c == nil {
 		return endpoint{}, false
 	}
 	switch string(name) {
 	case programHTTP:
-		return c.at(cmp.Or(n, portHTTP), programHTTP), true
+		if n == 0 {
+			n = portHTTP
+		}
+		return c.at(n, programHTTP), true
 	case programHTTPS:
-		e := c.at(cmp.Or(n, portHTTPS), programHTTPS)
+		if n == 0 {
+			n = portHTTPS
+		}
+		e := c.at(n, programHTTPS)
 		e.tls = true
 		return e, true
 	}
@@ -73,7 +78,7 @@ func (c *catalogue) find(name []byte, n uint16) (endpoint, bool) {
 	if !ok || n > p.instances {
 		return endpoint{}, false
 	}
-	e := endpoint{port: p.port, program: p.name, number: cmp.Or(n, 1), of: p}
+	e := endpoint{port: p.port, program: p.name, number: max(n, 1), of: p}
 	switch {
 	case p.base == 0:
 		e.instance = e.number

@@ -3,6 +3,7 @@ package edge
 import (
 	"bytes"
 	"net/netip"
+	"time"
 )
 
 // Decide answers a request from the table alone; the same request has the same
@@ -10,11 +11,11 @@ import (
 //
 // The caller's permissions come first, so that somebody who is refused learns
 // neither which paths an alias serves nor whether its container runs.
-func (t *Table) Decide(r Request) Decision {
+func (t *Table) Decide(r Request) (d Decision) {
 	if t == nil {
-		return Decision{Why: "no table"}
+		d.Why = "no table"
+		return d
 	}
-	var d Decision
 	var at spot
 	if !t.locate(&r, &at, &d) {
 		return d
@@ -38,16 +39,21 @@ type spot struct {
 // locate finds where a request leads to, whoever makes it. If it leads nowhere
 // that permissions are about, d is the answer.
 func (t *Table) locate(r *Request, at *spot, d *Decision) bool {
-	var buf [maxHost]byte
-	name, ok := cutHost(&buf, r.Host)
+	name, _ := cutHost(r.Host)
 	// Hosts mostly come as they were generated: one that the table holds needs
 	// no reading of its letters.
-	if label, in := t.label(name); in && t.locateGenerated(label, at, d) {
+	if label, below := cutZone(t, name); below && len(label) <= maxLabel && locateGenerated(t, label, at, d) {
 		return true
 	}
-	*d = Decision{}
-	if !ok || !fold(name) {
-		*d = Decision{Verdict: NotFound, Why: "no host name"}
+	return t.locateName(r, at, d)
+}
+
+// locateName is locate for any spelling of a host.
+func (t *Table) locateName(r *Request, at *spot, d *Decision) bool {
+	*d = Decision{Verdict: NotFound, Why: "no host name"}
+	var buf [maxHost]byte
+	name, ok := normalise(&buf, r.Host)
+	if !ok {
 		return false
 	}
 	label, ok := t.label(name)
@@ -55,7 +61,7 @@ func (t *Table) locate(r *Request, at *spot, d *Decision) bool {
 	case !ok:
 		return t.locateAlias(t.domain[string(name)], "host outside the zone", r, at, d)
 	case looksGenerated(label):
-		return t.locateGenerated(label, at, d)
+		return locateGenerated(t, label, at, d)
 	case reserved(label):
 		*d = t.decideReserved(label)
 		return false
@@ -75,19 +81,21 @@ func (t *Table) decideReserved(label []byte) Decision {
 	return Decision{Verdict: NotFound, Why: "a reserved host that is not served"}
 }
 
-func (t *Table) locateGenerated(label []byte, at *spot, d *Decision) bool {
+func locateGenerated[T string | []byte](t *Table, label T, at *spot, d *Decision) bool {
 	d.Verdict, d.Generated = NotFound, true
-	g, ok := parseGenerated(label)
+	program, n, ok := cutGenerated(label)
 	if !ok {
 		d.Why = "not a container's host"
 		return false
 	}
-	c, ok := t.byKey[g.key]
+	var k key
+	copy(k[:], label)
+	c, ok := t.byKey[k]
 	if !ok {
 		d.Why = "no such container"
 		return false
 	}
-	e, ok := c.catalogue.find(g.program, g.n)
+	e, ok := find(c.catalogue, program, n)
 	if !ok {
 		d.Why = "the container has no such program or instance"
 		return false
@@ -147,39 +155,39 @@ func (d *Decision) judge(c *container, e *endpoint, r *Request) {
 		return
 	}
 	client := r.Client.Unmap()
-	ruled := c.document.decide(client, e, r)
-	d.Verdict, d.Why, d.Group = ruled.verdict, ruled.why, ruled.group
-	if ruled.verdict == Allow || ruled.ask != 0 { // no credential helps against the firewall
+	rank := c.document.decide(client, e, r, d)
+	if d.Verdict == Allow || d.Ask != 0 { // no credential helps against the firewall
 		if ok, why := c.ingress.decide(client, e.port); !ok {
-			d.Verdict, d.Why, ruled.ask = Deny, why, 0
+			d.Verdict, d.Why, d.Ask = Deny, why, 0
 		}
 	}
 	switch {
 	case d.Verdict != Allow:
-		d.Ask = ruled.ask
+		d.Until = time.Time{}
 	case !c.addr.IsValid():
-		d.Verdict, d.Why = Unavailable, "the container is not running"
+		d.Verdict, d.Why, d.Until = Unavailable, "the container is not running", time.Time{}
 	default:
-		d.Until = ruled.until
-		d.Route = Route{
-			ContainerID: c.id, Addr: netip.AddrPortFrom(c.addr, e.port), Addr6: c.addr6, TLS: e.tls,
-			Instance: e.instance, Level: e.of.level(ruled.rank),
-		}
+		to := &d.Route
+		to.ContainerID, to.Addr, to.Addr6, to.TLS = c.id, netip.AddrPortFrom(c.addr, e.port), c.addr6, e.tls
+		to.Instance, to.Level = e.instance, e.of.level(rank)
 	}
 }
 
 // label returns what stands before the zone in a name: one label. It reports
 // false when the name is not exactly one label below the zone.
 func (t *Table) label(name []byte) ([]byte, bool) {
-	if len(name) <= len(t.suffix) {
-		return nil, false
-	}
+	label, ok := cutZone(t, name)
+	return label, ok && len(label) <= maxLabel && bytes.IndexByte(label, '.') < 0
+}
+
+// cutZone returns what stands before the zone in a name, which may be several
+// labels. It reports false when nothing does.
+func cutZone[T string | []byte](t *Table, name T) (T, bool) {
 	cut := len(name) - len(t.suffix)
-	if string(name[cut:]) != t.suffix {
-		return nil, false
+	if cut <= 0 || string(name[cut:]) != t.suffix {
+		return name, false
 	}
-	label := name[:cut]
-	return label, len(label) <= maxLabel && bytes.IndexByte(label, '.') < 0
+	return name[:cut], true
 }
 
 // covers says that the certificates of a table hold for the host: those of the

@@ -1,6 +1,9 @@
 package edge
 
-import "strings"
+import (
+	"math"
+	"strings"
+)
 
 // maxHost is the greatest length of a host name in text (RFC 1035, section
 // 2.3.4, less the root's dot and length byte).
@@ -14,27 +17,31 @@ const maxLabel = 63
 // cannot be a DNS name, such as an address in brackets. This is the only place
 // where the spellings of a host become one.
 func normalise(buf *[maxHost]byte, host string) ([]byte, bool) {
-	name, ok := cutHost(buf, host)
-	return name, ok && fold(name)
+	name, ok := cutHost(host)
+	if !ok {
+		return nil, false
+	}
+	folded := buf[:copy(buf[:], name)]
+	return folded, fold(folded)
 }
 
-// cutHost is normalise but for what fold does.
-func cutHost(buf *[maxHost]byte, host string) ([]byte, bool) {
+// cutHost is normalise but for what fold does. What it refuses is empty.
+func cutHost(host string) (string, bool) {
 	end := len(host)
 	for end > 0 && '0' <= host[end-1] && host[end-1] <= '9' {
 		end--
 	}
 	if end > 0 && host[end-1] == ':' { // RFC 3986, section 3.2.3, allows an empty port
 		if len(host)-end > len("65535") {
-			return nil, false
+			return "", false
 		}
 		host = host[:end-1]
 	}
 	host = strings.TrimSuffix(host, ".")
-	if host == "" || len(host) > maxHost {
-		return nil, false
+	if len(host) > maxHost {
+		return "", false
 	}
-	return buf[:copy(buf[:], host)], true
+	return host, host != ""
 }
 
 // fold puts a name into lower case. It reports false if there is a byte that
@@ -60,14 +67,6 @@ var hostBytes = func() (table [256]byte) {
 	return table
 }()
 
-// generated is a host label of the form "{project}-{container}-{program}-{n}",
-// cut into its parts.
-type generated struct {
-	key     key
-	program []byte
-	n       uint16 // 0: the label has none
-}
-
 const (
 	idLen  = 24
 	keyLen = idLen + 1 + idLen
@@ -83,36 +82,34 @@ func looksGenerated[T string | []byte](label T) bool {
 	return len(label) > idLen && isID(label[:idLen]) && label[idLen] == '-'
 }
 
-// parseGenerated cuts a label that looksGenerated. There is one spelling for
-// each number: no zero in front, no zero at all. Whether the key is a known one
-// is left to the table.
-func parseGenerated(label []byte) (generated, bool) {
+// cutGenerated cuts a label of the form "{project}-{container}-{program}-{n}",
+// whose first keyLen bytes are the key, into the rest of its parts. The last may
+// be missing, n is 0 then. There is one spelling for each number: no zero in
+// front, no zero at all. Whether the key is a known one is left to the table.
+func cutGenerated[T string | []byte](label T) (program T, n uint16, ok bool) {
 	if len(label) <= keyLen || label[keyLen] != '-' {
-		return generated{}, false
+		return program, 0, false
 	}
-	g := generated{key: key(label)}
 	rest := label[keyLen+1:]
 	end := 0
 	for end < len(rest) && rest[end] != '-' {
 		end++
 	}
-	g.program = rest[:end]
 	if end == len(rest) {
-		return g, true
+		return rest, 0, true
 	}
 	digits := rest[end+1:]
-	if len(digits) == 0 || len(digits) > 5 || digits[0] == '0' || !isDigits(digits) {
-		return generated{}, false
+	if len(digits) == 0 || len(digits) > len("65535") || digits[0] == '0' {
+		return program, 0, false
 	}
-	n := 0
-	for _, d := range digits {
-		n = n*10 + int(d-'0')
+	number := 0
+	for i := range len(digits) {
+		if digits[i] < '0' || digits[i] > '9' {
+			return program, 0, false
+		}
+		number = number*10 + int(digits[i]-'0')
 	}
-	if n > 65535 {
-		return generated{}, false
-	}
-	g.n = uint16(n)
-	return g, true
+	return rest[:end], uint16(number), number <= math.MaxUint16
 }
 
 func isID[T string | []byte](s T) bool {

@@ -143,8 +143,9 @@ func FuzzRanges(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := d.decide(plain, &endpoint{program: "http", number: 80}, &Request{}); got.verdict == Allow != row.want {
-				t.Errorf("%v in %s of %v, %v: %v", client, what, a, b, got.verdict)
+			var got Decision
+			if d.decide(plain, &endpoint{program: "http", number: 80}, &Request{}, &got); got.Verdict == Allow != row.want {
+				t.Errorf("%v in %s of %v, %v: %v", client, what, a, b, got.Verdict)
 			}
 		}
 	})

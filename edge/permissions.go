@@ -92,27 +92,20 @@ func (g *group) matches(client netip.Addr, id Identity, now time.Time) (until ti
 	return until, true
 }
 
-// ruling is what a document says of a request.
-type ruling struct {
-	verdict Verdict
-	why     string
-	group   string    // whose cell decided
-	rank    int       // of the level that is granted
-	until   time.Time // zero: no end
-	ask     Ask
-}
-
 // decide judges a caller. Of the cells of all groups that the caller belongs
 // to the one with the highest level counts, and it allows what needs no more.
 // A group that names the program without allowing the request denies; the
-// default is for callers of whom no group says anything.
-func (d *document) decide(client netip.Addr, e *endpoint, r *Request) ruling {
+// default is for callers of whom no group says anything. The ruling is put in
+// Verdict, Why, Group, Until and Ask of out; rank is that of the level that is
+// granted.
+func (d *document) decide(client netip.Addr, e *endpoint, r *Request, out *Decision) (rank int) {
 	full := e.of.rank("")
 	if d == nil {
-		return ruling{verdict: Allow, why: "no permissions document", rank: full}
+		out.Verdict, out.Why = Allow, "no permissions document"
+		return full
 	}
 	var best, named *group
-	rank, until := -1, time.Time{} // of best
+	rank = -1 // of best, as out.Until
 	need := e.of.needs(r)
 	weigh := func(g *group, ends time.Time) {
 		c := g.cell(e.program)
@@ -125,8 +118,8 @@ func (d *document) decide(client netip.Addr, e *endpoint, r *Request) ruling {
 		if !c.allows(e.number) {
 			return
 		}
-		if has := e.of.rank(c.level); has > rank || has == rank && later(ends, until) {
-			best, rank, until = g, has, ends
+		if has := e.of.rank(c.level); has > rank || has == rank && later(ends, out.Until) {
+			best, rank, out.Until = g, has, ends
 		}
 	}
 	alone, _ := d.members.Lookup(client)
@@ -142,15 +135,17 @@ func (d *document) decide(client netip.Addr, e *endpoint, r *Request) ruling {
 	}
 	switch {
 	case rank >= need:
-		return ruling{verdict: Allow, why: best.allowed, group: best.name, rank: rank, until: until}
+		out.Verdict, out.Why, out.Group = Allow, best.allowed, best.name
+		return rank
 	case named == nil && d.fallback == Allow:
-		return ruling{verdict: Allow, why: "allowed by default", rank: full}
+		out.Verdict, out.Why = Allow, "allowed by default"
+		return full
 	}
-	out := ruling{why: "denied by default", ask: d.helps(client, e, need, r)}
+	out.Verdict, out.Why, out.Ask = Deny, "denied by default", d.helps(client, e, need, r)
 	if named != nil {
-		out.why, out.group = named.denied, named.name
+		out.Why, out.Group = named.denied, named.name
 	}
-	return out
+	return rank
 }
 
 // helps are the ways to ask for credentials with which the refused caller would

@@ -128,10 +128,10 @@ func TestPermissions(t *testing.T) {
 		if row.client != "" {
 			client = netip.MustParseAddr(row.client)
 		}
-		got := tables[row.document].byID[web].document.decide(client.Unmap(), &endpoint{program: programHTTP, number: row.port}, &Request{})
-		v, why := got.verdict, got.why
-		if v != row.want || why != row.why {
-			t.Errorf("%s: %q to port %d: %v, %s; want %v, %s", row.document, row.client, row.port, v, why, row.want, row.why)
+		var got Decision
+		tables[row.document].byID[web].document.decide(client.Unmap(), &endpoint{program: programHTTP, number: row.port}, &Request{}, &got)
+		if got.Verdict != row.want || got.Why != row.why {
+			t.Errorf("%s: %q to port %d: %v, %s; want %v, %s", row.document, row.client, row.port, got.Verdict, got.Why, row.want, row.why)
 		}
 	}
 }

@@ -246,7 +246,7 @@ func resolve(in Target, named map[string]*container) (target, error) {
 	if in.Program == programHTTP || in.Program == programHTTPS {
 		n = in.Port
 	}
-	e, ok := c.catalogue.find([]byte(in.Program), n)
+	e, ok := find(c.catalogue, in.Program, n)
 	if !ok {
 		return target{}, nil
 	}
