@@ -24,7 +24,12 @@ func (p *Proxy) admit(x *exchange) {
 
 func (p *Proxy) identify(x *exchange, t *Table) {
 	x.evidence, x.wait, x.request.Identity = evidence{}, 0, Identity{}
-	claims := t.documentOf(&x.request).claims(make([]claim, 0, fewClaims), x.r)
+	document := t.documentOf(&x.request)
+	if known, ok := x.link.recall(document, x.r, x.begun); ok {
+		x.evidence, x.request.Identity = known, known.identity
+		return
+	}
+	claims := document.claims(make([]claim, 0, fewClaims), x.r)
 	if len(claims) == 0 {
 		return
 	}
@@ -38,6 +43,7 @@ func (p *Proxy) identify(x *exchange, t *Table) {
 	x.request.Identity = x.evidence.identity
 	x.request.Time = time.Now()
 	failed = x.evidence.failed
+	x.link.vouch(document, x.r, x.evidence, x.request.Time)
 	if x.evidence.err != nil {
 		p.log.Warn("a credential could not be checked", "error", x.evidence.err, "request_id", x.idString())
 	}

@@ -158,6 +158,8 @@ type link struct {
 	gate    *gate
 	heard   atomic.Bool // a request came
 	bounded bool        // of HTTP/1: what is written has a deadline
+
+	vouched atomic.Pointer[vouched]
 }
 
 // linkKey is the key of the *link in the context of a request.

@@ -27,6 +27,7 @@ type document struct {
 	proven      map[Digest][]*group
 	credentials []*credential
 	asking      []*group
+	reading     reading
 
 	groups map[string]*group // all, by name, for comparing
 	allows Digest            // stands for all that is granted
@@ -204,6 +205,7 @@ func compileDocument(p *Permissions) (*document, error) {
 				if known[c.id] == nil {
 					known[c.id] = c
 					d.credentials = append(d.credentials, c)
+					d.reads(c)
 				}
 				g.prove = append(g.prove, known[c.id])
 			}

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -105,9 +106,9 @@ func guards() (names []string, documents []*Permissions) {
 	return []string{"nothing", "addresses", "password"}, []*Permissions{nil, addresses, house()}
 }
 
-// requester returns what makes one request of an application under a document.
-// The client, its TLS and the application's work are left out: what remains is
-// the edge's own share and one connection.
+// requester returns what makes one request of an application under a document,
+// always over the same connection. The client, its TLS and the application's
+// work are left out: what remains is the edge's own share and one connection.
 func requester(b *testing.B, app netip.AddrPort, document *Permissions) func() {
 	p := NewProxy(Options{Logger: slog.New(slog.DiscardHandler), Verifier: real{credentials.New(credentials.Options{})}})
 	p.Swap(mustCompile(b, at(app.Addr(), document)))
@@ -115,6 +116,7 @@ func requester(b *testing.B, app netip.AddrPort, document *Permissions) func() {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.Host = strings.TrimPrefix(origin(app.Port()), "https://")
 	r.SetBasicAuth("ann", "horse")
+	r = r.WithContext(context.WithValue(b.Context(), linkKey{}, &link{gate: &gate{base: b.Context()}}))
 	return func() {
 		w := httptest.NewRecorder()
 		if p.ServeHTTP(w, r); w.Code != http.StatusOK {
