@@ -34,6 +34,8 @@ type conn struct {
 	limit int64         // of bytes that are read
 	asked http.Request  // what an answer must know of its request
 
+	answer answer // in use until the connection rests
+
 	fd    syscall.RawConn
 	ready bool // found by probe
 	probe func(fd uintptr)
@@ -70,6 +72,7 @@ func (c *conn) wake() {
 // rest makes it cheap. There must be nothing left to read.
 func (c *conn) rest(now time.Time) {
 	c.letGo()
+	c.answer = answer{}
 	c.used, c.rested = true, now
 }
 
@@ -117,6 +120,10 @@ var (
 func (c *conn) readAnswer(method string, hint func(int, http.Header)) (*http.Response, error) {
 	c.asked.Method = method
 	for range maxInformational + 1 {
+		if c.answer.read(c.in, method) {
+			c.limit = math.MaxInt64
+			return &c.answer.Response, nil
+		}
 		res, err := http.ReadResponse(c.in, &c.asked)
 		if err != nil {
 			return nil, err
