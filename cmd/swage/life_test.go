@@ -838,6 +838,21 @@ func (s *site) ended(pid int) bool {
 	return fields[0] == "Z"
 }
 
+// largeImage imports an image that needs 200 MiB and no time to speak of.
+func (s *site) largeImage() (name string) {
+	s.Helper()
+	name = "large/" + string(s.scope.Fleet[:8])
+	s.write("../large/metadata.yaml", "architecture: x86_64\ncreation_date: 1\n")
+	s.write("../large/rootfs/zeros", "\x00")
+	if err := os.Truncate(s.path("large/rootfs/zeros"), 200<<20); err != nil {
+		s.Fatal(err)
+	}
+	s.command("tar", "-C", s.path("large"), "-czf", s.path("large.tar.gz"), "metadata.yaml", "rootfs")
+	s.incus("image", "import", "--quiet", s.path("large.tar.gz"), "--alias", name)
+	s.Cleanup(func() { s.incus("image", "delete", "--quiet", name) })
+	return name
+}
+
 // TestAFullPool [R8]: what needs room fails and says why, shortly; what would
 // not start again is not stopped; what needs no room is done, also deletions;
 // and the rest by itself once there is room.
@@ -888,7 +903,7 @@ func TestAFullPool(t *testing.T) {
 	}
 	s.eventually("what needs no room is applied", s.answers("also", `"hostname":"app"`))
 
-	s.write("projects/web/more.cue", "containers: more: container_image: \"debian/12\"\n")
+	s.write("projects/web/more.cue", fmt.Sprintf("containers: more: container_image: %q\n", s.largeImage()))
 	s.push()
 	s.eventually("it fails, and the status says why", func() bool {
 		c := s.container("more")
@@ -899,7 +914,7 @@ func TestAFullPool(t *testing.T) {
 		return strings.Contains(out, "no space left on device") && len(out) < 3000
 	})
 
-	// Not enough for Debian, but for all else.
+	// Not enough for the large one, but for all else.
 	s.write("projects/web/more.cue", "containers: more: {}\naliases: more: container: \"more\"\n")
 	s.inLab("rm", filler)
 	room := time.Now()

@@ -296,14 +296,14 @@ func (s *site) remove() {
 // eventually waits for a condition.
 func (s *site) eventually(what string, done func() bool) {
 	s.Helper()
-	deadline := time.After(60 * time.Second)
+	deadline := time.After(3 * time.Minute)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for !done() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			s.Fatalf("not within a minute: %s", what)
+			s.Fatalf("not within three minutes: %s", what)
 		}
 	}
 }
