@@ -17,9 +17,9 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"testing"
 
 	"swage/edge"
+	"swage/edge/transparent"
 )
 
 const (
@@ -27,33 +27,14 @@ const (
 	largeBody = 100 << 20
 )
 
-// serveLean is the application behind all proxies of a comparison: it answers
-// 1 KiB, 100 MiB at /large, and takes WebSockets that then say nothing. It does
-// so little that what is measured is the proxies'.
-func serveLean(b *testing.B) netip.AddrPort {
-	b.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go answerLean(conn)
-		}
-	}()
-	return l.Addr().(*net.TCPAddr).AddrPort()
-}
-
 var (
 	smallAnswer = []byte(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s", smallBody, bytes.Repeat([]byte{'a'}, smallBody)))
 	largeChunk  = bytes.Repeat([]byte{'a'}, 1<<20)
 )
 
+// answerLean is the application behind all proxies of a comparison: it answers
+// 1 KiB, 100 MiB at /large, and takes WebSockets that then say nothing. It does
+// so little that what is measured is the proxies'.
 func answerLean(conn net.Conn) {
 	defer conn.Close()
 	in := bufio.NewReader(conn)
@@ -106,7 +87,7 @@ const (
 	benchBackend = "SWAGE_BENCH_BACKEND"
 	benchDir     = "SWAGE_BENCH_DIR"     // with the certificate
 	benchProfile = "SWAGE_BENCH_PROFILE" // a folder, for the profiles of the edge; empty: none
-	benchZone    = "localhost"           // which resolves everywhere
+	benchZone    = "node.example.com"
 	benchRoutes  = 10_000
 )
 
@@ -162,7 +143,12 @@ func benchEdge() error {
 	}
 	defer flush()
 	go tuneHeap(ctx)
-	p := edge.NewProxy(edge.Options{Logger: log, Limits: edge.Limits{ClientRequests: 4000}})
+	path := new(transparent.Path) // whose rules end with the namespace
+	if err := path.Setup(ctx, worldBridge); err != nil {
+		return err
+	}
+	go path.Watch(ctx, nil)
+	p := edge.NewProxy(edge.Options{Logger: log, Limits: edge.Limits{ClientRequests: 4000}, Transparent: path})
 	p.Swap(table)
 	return p.Serve(ctx, l, &tls.Config{Certificates: []tls.Certificate{pair}})
 }
@@ -187,7 +173,7 @@ func benchFleet(target netip.AddrPort) edge.Config {
 	for i := range 1000 {
 		allow("group-"+strconv.Itoa(i), netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24))
 	}
-	allow("load", netip.MustParsePrefix("127.0.0.0/8"))
+	allow("load", netip.MustParsePrefix(worldClients))
 	c := edge.Config{Zone: benchZone, Version: "0123456789abcdef"}
 	for i := range benchRoutes {
 		name := fmt.Sprintf("bench/app-%d", i)

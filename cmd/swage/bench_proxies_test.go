@@ -30,34 +30,37 @@ type peer struct {
 	name    string
 	version string
 	addr    string
+	app     *application
 	cmd     *exec.Cmd
 }
 
-// startPeers starts all proxies that can be had in front of one application.
-// Those that cannot are named in the log.
-func startPeers(b *testing.B, dir string, target netip.AddrPort) []*peer {
-	b.Helper()
-	writePair(b, dir)
+// startPeers starts all proxies that can be had, each in front of the same
+// application. Those that cannot are named in the log.
+func (w *world) startPeers() []*peer {
+	w.Helper()
+	writePair(w.B, w.dir)
 	var peers []*peer
-	for _, start := range []func(*testing.B, string, netip.AddrPort) *peer{startNginx, startHAProxy, startCaddy, startEdge} {
-		if p := start(b, dir, target); p != nil {
+	for _, start := range []func(*world, netip.AddrPort) *peer{startNginx, startHAProxy, startCaddy, startEdge} {
+		app := w.serve()
+		if p := start(w, app.addr); p != nil {
+			p.app = app
 			peers = append(peers, p)
 		}
 	}
 	return peers
 }
 
-// run starts a proxy and waits until it accepts connections.
-func (p *peer) run(b *testing.B, env []string, program string, args ...string) *peer {
-	b.Helper()
+// run starts a proxy on the host and waits until it accepts connections.
+func (p *peer) run(w *world, env []string, program string, args ...string) *peer {
+	w.Helper()
 	p.cmd = exec.Command(program, args...)
 	p.cmd.Env = append(os.Environ(), env...)
-	if err := p.cmd.Start(); err != nil {
-		b.Fatal(err)
+	if err := w.in(w.host, p.cmd.Start); err != nil {
+		w.Fatal(err)
 	}
 	exited := make(chan struct{})
 	go func() { _ = p.cmd.Wait(); close(exited) }()
-	b.Cleanup(func() {
+	w.Cleanup(func() {
 		_ = p.cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-exited:
@@ -76,22 +79,22 @@ func (p *peer) run(b *testing.B, env []string, program string, args ...string) *
 		}
 		select {
 		case <-exited:
-			b.Fatalf("%s ended at once: %v", p.name, p.cmd)
+			w.Fatalf("%s ended at once: %v", p.name, p.cmd)
 		default:
 		}
 		if time.Now().After(deadline) {
-			b.Fatalf("%s does not listen: %v", p.name, err)
+			w.Fatalf("%s does not listen: %v", p.name, err)
 		}
 	}
 }
 
-func startNginx(b *testing.B, dir string, target netip.AddrPort) *peer {
-	program := installed(b, "nginx", "/usr/sbin/nginx")
+func startNginx(w *world, target netip.AddrPort) *peer {
+	program := installed(w.B, "nginx", "/usr/sbin/nginx")
 	if program == "" {
 		return nil
 	}
-	p := &peer{name: "nginx", version: versionOf(program, "-v"), addr: freeAddr(b)}
-	config := write(b, dir, "nginx.conf", fmt.Sprintf(`
+	p := &peer{name: "nginx", version: versionOf(program, "-v"), addr: worldHost + ":8441"}
+	config := write(w.B, w.dir, "nginx.conf", fmt.Sprintf(`
 daemon off; user root; worker_processes auto; worker_rlimit_nofile 16384; pid %[1]s/nginx.pid; error_log %[1]s/nginx.log;
 events { worker_connections 16000; }
 http {
@@ -110,17 +113,17 @@ http {
 		}
 	}
 }
-`, dir, p.addr, target))
-	return p.run(b, nil, program, "-c", config, "-e", filepath.Join(dir, "nginx.log"))
+`, w.dir, p.addr, target))
+	return p.run(w, nil, program, "-c", config, "-e", filepath.Join(w.dir, "nginx.log"))
 }
 
-func startHAProxy(b *testing.B, dir string, target netip.AddrPort) *peer {
-	program := installed(b, "haproxy", "/usr/sbin/haproxy")
+func startHAProxy(w *world, target netip.AddrPort) *peer {
+	program := installed(w.B, "haproxy", "/usr/sbin/haproxy")
 	if program == "" {
 		return nil
 	}
-	p := &peer{name: "HAProxy", version: versionOf(program, "-v"), addr: freeAddr(b)}
-	config := write(b, dir, "haproxy.cfg", fmt.Sprintf(`
+	p := &peer{name: "HAProxy", version: versionOf(program, "-v"), addr: worldHost + ":8442"}
+	config := write(w.B, w.dir, "haproxy.cfg", fmt.Sprintf(`
 global
 	maxconn 8000
 defaults
@@ -135,47 +138,56 @@ frontend tls
 	default_backend application
 backend application
 	server one %v
-`, p.addr, dir, target))
-	return p.run(b, nil, program, "-db", "-q", "-f", config)
+`, p.addr, w.dir, target))
+	return p.run(w, nil, program, "-db", "-q", "-f", config)
 }
 
-func startCaddy(b *testing.B, dir string, target netip.AddrPort) *peer {
-	program, err := exec.LookPath("caddy")
-	if info, _ := buildinfo.ReadFile(program); err != nil || info == nil || info.Main.Version != caddyVersion {
-		install := exec.Command("go", "install", "github.com/caddyserver/caddy/v2/cmd/caddy@"+caddyVersion)
-		install.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=", "CGO_ENABLED=0")
-		install.Dir = dir // not in our module
-		if out, err := install.CombinedOutput(); err != nil {
-			b.Logf("skipped: Caddy %s cannot be built here: %v: %.300s", caddyVersion, err, out)
-			return nil
-		}
-		program = filepath.Join(dir, "caddy")
+func startCaddy(w *world, target netip.AddrPort) *peer {
+	program := os.Getenv(benchCaddy)
+	if program == "" {
+		return nil
 	}
-	p := &peer{name: "Caddy", version: caddyVersion, addr: freeAddr(b)}
-	config := write(b, dir, "Caddyfile", fmt.Sprintf(`{
+	p := &peer{name: "Caddy", version: caddyVersion, addr: worldHost + ":8443"}
+	config := write(w.B, w.dir, "Caddyfile", fmt.Sprintf(`{
 	admin off
 	auto_https off
 	persist_config off
-	default_bind 127.0.0.1
+	default_bind %[1]s
 	servers {
 		protocols h1 h2
 	}
 }
-https://:%s {
+https://:8443 {
 	tls %[2]s/cert.pem %[2]s/key.pem
 	reverse_proxy %[3]v
 }
-`, p.addr[strings.LastIndexByte(p.addr, ':')+1:], dir, target))
-	return p.run(b, []string{"XDG_DATA_HOME=" + dir, "XDG_CONFIG_HOME=" + dir}, program, "run", "--config", config, "--adapter", "caddyfile")
+`, worldHost, w.dir, target))
+	return p.run(w, []string{"XDG_DATA_HOME=" + w.dir, "XDG_CONFIG_HOME=" + w.dir}, program, "run", "--config", config, "--adapter", "caddyfile")
 }
 
-func startEdge(b *testing.B, dir string, target netip.AddrPort) *peer {
+func startEdge(w *world, target netip.AddrPort) *peer {
 	self, err := os.Executable()
 	if err != nil {
-		b.Fatal(err)
+		w.Fatal(err)
 	}
-	p := &peer{name: "swage", version: "this tree", addr: freeAddr(b)}
-	return p.run(b, []string{benchListen + "=" + p.addr, benchBackend + "=" + target.String(), benchDir + "=" + dir}, self)
+	p := &peer{name: "swage", version: "this tree", addr: worldHost + ":8444"}
+	return p.run(w, []string{benchListen + "=" + p.addr, benchBackend + "=" + target.String(), benchDir + "=" + w.dir}, self)
+}
+
+// caddy finds the program, or builds it; empty, it cannot be had.
+func caddy(b *testing.B, dir string) string {
+	program, err := exec.LookPath("caddy")
+	if info, _ := buildinfo.ReadFile(program); err == nil && info != nil && info.Main.Version == caddyVersion {
+		return program
+	}
+	install := exec.Command("go", "install", "github.com/caddyserver/caddy/v2/cmd/caddy@"+caddyVersion)
+	install.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=", "CGO_ENABLED=0")
+	install.Dir = dir // not in our module
+	if out, err := install.CombinedOutput(); err != nil {
+		b.Logf("skipped: Caddy %s cannot be built here: %v: %.300s", caddyVersion, err, out)
+		return ""
+	}
+	return filepath.Join(dir, "caddy")
 }
 
 // installed finds a program, or says that it is not there.
@@ -198,16 +210,6 @@ func versionOf(program string, args ...string) string {
 		}
 	}
 	return "unknown"
-}
-
-func freeAddr(b *testing.B) string {
-	b.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func write(b *testing.B, dir, name, text string) string {

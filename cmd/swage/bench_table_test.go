@@ -15,6 +15,7 @@ func comparison(peers []*peer, measured map[string]figures, before, after string
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s, %d processors, load average %s before and %s after, %d rounds in %v.\n",
 		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), before, after, peerRounds, took.Round(time.Second))
+	out.WriteString("Through network namespaces; swage calls the application from its clients' own addresses.\n")
 	fmt.Fprintf(&out, "In brackets: swage's figure divided by this one.\n\n|")
 	for _, p := range peers {
 		fmt.Fprintf(&out, " | %s %s", p.name, p.version)
