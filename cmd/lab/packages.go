@@ -50,8 +50,11 @@ var forTests = []need{
 	{pkg: "openssh-server", programs: []string{"sshd", "/usr/sbin/sshd"}},
 }
 
-// forBench are the proxies that the edge is compared with, and what loads them.
+// forBench are the proxies that the edge is compared with, what loads them, and
+// what makes the networks that they are in.
 var forBench = []need{
+	{pkg: "nftables", programs: []string{"nft"}},
+	{pkg: "iproute2", programs: []string{"ip"}},
 	{pkg: "nginx", programs: []string{"nginx"}, optional: true},
 	{pkg: "haproxy", programs: []string{"haproxy"}, optional: true},
 	{pkg: "wrk", programs: []string{"wrk"}, optional: true},
