@@ -50,14 +50,14 @@ func serveAlone(t *testing.T, told string) {
 }
 
 // TestLargeBodies: the edge's memory does not grow with what it passes on, in
-// either direction: 128 MiB, with SWAGE_SOAK 2 GiB. Client and container are in
+// either direction: 64 MiB, with SWAGE_SOAK 2 GiB. Client and container are in
 // another process.
 func TestLargeBodies(t *testing.T) {
 	if told := os.Getenv(aloneEnv); told != "" {
 		serveAlone(t, told)
 		return
 	}
-	size, limit := int64(128<<20), 2*time.Minute
+	size, limit := int64(64<<20), 2*time.Minute
 	if os.Getenv("SWAGE_SOAK") != "" {
 		size, limit = 2<<30, 20*time.Minute
 	}
