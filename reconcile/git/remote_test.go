@@ -500,3 +500,23 @@ func TestRemoteWatch(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// ending is what a server answers that has more to say than its answer.
+type ending struct{ s *session }
+
+func (e ending) Read([]byte) (int, error) {
+	go func() {
+		_, _ = e.s.said.Write([]byte("no such repository"))
+		close(e.s.ended)
+	}()
+	return 0, io.EOF
+}
+
+// TestLastWords: what a server says after the end of its answer is waited for.
+func TestLastWords(t *testing.T) {
+	s := &session{ended: make(chan struct{})}
+	s.out = ending{s}
+	if _, err := s.Read(make([]byte, 1)); err == nil || err.Error() != "the server says: no such repository" {
+		t.Error(err)
+	}
+}

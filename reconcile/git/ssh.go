@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	gossh "golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
@@ -125,7 +126,7 @@ func (s *ssh) open(ctx context.Context) (conversation, error) {
 	}
 	// The handshake and all that follows know no context.
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	c := &session{conn: conn, stop: stop}
+	c := &session{conn: conn, stop: stop, ended: make(chan struct{})}
 	if err := s.begin(c, signer); err != nil {
 		c.Close()
 		if ctx.Err() != nil {
@@ -165,8 +166,18 @@ func (s *ssh) begin(c *session, signer gossh.Signer) error {
 		return err
 	}
 	sh.Stderr = &c.said
-	return sh.Start("git-upload-pack '" + strings.ReplaceAll(s.path, "'", `'\''`) + "'")
+	if err := sh.Start("git-upload-pack '" + strings.ReplaceAll(s.path, "'", `'\''`) + "'"); err != nil {
+		return err
+	}
+	go func() {
+		_ = sh.Wait()
+		close(c.ended)
+	}()
+	return nil
 }
+
+// lastWords is how long a server may take to say why it answers nothing more.
+const lastWords = 2 * time.Second
 
 // session is one conversation over SSH.
 type session struct {
@@ -176,6 +187,7 @@ type session struct {
 	in     io.WriteCloser
 	out    io.Reader
 	said   words
+	ended  chan struct{} // closed when the server has said all
 }
 
 func (c *session) advertised() io.Reader { return c }
@@ -183,6 +195,10 @@ func (c *session) advertised() io.Reader { return c }
 func (c *session) Read(p []byte) (int, error) {
 	n, err := c.out.Read(p)
 	if err == io.EOF && n == 0 {
+		select {
+		case <-c.ended:
+		case <-time.After(lastWords):
+		}
 		if said := c.said.String(); said != "" {
 			err = fmt.Errorf("the server says: %s", said)
 		}
