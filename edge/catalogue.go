@@ -55,42 +55,43 @@ type endpoint struct {
 }
 
 // find resolves a program's name and a number, 0 for none, to an endpoint of a
-// container. It does not allocate.
-func find[T string | []byte](c *catalogue, name T, n uint16) (endpoint, bool) {
+// container, which it puts in e. It does not allocate.
+func find[T string | []byte](c *catalogue, name T, n uint16, e *endpoint) bool {
 	if c == nil {
-		return endpoint{}, false
+		return false
 	}
 	switch string(name) {
 	case programHTTP:
 		if n == 0 {
 			n = portHTTP
 		}
-		return c.at(n, programHTTP), true
+		c.at(n, programHTTP, e)
+		return true
 	case programHTTPS:
 		if n == 0 {
 			n = portHTTPS
 		}
-		e := c.at(n, programHTTPS)
+		c.at(n, programHTTPS, e)
 		e.tls = true
-		return e, true
+		return true
 	}
 	p, ok := c.byName[string(name)]
 	if !ok || n > p.instances {
-		return endpoint{}, false
+		return false
 	}
-	e := endpoint{port: p.port, program: p.name, number: max(n, 1), of: p}
+	*e = endpoint{port: p.port, program: p.name, number: max(n, 1), of: p}
 	switch {
 	case p.base == 0:
 		e.instance = e.number
 	case n > 0:
 		e.port = p.base + n - 1
 	}
-	return e, true
+	return true
 }
 
-// at is a port as http and https reach it. One that belongs to a program of
-// the kit is judged, and served, as that program.
-func (c *catalogue) at(port uint16, as string) endpoint {
+// at puts in e a port as http and https reach it. One that belongs to a program
+// of the kit is judged, and served, as that program.
+func (c *catalogue) at(port uint16, as string, e *endpoint) {
 	i, j := 0, len(c.spans)
 	for i < j {
 		if mid := (i + j) / 2; c.spans[mid].last < port {
@@ -99,15 +100,15 @@ func (c *catalogue) at(port uint16, as string) endpoint {
 			j = mid
 		}
 	}
+	e.program, e.number, e.port, e.instance, e.tls, e.of = as, port, port, 0, false, nil
 	if i == len(c.spans) || port < c.spans[i].first {
-		return endpoint{port: port, program: as, number: port}
+		return
 	}
 	s := &c.spans[i]
-	e := endpoint{port: port, program: s.program.name, number: s.instance + port - s.first, of: s.program}
+	e.program, e.number, e.of = s.program.name, s.instance+port-s.first, s.program
 	if s.program.base == 0 {
 		e.instance = e.number
 	}
-	return e
 }
 
 func compileCatalogue(in *Catalogue) (*catalogue, error) {

@@ -90,17 +90,16 @@ func locateGenerated[T string | []byte](t *Table, label T, at *spot, d *Decision
 	}
 	var k key
 	copy(k[:], label)
-	c, ok := t.byKey[k]
-	if !ok {
+	c := t.byKey.find(&k)
+	if c == nil {
 		d.Why = "no such container"
 		return false
 	}
-	e, ok := find(c.catalogue, program, n)
-	if !ok {
+	if !find(c.catalogue, program, n, &at.endpoint) {
 		d.Why = "the container has no such program or instance"
 		return false
 	}
-	at.container, at.endpoint = c, e
+	at.container = c
 	return true
 }
 

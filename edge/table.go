@@ -38,7 +38,7 @@ type Table struct {
 	api     bool
 	git     bool
 
-	byKey    map[key]*container
+	byKey    index
 	byID     map[string]*container
 	alias    map[string]*alias // by label
 	domain   map[string]*alias // by custom domain
@@ -46,6 +46,7 @@ type Table struct {
 }
 
 type container struct {
+	key       key // zero for one that was never made
 	id        string
 	name      string
 	addr      netip.Addr
@@ -85,7 +86,6 @@ func Compile(c Config) (*Table, error) {
 		suffix:  "." + c.Zone,
 		api:     c.API,
 		git:     c.Git,
-		byKey:   make(map[key]*container, len(c.Containers)),
 		byID:    make(map[string]*container, len(c.Containers)),
 		alias:   make(map[string]*alias, len(c.Aliases)),
 		domain:  make(map[string]*alias),
@@ -109,6 +109,7 @@ func Compile(c Config) (*Table, error) {
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}
+	t.byKey = newIndex(t.byID)
 	return t, nil
 }
 
@@ -163,9 +164,7 @@ func (t *Table) addContainer(in Container, named map[string]*container, shared s
 	t.sections.add(out)
 	if made {
 		t.byID[in.ID] = out
-		var k key
-		copy(k[:], in.ProjectID+"-"+in.ID)
-		t.byKey[k] = out
+		copy(out.key[:], in.ProjectID+"-"+in.ID)
 	}
 	return errors.Join(problems...)
 }
@@ -246,11 +245,11 @@ func resolve(in Target, named map[string]*container) (target, error) {
 	if in.Program == programHTTP || in.Program == programHTTPS {
 		n = in.Port
 	}
-	e, ok := find(c.catalogue, in.Program, n)
-	if !ok {
+	to := target{container: c}
+	if !find(c.catalogue, in.Program, n, &to.endpoint) {
 		return target{}, nil
 	}
-	return target{c, e}, nil
+	return to, nil
 }
 
 // Domains are the custom domains of the table: the names beside those of the
