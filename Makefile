@@ -32,8 +32,9 @@ up: build
 down: build
 	@.bin/lab down --dir $(LAB)
 
+# The two that mostly wait for Incus come first, so that they wait beside the rest.
 test: build
-	@./cmd/lab/with-lab go test -race -timeout 20m ./...
+	@./cmd/lab/with-lab go test -race -timeout 20m ./cmd/swage ./runtime/incus ./...
 
 check:
 	@./cmd/lab/check
