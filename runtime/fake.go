@@ -157,10 +157,14 @@ func (f *Fake) each(do func(*fakeContainer)) {
 func (f *Fake) changed() {
 	f.writes++
 	for _, w := range f.watches {
-		select {
-		case w <- struct{}{}:
-		default:
-		}
+		hint(w)
+	}
+}
+
+func hint(changed chan<- struct{}) {
+	select {
+	case changed <- struct{}{}:
+	default:
 	}
 }
 
@@ -608,6 +612,7 @@ func (v *fakeView) Watch(ctx context.Context, changed chan<- struct{}) error {
 	v.mu.Lock()
 	v.watches = append(v.watches, changed)
 	v.mu.Unlock()
+	hint(changed) // of what happened before it listened
 	<-ctx.Done()
 	v.mu.Lock()
 	defer v.mu.Unlock()

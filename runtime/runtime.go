@@ -56,7 +56,8 @@ type Runtime interface {
 	Do(ctx context.Context, s Step) (Done, error)
 
 	// Watch sends to changed, without blocking, when something may have
-	// changed, until ctx ends; it mends its own connection. A hint can be late,
+	// changed, until ctx ends; it mends its own connection. Each time it begins
+	// to listen it sends one, for what happened before. A hint can be late,
 	// doubled or lost.
 	Watch(ctx context.Context, changed chan<- struct{}) error
 

@@ -442,6 +442,11 @@ func (s *suite) watch() {
 	ctx, cancel := context.WithTimeout(s.Context(), 30*time.Second)
 	changed, ended := make(chan struct{}, 1), make(chan error, 1)
 	go func() { ended <- s.rt.Watch(ctx, changed) }()
+	select {
+	case <-changed:
+	case <-ctx.Done():
+		s.Fatal("no hint of what happened before it listened")
+	}
 	c := s.made("web1", runtime.Stopped)
 	// Hints may come late or doubled: a change is seen when one comes after it.
 	for _, step := range []runtime.Step{
