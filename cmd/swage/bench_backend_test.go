@@ -1,12 +1,8 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"crypto/sha1"
 	"crypto/tls"
-	"encoding/base64"
 	"fmt"
 	"net"
 	"net/netip"
@@ -22,64 +18,6 @@ import (
 	"swage/edge/transparent"
 )
 
-const (
-	smallBody = 1 << 10
-	largeBody = 100 << 20
-)
-
-var (
-	smallAnswer = []byte(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s", smallBody, bytes.Repeat([]byte{'a'}, smallBody)))
-	largeChunk  = bytes.Repeat([]byte{'a'}, 1<<20)
-)
-
-// answerLean is the application behind all proxies of a comparison: it answers
-// 1 KiB, 100 MiB at /large, and takes WebSockets that then say nothing. It does
-// so little that what is measured is the proxies'.
-func answerLean(conn net.Conn) {
-	defer conn.Close()
-	in := bufio.NewReader(conn)
-	for {
-		large, key, ok := readLean(in)
-		switch {
-		case !ok:
-			return
-		case key != "":
-			sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) // RFC 6455, section 4.2.2
-			fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n", base64.StdEncoding.EncodeToString(sum[:]))
-		case large:
-			fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", largeBody)
-			for range largeBody / len(largeChunk) {
-				if _, err := conn.Write(largeChunk); err != nil {
-					return
-				}
-			}
-		default:
-			if _, err := conn.Write(smallAnswer); err != nil {
-				return
-			}
-		}
-	}
-}
-
-// readLean reads a request without a body.
-func readLean(in *bufio.Reader) (large bool, key string, ok bool) {
-	const name = "sec-websocket-key:"
-	for first := true; ; first = false {
-		line, err := in.ReadSlice('\n')
-		if err != nil {
-			return false, "", false
-		}
-		switch {
-		case first:
-			large = bytes.HasPrefix(line, []byte("GET /large "))
-		case len(line) <= 2:
-			return large, key, true
-		case len(line) > len(name) && strings.EqualFold(string(line[:len(name)]), name):
-			key = strings.TrimSpace(string(line[len(name):]))
-		}
-	}
-}
-
 // The environment by which a copy of the test binary is told to be the edge of
 // a comparison: as the agent runs it, in a process of its own.
 const (
@@ -92,6 +30,15 @@ const (
 )
 
 func benchHost(i int) string { return fmt.Sprintf("app-%d.%s", i, benchZone) }
+
+// benchHosts are the names that each proxy of a comparison knows.
+func benchHosts() []string {
+	hosts := make([]string, benchRoutes)
+	for i := range hosts {
+		hosts[i] = benchHost(i)
+	}
+	return hosts
+}
 
 // benchEdgeMain is the edge of a comparison, if this process is to be it.
 func benchEdgeMain() {

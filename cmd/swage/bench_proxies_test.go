@@ -98,12 +98,19 @@ func startNginx(w *world, target netip.AddrPort) *peer {
 daemon off; user root; worker_processes auto; worker_rlimit_nofile 16384; pid %[1]s/nginx.pid; error_log %[1]s/nginx.log;
 events { worker_connections 16000; }
 http {
-	access_log off;
+	access_log /dev/null combined buffer=32k flush=100ms;
+	server_names_hash_max_size 32768;
 	client_body_temp_path %[1]s/1; proxy_temp_path %[1]s/2; fastcgi_temp_path %[1]s/3; uwsgi_temp_path %[1]s/4; scgi_temp_path %[1]s/5;
 	map $http_upgrade $forwarded_connection { default upgrade; '' ''; }
 	upstream application { server %[3]v; keepalive 64; }
 	server {
-		listen %[2]s ssl http2 reuseport;
+		listen %[2]s ssl http2 reuseport default_server;
+		ssl_certificate %[1]s/cert.pem; ssl_certificate_key %[1]s/key.pem;
+		return 421;
+	}
+	server {
+		listen %[2]s ssl http2;
+		server_name %[4]s;
 		ssl_certificate %[1]s/cert.pem; ssl_certificate_key %[1]s/key.pem;
 		keepalive_requests 1000000000;
 		location / {
@@ -113,7 +120,7 @@ http {
 		}
 	}
 }
-`, w.dir, p.addr, target))
+`, w.dir, p.addr, target, strings.Join(benchHosts(), " ")))
 	return p.run(w, nil, program, "-c", config, "-e", filepath.Join(w.dir, "nginx.log"))
 }
 
@@ -126,8 +133,11 @@ func startHAProxy(w *world, target netip.AddrPort) *peer {
 	config := write(w.B, w.dir, "haproxy.cfg", fmt.Sprintf(`
 global
 	maxconn 8000
+	log stdout format raw local0
 defaults
 	mode http
+	log global
+	option httplog
 	option forwardfor
 	timeout connect 5s
 	timeout client 1h
@@ -135,10 +145,10 @@ defaults
 	timeout tunnel 1h
 frontend tls
 	bind %s ssl crt %s/both.pem alpn h2,http/1.1
-	default_backend application
+	use_backend application if { req.hdr(host),field(1,:),lower -m str -f %s }
 backend application
 	server one %v
-`, p.addr, w.dir, target))
+`, p.addr, w.dir, write(w.B, w.dir, "hosts.lst", strings.Join(benchHosts(), "\n")+"\n"), target))
 	return p.run(w, nil, program, "-db", "-q", "-f", config)
 }
 
@@ -159,9 +169,16 @@ func startCaddy(w *world, target netip.AddrPort) *peer {
 }
 https://:8443 {
 	tls %[2]s/cert.pem %[2]s/key.pem
-	reverse_proxy %[3]v
+	log {
+		output stderr
+	}
+	@known host %[4]s
+	handle @known {
+		reverse_proxy %[3]v
+	}
+	respond 421
 }
-`, worldHost, w.dir, target))
+`, worldHost, w.dir, target, strings.Join(benchHosts(), " ")))
 	return p.run(w, []string{"XDG_DATA_HOME=" + w.dir, "XDG_CONFIG_HOME=" + w.dir}, program, "run", "--config", config, "--adapter", "caddyfile")
 }
 

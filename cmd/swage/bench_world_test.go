@@ -175,6 +175,11 @@ func (w *world) serve() *application {
 	}
 	w.Cleanup(func() { l.Close() })
 	a := &application{addr: l.Addr().(*net.TCPAddr).AddrPort(), callers: map[netip.Addr]bool{}}
+	lean, err := newLean()
+	if err != nil {
+		w.Fatal(err)
+	}
+	go lean.serve()
 	go func() {
 		for {
 			conn, err := l.Accept()
@@ -184,7 +189,9 @@ func (w *world) serve() *application {
 			a.mu.Lock()
 			a.callers[conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()] = true
 			a.mu.Unlock()
-			go answerLean(conn)
+			if err := lean.add(conn.(*net.TCPConn)); err != nil {
+				panic(err)
+			}
 		}
 	}()
 	return a
