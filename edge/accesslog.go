@@ -1,10 +1,10 @@
 package edge
 
 import (
-	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -16,9 +16,10 @@ func (p *Proxy) logAccess(x *exchange) {
 	if !p.log.Enabled(ctx, slog.LevelInfo) {
 		return
 	}
+	room := lines.Get().(*[maxAttrs]slog.Attr)
+	defer lines.Put(room)
 	d, now := &x.decision, time.Now()
-	attrs := make([]slog.Attr, 0, 18)
-	attrs = append(attrs,
+	attrs := append(room[:0],
 		slog.String("request_id", x.idString()),
 		slog.String("method", x.r.Method),
 		slog.String("host", redact(x.r.Host)),
@@ -52,20 +53,40 @@ func (p *Proxy) logAccess(x *exchange) {
 	if d.Route.Level != "" {
 		attrs = append(attrs, slog.String("level", d.Route.Level))
 	}
-	var cut cutError
-	if errors.As(x.ctx.why(), &cut) {
+	switch cut := x.ctx.why().(type) {
+	case cutError:
 		attrs = append(attrs, slog.String("cut", cut.decision.Why))
-	}
-	if x.ctx.why() == errSlow {
-		attrs = append(attrs, slog.String("cut", errSlow.Error()))
+	case error:
+		if cut == errSlow {
+			attrs = append(attrs, slog.String("cut", cut.Error()))
+		}
 	}
 	if x.err != nil {
 		attrs = append(attrs, slog.String("error", x.err.Error()))
 	}
+	if h, ok := p.log.Handler().(LineHandler); ok && h.HandleLine(now, accessMessage, attrs) {
+		return
+	}
 	// A Logger would find out who calls it, for a source that no line shows.
-	r := slog.NewRecord(now, slog.LevelInfo, "request", 0)
+	r := slog.NewRecord(now, slog.LevelInfo, accessMessage, 0)
 	r.AddAttrs(attrs...)
 	_ = p.log.Handler().Handle(ctx, r)
+}
+
+const (
+	accessMessage = "request" // of the line of each request
+	maxAttrs      = 20        // of it
+)
+
+// lines lends room for the attributes of a line.
+var lines = sync.Pool{New: func() any { return new([maxAttrs]slog.Attr) }}
+
+// LineHandler is a [slog.Handler] that can write the lines of requests, of level
+// Info, without a [slog.Record], which copies them twice. HandleLine reports
+// false if it leaves the line to Handle, and keeps nothing of attrs.
+type LineHandler interface {
+	slog.Handler
+	HandleLine(at time.Time, message string, attrs []slog.Attr) bool
 }
 
 // redact hides every label of a host that could be a container's own.

@@ -14,6 +14,8 @@ import (
 // answer is what most applications say: a header that came in one piece, and a
 // body whose length it tells. [http.ReadResponse] reads everything else, and
 // would read this the same way with twice the allocations.
+//
+// Its header is not in the Response, but where it is to go.
 type answer struct {
 	http.Response
 	body sized
@@ -24,9 +26,15 @@ var (
 	encoding = []byte("Transfer-Encoding") // as nearly everybody spells it
 )
 
-// read takes the header of the answer to a request of a method from in, or
-// nothing if it is of another kind, whole or broken.
-func (a *answer) read(in *bufio.Reader, method string) bool {
+// read takes the header of the answer to a request of a method from in to h, less
+// what concerns this connection only; or nothing if it is of another kind, whole
+// or broken. There is nothing else in h.
+func (a *answer) read(in *bufio.Reader, method string, h http.Header) (taken bool) {
+	defer func() {
+		if !taken {
+			clear(h)
+		}
+	}()
 	if _, err := in.Peek(1); err != nil {
 		return false
 	}
@@ -42,11 +50,11 @@ func (a *answer) read(in *bufio.Reader, method string) bool {
 	if !ok {
 		return false
 	}
-	header, length, ok := cutHeader(rest)
+	length, ok := cutHeader(rest, h)
 	if !ok {
 		return false
 	}
-	*a = answer{Response: http.Response{StatusCode: code, ProtoMajor: 1, ProtoMinor: 1, Header: header, ContentLength: length}}
+	*a = answer{Response: http.Response{StatusCode: code, ProtoMajor: 1, ProtoMinor: 1, ContentLength: length}}
 	switch empty := code == http.StatusNoContent || code == http.StatusNotModified; {
 	case method == http.MethodHead:
 		a.Body = http.NoBody
@@ -76,45 +84,46 @@ func cutStatus(line string) (code int, ok bool) {
 	return code, code >= http.StatusOK
 }
 
-// cutHeader reads lines of a header, and the length that it tells, -1 if it
-// does not. It reports false for fields that say how the rest is to be read in
+// cutHeader reads lines of a header into h, and the length that it tells, -1 if
+// it does not. It reports false for fields that say how the rest is to be read in
 // another way, and for spellings that few servers have.
-func cutHeader(text string) (h http.Header, length int64, ok bool) {
+func cutHeader(text string, h http.Header) (length int64, ok bool) {
 	length = -1
 	values := make([]string, 0, strings.Count(text, "\n"))
-	h = make(http.Header, cap(values))
 	for text != "" {
 		var line string
 		line, text, _ = strings.Cut(text, "\r\n")
 		name, value, found := strings.Cut(line, ":")
 		if !found || !httpguts.ValidHeaderFieldName(name) || !isText(value) {
-			return nil, 0, false
+			return 0, false
 		}
 		value = strings.Trim(value, " \t")
 		switch name = http.CanonicalHeaderKey(name); name {
 		case "Transfer-Encoding", "Trailer", "Pragma":
-			return nil, 0, false
+			return 0, false
 		case "Connection":
 			if !strings.EqualFold(value, "keep-alive") {
-				return nil, 0, false
+				return 0, false
 			}
 		case "Content-Length":
 			var err error
 			if length >= 0 || !isDigits(value) {
-				return nil, 0, false
+				return 0, false
 			}
 			if length, err = strconv.ParseInt(value, 10, 64); err != nil {
-				return nil, 0, false
+				return 0, false
 			}
 		}
-		if several := h[name]; several != nil {
+		switch several := h[name]; {
+		case isHopByHop(name):
+		case several != nil:
 			h[name] = append(several, value)
-			continue
+		default:
+			values = append(values, value)
+			h[name] = values[len(values)-1 : len(values) : len(values)]
 		}
-		values = append(values, value)
-		h[name] = values[len(values)-1 : len(values) : len(values)]
 	}
-	return h, length, true
+	return length, true
 }
 
 // isText says that there is nothing but printable ASCII and blanks.

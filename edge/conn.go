@@ -115,12 +115,13 @@ var (
 	errBadStatus      = errors.New("the answer has no valid status")
 )
 
-// readAnswer reads the header of the answer to a request of a method. It calls
-// hint with each informational answer before it.
-func (c *conn) readAnswer(method string, hint func(int, http.Header)) (*http.Response, error) {
+// readAnswer reads the header of the answer to a request of a method, of which it
+// may put all that is to be passed on into h. It calls hint with each
+// informational answer before it.
+func (c *conn) readAnswer(method string, h http.Header, hint func(int, http.Header)) (*http.Response, error) {
 	c.asked.Method = method
 	for range maxInformational + 1 {
-		if c.answer.read(c.in, method) {
+		if c.answer.read(c.in, method, h) {
 			c.limit = math.MaxInt64
 			return &c.answer.Response, nil
 		}

@@ -33,7 +33,11 @@ type exchange struct {
 	table    *Table
 	decision Decision
 	ctx      *ending
-	expiry   *time.Timer // guarded by the shard's lock
+
+	// Guarded by the lock of its shard.
+	expiry       *time.Timer
+	listed       bool // among what is live, between its neighbours there
+	before, next *exchange
 
 	body    io.Reader // set by prepare; nil: there is none
 	source  source

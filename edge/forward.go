@@ -77,7 +77,7 @@ func (u *upstreams) send(x *exchange, key string) (*http.Response, error) {
 		if err == nil {
 			x.startUpload()
 			var res *http.Response
-			if res, err = c.readAnswer(x.request.Method, x.hint); err == nil {
+			if res, err = c.readAnswer(x.request.Method, x.w.Header(), x.hint); err == nil {
 				return res, nil
 			}
 		}
@@ -215,21 +215,24 @@ const bufferSize = 32 << 10
 // fail answers when the container did not.
 func (x *exchange) fail(err error) {
 	x.err = err
-	var cut cutError
-	if x.ctx.Err() != nil && x.r.ProtoMajor == 1 {
+	if x.started.Load() {
+		panic(http.ErrAbortHandler)
+	}
+	clear(x.w.Header()) // of an answer that was none
+	why := x.ctx.why()
+	cut, isCut := why.(cutError)
+	if why != nil && x.r.ProtoMajor == 1 {
 		// A body that was broken off would be read as the next request.
 		x.w.Header().Set("Connection", "close")
 	}
 	switch {
-	case x.started.Load():
-		panic(http.ErrAbortHandler)
-	case errors.As(x.ctx.why(), &cut):
+	case isCut:
 		x.refuse(cut.decision)
-	case x.ctx.why() == errSlow:
+	case why == errSlow:
 		x.page(tooSlow)
-	case x.ctx.why() == errSilent:
+	case why == errSilent:
 		x.page(noAnswer)
-	case x.ctx.Err() != nil:
+	case why != nil:
 		x.status = statusClientGone
 		panic(http.ErrAbortHandler)
 	case x.truncated.Load(), errors.Is(err, errUnsound):

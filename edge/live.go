@@ -15,16 +15,38 @@ type registry struct {
 	shards [64]shard
 }
 
+// shard is one part of many, each with a lock of its own. It guards what ties
+// an exchange to it, too.
 type shard struct {
 	mu   sync.Mutex
-	live map[*exchange]struct{}
-	_    [48]byte // keeps neighbours out of this one's cache line
+	live *exchange // the first of a list
+	_    [48]byte  // keeps neighbours out of this one's cache line
 }
 
-func (l *registry) init() {
-	for i := range l.shards {
-		l.shards[i].live = make(map[*exchange]struct{})
+// each yields the requests that are live. The lock is held.
+func (s *shard) each(yield func(*exchange) bool) {
+	for x := s.live; x != nil && yield(x); x = x.next {
 	}
+}
+
+func (s *shard) add(x *exchange) {
+	x.listed, x.next = true, s.live
+	if x.next != nil {
+		x.next.before = x
+	}
+	s.live = x
+}
+
+func (s *shard) remove(x *exchange) {
+	if x.before != nil {
+		x.before.next = x.next
+	} else {
+		s.live = x.next
+	}
+	if x.next != nil {
+		x.next.before = x.before
+	}
+	x.listed, x.before, x.next = false, nil, nil
 }
 
 func (l *registry) shard(x *exchange) *shard { return &l.shards[x.id%uint64(len(l.shards))] }
@@ -48,7 +70,7 @@ func (l *registry) admit(x *exchange) {
 	} else {
 		x.ctx = newEnding(x.r.Context())
 	}
-	s.live[x] = struct{}{}
+	s.add(x)
 	l.expire(x, x.decision.Until)
 }
 
@@ -59,7 +81,7 @@ func (l *registry) leave(x *exchange) {
 	}
 	s := l.shard(x)
 	s.mu.Lock()
-	delete(s.live, x)
+	s.remove(x)
 	if x.expiry != nil {
 		x.expiry.Stop()
 	}
@@ -88,7 +110,7 @@ func (l *registry) swap(t *Table) {
 	for i := range l.shards {
 		s := &l.shards[i]
 		s.mu.Lock()
-		for x := range s.live {
+		for x := range s.each {
 			l.again(x)
 		}
 		s.mu.Unlock()
@@ -131,7 +153,7 @@ func (l *registry) expire(x *exchange, until time.Time) {
 		s := l.shard(x)
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if _, live := s.live[x]; live {
+		if x.listed {
 			l.again(x)
 		}
 	})

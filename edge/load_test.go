@@ -281,7 +281,7 @@ func TestConversationsMayPause(t *testing.T) {
 		writing := 0
 		for i := range s.live.shards {
 			s.live.shards[i].mu.Lock()
-			for x := range s.live.shards[i].live {
+			for x := range s.live.shards[i].each {
 				writing += int(min(x.sending.since.Load(), 1))
 			}
 			s.live.shards[i].mu.Unlock()

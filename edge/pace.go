@@ -124,7 +124,7 @@ func (l *registry) look(now time.Time) {
 	for i := range l.shards {
 		s := &l.shards[i]
 		s.mu.Lock()
-		for x := range s.live {
+		for x := range s.each {
 			switch {
 			case x.r.Method == http.MethodConnect: // of HTTP/1 nothing passes here
 			case x.sending.tooSlow(now, bufferSize):

@@ -36,7 +36,8 @@ const (
 // Options of a [Proxy].
 type Options struct {
 	// Logger receives one line for each request, at level Info, and
-	// connection errors at level Debug. Nil is slog.Default().
+	// connection errors at level Debug. Nil is slog.Default(). If its Handler
+	// is a LineHandler, lines cost less.
 	Logger *slog.Logger
 
 	// Transparent opens connections to containers from their clients' own
@@ -117,7 +118,6 @@ func NewProxy(o Options) *Proxy {
 	if p.log == nil {
 		p.log = slog.Default()
 	}
-	p.live.init()
 	p.load.init(Limits{
 		cmp.Or(o.Limits.ClientRequests, defaultLimits.ClientRequests), cmp.Or(o.Limits.ClientTunnels, defaultLimits.ClientTunnels),
 		cmp.Or(o.Limits.ContainerRequests, defaultLimits.ContainerRequests), cmp.Or(o.Limits.ContainerTunnels, defaultLimits.ContainerTunnels),

@@ -188,7 +188,9 @@ var certificate = sync.OnceValue(func() tls.Certificate {
 func (l *registry) count() (n int) {
 	for i := range l.shards {
 		l.shards[i].mu.Lock()
-		n += len(l.shards[i].live)
+		for range l.shards[i].each {
+			n++
+		}
 		l.shards[i].mu.Unlock()
 	}
 	return n

@@ -54,6 +54,7 @@ type pool struct {
 	idle []*conn      // the one that was used last is at the end
 	wait []chan *conn // for one that is given back, first come first
 	used time.Time
+	gone bool            // it was dropped
 	grpc *http.Transport // of a place of HTTP/2, instead
 }
 
@@ -113,7 +114,7 @@ func (u *upstreams) give(c *conn) {
 	s := u.part(&c.to)
 	s.mu.Lock()
 	p := c.pool
-	kept := s.pools[c.to] == p
+	kept := !p.gone
 	if kept && len(p.wait) > 0 {
 		p.wait[0] <- c
 		p.wait = slices.Delete(p.wait, 0, 1)
@@ -155,6 +156,7 @@ func (u *upstreams) drop(gone func(*place, *pool) bool) {
 		for to, p := range s.pools {
 			if gone(&to, p) {
 				delete(s.pools, to)
+				p.gone = true
 				u.count.Add(-1)
 				u.close(p, p.idle)
 			}

@@ -48,10 +48,12 @@ func (h batched) Handle(ctx context.Context, r slog.Record) error {
 		h.b.flush()
 		return err
 	}
-	if h.lean && h.b.line(r) {
-		return nil
-	}
 	return h.Handler.Handle(ctx, r)
+}
+
+// HandleLine implements edge.LineHandler.
+func (h batched) HandleLine(at time.Time, message string, attrs []slog.Attr) bool {
+	return h.lean && h.b.line(at, message, attrs)
 }
 
 // WithAttrs implements slog.Handler.
@@ -81,11 +83,11 @@ func (b *batch) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// line writes a record, if that can be done without the Handler.
-func (b *batch) line(r slog.Record) bool {
+// line writes a line, if that can be done without the Handler.
+func (b *batch) line(at time.Time, message string, attrs []slog.Attr) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	lines, ok := b.liner.append(b.lines, r)
+	lines, ok := b.liner.append(b.lines, at, message, attrs)
 	if ok {
 		b.grow(lines)
 	}

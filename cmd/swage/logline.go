@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -16,25 +17,22 @@ type liner struct {
 	date, zone []byte
 }
 
-// append appends the line of a record. It reports false for kinds of values that
+// append appends a line of level Info. It reports false for kinds of values that
 // no line for a request has.
-func (l *liner) append(b []byte, r slog.Record) (line []byte, ok bool) {
-	if second := r.Time.Unix(); second != l.second || l.date == nil {
+func (l *liner) append(b []byte, at time.Time, message string, attrs []slog.Attr) (line []byte, ok bool) {
+	if second := at.Unix(); second != l.second || l.date == nil {
 		l.second = second
-		l.date = r.Time.AppendFormat(l.date[:0], "2006-01-02T15:04:05.")
-		l.zone = r.Time.AppendFormat(l.zone[:0], "Z07:00")
+		l.date = at.AppendFormat(l.date[:0], "2006-01-02T15:04:05.")
+		l.zone = at.AppendFormat(l.zone[:0], "Z07:00")
 	}
-	ms := r.Time.Nanosecond() / 1e6
+	ms := at.Nanosecond() / 1e6
 	b = append(b, "time="...)
 	b = append(b, l.date...)
 	b = append(b, byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10))
 	b = append(b, l.zone...)
-	b = append(b, " level="...)
-	b = append(b, r.Level.String()...)
-	b = append(b, " msg="...)
-	b = appendText(b, r.Message)
-	ok = true
-	r.Attrs(func(a slog.Attr) bool {
+	b = append(b, " level=INFO msg="...)
+	b = appendText(b, message)
+	for _, a := range attrs {
 		b = append(b, ' ')
 		b = appendText(b, a.Key)
 		b = append(b, '=')
@@ -46,11 +44,10 @@ func (l *liner) append(b []byte, r slog.Record) (line []byte, ok bool) {
 		case slog.KindDuration:
 			b = append(b, a.Value.Duration().String()...)
 		default:
-			ok = false
+			return nil, false
 		}
-		return ok
-	})
-	return append(b, '\n'), ok
+	}
+	return append(b, '\n'), true
 }
 
 // appendText quotes what could be misread.
