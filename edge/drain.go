@@ -73,15 +73,12 @@ func (g *gate) state(conn net.Conn, s http.ConnState) {
 	}
 }
 
-// count tells of the first request of each connection.
-func (g *gate) count(next http.Handler) http.Handler {
-	next = g.pending.count(next)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if l := linkOf(r.Context()); l != nil && !l.heard.Swap(true) {
-			g.fresh.Delete(l.socket)
-		}
-		next.ServeHTTP(w, r)
-	})
+// hears tells of the first request of a connection.
+func (l *link) hears() {
+	if l != nil && !l.heard.Load() {
+		l.heard.Store(true)
+		l.gate.fresh.Delete(l.socket)
+	}
 }
 
 // context is an http.Server's ConnContext.

@@ -5,14 +5,14 @@ import (
 	"sync"
 )
 
-// ending is the context of an exchange. It ends with the context that it has
-// its values from, or earlier by cancel, and then ends what is at stake. The
-// package context can do as much, with five more allocations for each request.
+// ending is the context of an exchange. It ends by cancel, or, once it is tied,
+// with the context that it has its values from, and then ends what is at stake.
+// The package context can do as much, with a dozen allocations for each request.
 type ending struct {
 	context.Context
-	leave func() bool // ends the tie to the context above
 
 	mu    sync.Mutex
+	leave func() bool   // ends the tie; nil: there is none
 	cause error         // nil until it ends
 	done  chan struct{} // nil until it is asked for
 	ends  [stakes]func()
@@ -28,13 +28,23 @@ const (
 // newEnding ends with parent.
 func newEnding(parent context.Context) *ending {
 	e := &ending{Context: parent}
-	e.mu.Lock() // parent may have ended
-	defer e.mu.Unlock()
-	e.leave = context.AfterFunc(parent, e.inherit)
+	e.tie()
 	return e
 }
 
-func (e *ending) inherit() { e.cancel(context.Cause(e.Context)) }
+// tie makes it end with the context above. It reports false if it was tied
+// before.
+func (e *ending) tie() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.leave != nil {
+		return false
+	}
+	if e.cause == nil {
+		e.leave = context.AfterFunc(e.Context, func() { e.cancel(context.Cause(e.Context)) })
+	}
+	return true
+}
 
 // cancel ends it. Only the first cause counts.
 func (e *ending) cancel(cause error) {
@@ -44,13 +54,15 @@ func (e *ending) cancel(cause error) {
 		return
 	}
 	e.cause = cause
-	ends := e.ends
+	ends, leave := e.ends, e.leave
 	e.ends = [stakes]func(){}
 	if e.done != nil {
 		close(e.done)
 	}
 	e.mu.Unlock()
-	e.leave()
+	if leave != nil {
+		leave()
+	}
 	for _, end := range ends {
 		if end != nil {
 			end()

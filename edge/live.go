@@ -64,14 +64,31 @@ func (l *registry) admit(x *exchange) {
 	if x.decision.Verdict != Allow {
 		return
 	}
+	x.ctx = &ending{Context: x.r.Context()}
 	if x.mayDetach() {
-		x.ctx = newEnding(x.link.gate.base)
+		x.ctx.Context = x.link.gate.base
 		x.detach = context.AfterFunc(x.r.Context(), func() { x.ctx.cancel(context.Canceled) })
-	} else {
-		x.ctx = newEnding(x.r.Context())
 	}
 	s.add(x)
+	if x.ctx.Context.Err() != nil { // which nobody may look at again
+		x.ctx.cancel(context.Canceled)
+	}
 	l.expire(x, x.decision.Until)
+}
+
+// tie makes the requests end with their clients that came since it was called last.
+// Most are over by then, so that only those that last cost what a tie does.
+func (l *registry) tie() {
+	for i := range l.shards {
+		s := &l.shards[i]
+		s.mu.Lock()
+		for x := range s.each {
+			if !x.ctx.tie() {
+				break // those behind it came earlier
+			}
+		}
+		s.mu.Unlock()
+	}
 }
 
 // leave forgets a request; one that was refused is not there.

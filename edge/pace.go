@@ -18,6 +18,9 @@ const (
 	paceLook  = 5 * time.Second  // how often clients are looked at
 )
 
+// goneLook is how long it may take at most to notice that a client has gone.
+const goneLook = 100 * time.Millisecond
+
 // pace is how a client keeps up in one direction.
 type pace struct {
 	since  atomic.Int64 // when the wait that lasts began, in nanoseconds since 1970; 0: none does
@@ -145,13 +148,17 @@ func (l *registry) look(now time.Time) {
 // watch looks at clients, and at connections that rest, again and again until
 // ctx ends.
 func (p *Proxy) watch(ctx context.Context) {
-	ticker := time.NewTicker(paceLook)
-	defer ticker.Stop()
+	gone, slow := time.NewTicker(goneLook), time.NewTicker(paceLook)
+	defer gone.Stop()
+	defer slow.Stop()
 	for {
 		select {
 		case <-ctx.Done():
+			p.live.tie() // so that its requests end
 			return
-		case now := <-ticker.C:
+		case <-gone.C:
+			p.live.tie()
+		case now := <-slow.C:
 			p.live.look(now)
 			p.upstreams.sweep(now)
 		}

@@ -157,7 +157,7 @@ func (p *Proxy) Serve(ctx context.Context, l net.Listener, config *tls.Config) e
 
 	gate := newGate(base, l, func() time.Duration { return p.drain / 20 })
 	srv := &http.Server{
-		Handler:           gate.serving.await(gate.count(p)),
+		Handler:           gate.serving.await(gate.pending.count(p)),
 		ConnState:         gate.state,
 		TLSConfig:         config,
 		ReadHeaderTimeout: readHeaderTimeout,
@@ -221,6 +221,7 @@ func (h *handlers) end() { h.running.Lock() }
 // ServeHTTP answers one request.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := newExchange(w, r)
+	x.link.hears()
 	x.altSvc = p.altSvc(r)
 	x.firstWrites()
 	defer func() {

@@ -157,8 +157,6 @@ func TestRevocationCutsOneOfMany(t *testing.T) {
 // TestAChangedDefinitionCuts: what was proven under another definition, or at
 // another level, is worth nothing; what changed elsewhere is no matter.
 func TestAChangedDefinitionCuts(t *testing.T) {
-	more := make(chan struct{})
-	app := backend(t, "127.0.1.1", drip(more))
 	full := func() *Permissions {
 		p := house()
 		for name := range p.Cells {
@@ -166,7 +164,6 @@ func TestAChangedDefinitionCuts(t *testing.T) {
 		}
 		return p
 	}
-	url := origin(app.Port())
 	for _, row := range []struct {
 		what   string
 		change func(*Permissions)
@@ -197,8 +194,10 @@ func TestAChangedDefinitionCuts(t *testing.T) {
 			p.Default = Allow
 		}, true}, // to another level
 	} {
+		more := make(chan struct{})
+		app := backend(t, "127.0.1.1", drip(more))
 		s := serveHouse(t, app, full())
-		res := stream(t, s.client(t, "127.0.0.2", 2), url, "Authorization", basic("ann", "horse"))
+		res := stream(t, s.client(t, "127.0.0.2", 2), origin(app.Port()), "Authorization", basic("ann", "horse"))
 		p := full()
 		row.change(p)
 		s.Swap(mustCompile(t, houseAt(app, p)))

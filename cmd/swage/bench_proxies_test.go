@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"debug/buildinfo"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -20,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // caddyVersion is the one that is compared with.
@@ -55,7 +58,8 @@ func (p *peer) run(w *world, env []string, program string, args ...string) *peer
 	w.Helper()
 	p.cmd = exec.Command(program, args...)
 	p.cmd.Env = append(os.Environ(), env...)
-	if err := w.in(w.host, p.cmd.Start); err != nil {
+	start := func() error { return errors.Join(unix.SchedSetaffinity(0, &w.proxies), p.cmd.Start()) }
+	if err := w.in(w.host, start); err != nil {
 		w.Fatal(err)
 	}
 	exited := make(chan struct{})

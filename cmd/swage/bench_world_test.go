@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -9,6 +10,8 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -18,8 +21,8 @@ import (
 
 // The environment of a copy of the test binary that is in namespaces of its own.
 const (
-	benchInside = "SWAGE_BENCH_INSIDE"
-	benchCaddy  = "SWAGE_BENCH_CADDY" // the program, built where there is a network
+	benchInside = "SWAGE_BENCH_INSIDE" // the processors of the proxies
+	benchCaddy  = "SWAGE_BENCH_CADDY"  // the program, built where there is a network
 )
 
 // The world of a comparison, as around a server: clients behind its link, the
@@ -52,7 +55,12 @@ func inNamespaces(b *testing.B) {
 	}
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), benchInside+"=1", benchCaddy+"="+caddy(b, dir), "TMPDIR="+dir)
+	var all unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		b.Fatal(err)
+	}
+	load, proxies := halves(all)
+	cmd.Env = append(os.Environ(), benchInside+"="+numbers(proxies), benchCaddy+"="+caddy(b, dir), "TMPDIR="+dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:   syscall.CLONE_NEWPID,
 		Unshareflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS,
@@ -60,12 +68,46 @@ func inNamespaces(b *testing.B) {
 	}
 	runtime.LockOSThread() // whose end would be taken for that of this process
 	defer runtime.UnlockOSThread()
-	if err := cmd.Start(); err != nil {
+	err := unix.SchedSetaffinity(0, &load)
+	if err == nil {
+		err = errors.Join(cmd.Start(), unix.SchedSetaffinity(0, &all))
+	}
+	if err != nil {
 		b.Skipf("nothing is compared: this machine does not let us make namespaces: %v", err)
 	}
 	if err := cmd.Wait(); err != nil {
 		b.Fatal(err)
 	}
+}
+
+// halves shares the processors out: what makes load has the application's half
+// and the proxies the other, so that the rate of a proxy does not hang on what
+// the load costs. Both have all there is of a single one.
+func halves(all unix.CPUSet) (load, proxies unix.CPUSet) {
+	if all.Count() < 2 {
+		return all, all
+	}
+	for cpu := 0; load.Count()+proxies.Count() < all.Count(); cpu++ {
+		switch {
+		case !all.IsSet(cpu):
+		case load.Count() < (all.Count()+1)/2:
+			load.Set(cpu)
+		default:
+			proxies.Set(cpu)
+		}
+	}
+	return load, proxies
+}
+
+// numbers are those of processors, as [world] reads them.
+func numbers(cpus unix.CPUSet) string {
+	var list []string
+	for cpu := 0; len(list) < cpus.Count(); cpu++ {
+		if cpus.IsSet(cpu) {
+			list = append(list, strconv.Itoa(cpu))
+		}
+	}
+	return strings.Join(list, ",")
 }
 
 // world is the namespaces of the host and of the container; this process is in
@@ -74,6 +116,7 @@ type world struct {
 	*testing.B
 	dir             string
 	host, container int
+	proxies         unix.CPUSet // that they run on
 }
 
 func newWorld(b *testing.B) *world {
@@ -82,6 +125,13 @@ func newWorld(b *testing.B) *world {
 		b.Fatal(err)
 	}
 	w := &world{B: b, dir: b.TempDir(), host: newNetwork(b), container: newNetwork(b)}
+	for number := range strings.SplitSeq(os.Getenv(benchInside), ",") {
+		cpu, err := strconv.Atoi(number)
+		if err != nil {
+			b.Fatal(err)
+		}
+		w.proxies.Set(cpu)
+	}
 	// wrk wants a name, which it shows the proxy.
 	if err := unix.Mount(write(b, w.dir, "hosts", worldHost+" "+benchZone+"\n"), "/etc/hosts", "", unix.MS_BIND, ""); err != nil {
 		b.Fatal(err)

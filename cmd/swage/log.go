@@ -34,7 +34,7 @@ func newLog(w io.Writer, format string) (log *slog.Logger, flush func(), err err
 	return slog.New(batched{h, b, format == "text"}), b.flush, nil
 }
 
-// batched lets lines wait that tell of a request.
+// batched lets lines wait that tell of a request. It is an [edge.LineHandler].
 type batched struct {
 	slog.Handler
 	b    *batch

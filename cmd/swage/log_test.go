@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"swage/edge"
 )
 
 func TestLogFormat(t *testing.T) {
@@ -65,6 +67,42 @@ func TestLogBatches(t *testing.T) {
 	}
 	if got := w.take(); len(got) < 2 {
 		t.Errorf("%d writes of more than a batch", len(got))
+	}
+}
+
+// TestLogLines: the handler of text writes the line of a request as the library
+// does, and what it leaves alone is left whole.
+func TestLogLines(t *testing.T) {
+	at := time.Now()
+	attrs := []slog.Attr{slog.String("path", "/a b"), slog.Int("status", 200)}
+	for _, row := range []struct {
+		format string
+		with   func(slog.Handler) slog.Handler
+		takes  bool
+	}{
+		{"text", func(h slog.Handler) slog.Handler { return h }, true},
+		{"text", func(h slog.Handler) slog.Handler { return h.WithAttrs([]slog.Attr{slog.String("server", "a")}) }, false},
+		{"text", func(h slog.Handler) slog.Handler { return h.WithGroup("g") }, false},
+		{"json", func(h slog.Handler) slog.Handler { return h }, false},
+	} {
+		var got, want bytes.Buffer
+		log, flush, err := newLog(&got, row.format)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := row.with(log.Handler())
+		if takes := h.(edge.LineHandler).HandleLine(at, "request", attrs); takes != row.takes {
+			t.Errorf("%s: it takes the line: %v", row.format, takes)
+		}
+		flush()
+		if row.takes {
+			r := slog.NewRecord(at, slog.LevelInfo, "request", 0)
+			r.AddAttrs(attrs...)
+			_ = slog.NewTextHandler(&want, nil).Handle(t.Context(), r)
+		}
+		if got.String() != want.String() {
+			t.Errorf("%s: %q, want %q", row.format, got.String(), want.String())
+		}
 	}
 }
 
