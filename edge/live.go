@@ -98,7 +98,9 @@ func (l *registry) leave(x *exchange) {
 	}
 	s := l.shard(x)
 	s.mu.Lock()
-	s.remove(x)
+	if x.listed {
+		s.remove(x)
+	}
 	if x.expiry != nil {
 		x.expiry.Stop()
 	}
