@@ -66,6 +66,21 @@ func TestDrainOfHTTP3(t *testing.T) {
 	}
 }
 
+// TestHeard: who has asked for something is not waited for as one who has just
+// come.
+func TestHeard(t *testing.T) {
+	for version := 1; version <= 2; version++ {
+		fresh := make(chan bool, 1)
+		s := serve(t, mustCompile(t, Config{Zone: zone, API: true}), func(p *Proxy) {
+			p.api = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { fresh <- linkOf(r.Context()).gate.anyFresh() })
+		})
+		get(t, s.client(t, "127.0.0.2", version), "https://api."+zone)
+		if <-fresh {
+			t.Errorf("HTTP/%d: nobody was heard", version)
+		}
+	}
+}
+
 // TestDrainAwaitsNoTunnel: a WebSocket over HTTP/2 or HTTP/3 is not waited for,
 // a request beside it is.
 func TestDrainAwaitsNoTunnel(t *testing.T) {

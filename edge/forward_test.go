@@ -140,6 +140,30 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// TestNoTunnel: an answer that opens no tunnel is not passed on, nor is anything of
+// it.
+func TestNoTunnel(t *testing.T) {
+	for _, answer := range []string{
+		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Inside: 1\r\n\r\nhello",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Inside: 1\r\n\r\n0\r\n\r\n",
+		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX-Inside: 1\r\n\r\n",
+	} {
+		app := wireApp(t, func(conn net.Conn, in *bufio.Reader) {
+			if _, err := http.ReadRequest(in); err == nil {
+				_, _ = io.WriteString(conn, answer)
+			}
+		})
+		r := httptest.NewRequest(http.MethodGet, origin(app.Port()), nil)
+		r.Method, r.ProtoMajor, r.ProtoMinor = http.MethodConnect, 2, 0
+		r.Header[":protocol"] = []string{"websocket"}
+		w := httptest.NewRecorder()
+		inMemory(t, app).ServeHTTP(w, r)
+		if w.Code != http.StatusBadGateway || w.Header().Get("X-Inside") != "" {
+			t.Errorf("%q: status %d, header %v", answer, w.Code, w.Header())
+		}
+	}
+}
+
 // TestClosedWhileResting: a connection that the application has closed, or over
 // which it has said what nobody asked for, is not used, so that even a request
 // that must not be sent twice is answered.

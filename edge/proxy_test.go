@@ -1305,6 +1305,34 @@ func TestOldTLSRefused(t *testing.T) {
 	}
 }
 
+// lineTaker is a LineHandler.
+type lineTaker struct {
+	slog.Handler
+	takes bool
+	lines []string
+}
+
+func (h *lineTaker) HandleLine(at time.Time, message string, attrs []slog.Attr) bool {
+	h.lines = append(h.lines, fmt.Sprintln(message, attrs, time.Since(at) < time.Minute))
+	return h.takes
+}
+
+// TestLineHandler: a request has one line, whoever writes it.
+func TestLineHandler(t *testing.T) {
+	for _, takes := range []bool{true, false} {
+		log := new(lockedBuffer)
+		h := &lineTaker{Handler: slog.NewTextHandler(log, nil), takes: takes}
+		p := NewProxy(Options{Logger: slog.New(h)})
+		p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, origin(80)+"/path", nil))
+		if len(h.lines) != 1 || !strings.Contains(h.lines[0], "request [request_id=") || !strings.Contains(h.lines[0], "path=/path") || !strings.HasSuffix(h.lines[0], "true\n") {
+			t.Errorf("lines %q", h.lines)
+		}
+		if text := log.String(); strings.Contains(text, "path=/path") == takes {
+			t.Errorf("it takes lines: %v; the handler has %q", takes, text)
+		}
+	}
+}
+
 // TestAccessLog: a line tells what happened and not how to do it again.
 func TestAccessLog(t *testing.T) {
 	app := backend(t, "127.0.1.1", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })

@@ -280,6 +280,27 @@ func TestRestingIsBounded(t *testing.T) {
 	}
 }
 
+// TestGivenTooLate: what was lent from a pool that is dropped meanwhile ends when it
+// is given back, also where there is another pool by then.
+func TestGivenTooLate(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		var u upstreams
+		u.init(nil)
+		to := &place{containerID: web, target: netip.MustParseAddrPort("198.18.0.5:80")}
+		_, p := u.take(to, time.Now(), false, nil)
+		closed := 0
+		lent := newConn(closing{&closed}, closing{&closed}, *to, p)
+		u.keep(nil)
+		if again {
+			u.take(to, time.Now(), false, nil)
+		}
+		u.give(lent)
+		if n := u.resting.Load(); n != 0 || closed != 1 {
+			t.Errorf("another pool: %v; %d rest, %d are closed", again, n, closed)
+		}
+	}
+}
+
 // closing counts how often it is closed.
 type closing struct{ n *int }
 
