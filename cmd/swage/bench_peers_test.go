@@ -89,7 +89,7 @@ func BenchmarkPeers(b *testing.B) {
 		for _, p := range peers {
 			p.sees(b)
 		}
-		report := comparison(peers, measured, load, loadAverage(), time.Since(began))
+		report := w.comparison(peers, measured, load, loadAverage(), time.Since(began))
 		b.Log("\n" + report)
 		if *update {
 			writeComparison(b, report)

@@ -11,10 +11,10 @@ import (
 
 // comparison writes what was measured as Markdown. Each value has the edge's
 // as a multiple of it beside it.
-func comparison(peers []*peer, measured map[string]figures, before, after string, took time.Duration) string {
+func (w *world) comparison(peers []*peer, measured map[string]figures, before, after string, took time.Duration) string {
 	var out strings.Builder
-	fmt.Fprintf(&out, "%s, %d processors, load average %s before and %s after, %d rounds in %v.\n",
-		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), before, after, peerRounds, took.Round(time.Second))
+	fmt.Fprintf(&out, "%s, processors: %d for the proxies, %d for the load; load average %s before and %s after, %d rounds in %v.\n",
+		time.Now().UTC().Format(time.DateOnly), w.proxies.Count(), runtime.NumCPU(), before, after, peerRounds, took.Round(time.Second))
 	out.WriteString("Through network namespaces; swage calls the application from its clients' own addresses.\n")
 	fmt.Fprintf(&out, "In brackets: swage's figure divided by this one.\n\n|")
 	for _, p := range peers {
