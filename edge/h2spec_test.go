@@ -26,7 +26,6 @@ import (
 // TestH2spec: every case of h2spec that Go's own HTTP/2 server passes with
 // nothing around it is passed by the edge with a container behind it.
 func TestH2spec(t *testing.T) {
-	resolveToLoopback(t)
 	answer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		fmt.Fprint(w, "hello")
@@ -94,26 +93,22 @@ func h2spec(c *spec.TestCase, host, addr string, times int, untilPassed bool) (e
 	return err
 }
 
-// resolveToLoopback is for programs that take a name for the address to dial
-// and for the host to ask for: every name is 127.0.0.1.
-func resolveToLoopback(t *testing.T) {
-	before := net.DefaultResolver
-	t.Cleanup(func() { net.DefaultResolver = before })
-	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
-		asks, answers := net.Pipe()
-		go func() {
-			conn := &dns.Conn{Conn: answers}
-			defer conn.Close()
-			question, err := conn.ReadMsg()
-			if err != nil {
-				return
-			}
-			answer := new(dns.Msg).SetReply(question)
-			if q := question.Question[0]; q.Qtype == dns.TypeA {
-				answer.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: q.Name, Rrtype: q.Qtype, Class: q.Qclass}, A: net.IPv4(127, 0, 0, 1)}}
-			}
-			_ = conn.WriteMsg(answer)
-		}()
-		return asks, nil
-	}}
-}
+// loopback resolves every name to 127.0.0.1, for programs that take a name for the
+// address to dial and for the host to ask for.
+var loopback = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+	asks, answers := net.Pipe()
+	go func() {
+		conn := &dns.Conn{Conn: answers}
+		defer conn.Close()
+		question, err := conn.ReadMsg()
+		if err != nil {
+			return
+		}
+		answer := new(dns.Msg).SetReply(question)
+		if q := question.Question[0]; q.Qtype == dns.TypeA {
+			answer.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: q.Name, Rrtype: q.Qtype, Class: q.Qclass}, A: net.IPv4(127, 0, 0, 1)}}
+		}
+		_ = conn.WriteMsg(answer)
+	}()
+	return asks, nil
+}}

@@ -43,6 +43,7 @@ func TestMain(m *testing.M) {
 		os.Setenv("GODEBUG", "http2xconnect=1,"+os.Getenv("GODEBUG"))
 		panic(syscall.Exec("/proc/self/exe", os.Args, os.Environ()))
 	}
+	net.DefaultResolver = loopback // before anybody may dial
 	// A handshake of h2spec that came too late leaves a goroutine that tells
 	// nobody of it.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/summerwind/h2spec/spec.(*Conn).handshakeAsClient.func1"))
