@@ -87,6 +87,22 @@ func TestTie(t *testing.T) {
 	}
 }
 
+// tied counts the live requests that end with their clients.
+func (l *registry) tied() (n int) {
+	for i := range l.shards {
+		l.shards[i].mu.Lock()
+		for x := range l.shards[i].each {
+			x.ctx.mu.Lock()
+			if x.ctx.leave != nil {
+				n++
+			}
+			x.ctx.mu.Unlock()
+		}
+		l.shards[i].mu.Unlock()
+	}
+	return n
+}
+
 // TestGoneClients: the application hears of it when a client goes, over every
 // version.
 func TestGoneClients(t *testing.T) {
@@ -99,7 +115,7 @@ func TestGoneClients(t *testing.T) {
 		})
 		s := serve(t, mustCompile(t, at(app.Addr(), nil)))
 		client := s.client(t, "127.0.0.2", version)
-		for wait := range 4 { // some are tied when their clients go
+		for _, late := range []bool{false, true} { // after the tie
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan struct{})
 			go func() {
@@ -111,7 +127,9 @@ func TestGoneClients(t *testing.T) {
 				}
 			}()
 			<-come
-			time.Sleep(time.Duration(wait) * goneLook * 2 / 3)
+			if late {
+				until(t, "it is not tied", func() bool { return s.live.tied() == 1 })
+			}
 			cancel()
 			<-ended
 			select {
@@ -119,7 +137,7 @@ func TestGoneClients(t *testing.T) {
 			case <-time.After(10 * time.Second):
 				t.Fatal("the application waits for ever")
 			}
+			until(t, "a request stays", func() bool { return s.live.count() == 0 })
 		}
-		until(t, "a request stays", func() bool { return s.live.count() == 0 })
 	})
 }
