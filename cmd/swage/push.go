@@ -123,7 +123,7 @@ func tellLines(text string, tell func(string)) {
 // follow tells of each step until the commit is applied, or something else
 // becomes of it.
 func (p pushes) follow(ctx context.Context, u api.Push, tell func(string)) error {
-	before := p.agent.Report().Commit
+	before, begun := p.agent.Report().Commit, time.Now()
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	for last := 0; ; {
@@ -141,7 +141,7 @@ func (p pushes) follow(ctx context.Context, u api.Push, tell func(string)) error
 				tell("failed: " + e.Text + ": " + e.Error)
 			}
 		}
-		if over, err := p.ended(r, before, u, tell); over {
+		if over, err := p.ended(r, before, begun, u, tell); over {
 			return err
 		}
 		select {
@@ -153,8 +153,9 @@ func (p pushes) follow(ctx context.Context, u api.Push, tell func(string)) error
 	}
 }
 
-// ended says what became of a push, once that is known.
-func (p pushes) ended(r *reconcile.Report, before string, u api.Push, tell func(string)) (over bool, err error) {
+// ended says what became of a push, once that is known. The branch had moved
+// when following began: what could not be read earlier was the branch before.
+func (p pushes) ended(r *reconcile.Report, before string, begun time.Time, u api.Push, tell func(string)) (over bool, err error) {
 	if r.Rejected != nil && r.Rejected.Commit == u.New {
 		tellLines(r.Rejected.Error, tell)
 		return true, errors.New("the commit is rejected; what runs is left as it is")
@@ -179,7 +180,7 @@ func (p pushes) ended(r *reconcile.Report, before string, u api.Push, tell func(
 	}
 	if r.Commit != u.New {
 		if r.Commit == before || r.Commit == "" {
-			return r.State == reconcile.Failed && before == "" && r.Started.After(u.Since), errors.New(r.Error)
+			return r.State == reconcile.Failed && before == "" && r.Started.After(begun), errors.New(r.Error)
 		}
 		tell("a newer push came, which is applied instead")
 		return true, nil

@@ -16,7 +16,7 @@ type Push struct {
 	Old        string    `json:"old"` // commits
 	New        string    `json:"new"`
 	Quarantine string    `json:"quarantine,omitempty"` // folder of objects that are not accepted yet
-	Since      time.Time `json:"since"`                // when the ref was moved
+	Since      time.Time `json:"since"`                // just before the ref moved
 	By         string    `json:"by,omitempty"`         // token or key; empty: somebody on the node
 	Realm      string    `json:"realm,omitempty"`      // that it is held to; empty: none
 }
