@@ -18,8 +18,9 @@ type document struct {
 	// members leads from an address to every group that it belongs to by
 	// itself, in the order of their names: the list of a prefix also holds
 	// the groups of all prefixes around it, so the longest match is the whole
-	// answer.
-	members bart.Table[[]*group]
+	// answer. Fast costs about 800 bytes a document and saves a tenth of the
+	// instructions of a decision.
+	members bart.Fast[[]*group]
 
 	// proven leads from a credential to the groups that ask for it first;
 	// credentials are all that any group asks for, and asking the groups that
@@ -174,6 +175,9 @@ func compileDocument(p *Permissions) (*document, error) {
 	d := &document{fallback: p.Default, proven: map[Digest][]*group{}, groups: map[string]*group{}}
 	known := map[Digest]*credential{}
 	var exact bart.Table[[]*group]
+	// Groups that may do the same share their cells: what is at hand for one
+	// decision serves the next, whoever calls.
+	alike := map[string][]cell{} // by their text
 	for _, name := range names(p.Groups) {
 		in := p.Groups[name]
 		who, err := in.members()
@@ -195,6 +199,11 @@ func compileDocument(p *Permissions) (*document, error) {
 			c.program = program
 			g.cells = append(g.cells, c)
 		}
+		text := fmt.Sprintf("%#v", g.cells)
+		if same, ok := alike[text]; ok {
+			g.cells = same
+		}
+		alike[text] = g.cells
 		d.groups[name] = g
 		if who.empty {
 			continue
