@@ -71,7 +71,7 @@ func TestTie(t *testing.T) {
 	for i, v := range visits {
 		select {
 		case <-v.x.ctx.Done():
-		case <-time.After(patience):
+		case <-time.After(10 * time.Second):
 			t.Fatalf("%d of %d does not end", i, len(visits))
 		}
 		if v.x.ctx.why() != cause {
@@ -134,7 +134,7 @@ func TestGoneClients(t *testing.T) {
 			<-ended
 			select {
 			case <-left:
-			case <-time.After(patience):
+			case <-time.After(10 * time.Second):
 				t.Fatal("the application waits for ever")
 			}
 			until(t, "a request stays", func() bool { return s.live.count() == 0 })

@@ -76,13 +76,13 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// awaitCommand runs a command until it ends well, at most a minute: for what an
+// awaitCommand runs a command until it ends well, at most 20 s: for what an
 // agent in the background does.
 func awaitCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: await command [args]")
 	}
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		err := ts.Exec(args[0], args[1:]...)
 		if err == nil {
 			return

@@ -168,7 +168,7 @@ func TestWatchSeesAPushAndAPackedRef(t *testing.T) {
 	// The watch has begun when it sees a change; until then keep changing.
 	wait := func(what string, change func()) {
 		t.Helper()
-		for deadline := time.After(time.Minute); ; {
+		for deadline := time.After(10 * time.Second); ; {
 			change()
 			select {
 			case <-changed:
@@ -216,7 +216,7 @@ func watching(t *testing.T, src Local) (seen func(what string, change func())) {
 		change()
 		select {
 		case <-changed:
-		case <-time.After(time.Minute):
+		case <-time.After(10 * time.Second):
 			t.Errorf("%s was not seen", what)
 		}
 	}

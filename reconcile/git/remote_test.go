@@ -470,7 +470,7 @@ func TestRemoteWatch(t *testing.T) {
 	go func() { ended <- r.Watch(ctx, changed) }()
 	until := func(what string, done func(commit string, err error) bool) {
 		t.Helper()
-		deadline := time.After(time.Minute)
+		deadline := time.After(30 * time.Second)
 		for {
 			s, err := r.Latest(t.Context())
 			if done(s.Commit, err) {
