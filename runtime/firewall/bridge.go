@@ -22,6 +22,11 @@ import (
 // other interfaces go on by their own setting. Questions of IPv6 to one host,
 // as neighbours ask them again later, are answered only when "all" says so; no
 // interface answers for more than it is told to.
+//
+// For redirects of IPv6 there is no switch. Each packet between containers may
+// take a second's worth of what the host may send to its sender, so that a reject
+// of anything but TCP, which needs no ICMP, may be silent: whoever asks once a
+// second is never told, others mostly are.
 var settings = []struct{ path, value string }{
 	{"ipv4/conf/%s/proxy_arp_pvlan", "1"},
 	{"ipv4/conf/%s/send_redirects", "0"},

@@ -294,31 +294,15 @@ func dial(protocol, as, to string, patience time.Duration) (net.Conn, error) {
 	return d.Dial(protocol, to)
 }
 
-// again calls once until it is not silent: packets may be lost, and the kernel
-// sends an ICMP error to the same address only so often (icmp(7), icmp_ratelimit).
-func again(c net.Conn, patience time.Duration, once func() error) error {
-	for end := time.Now().Add(patience); ; {
-		until := time.Now().Add(time.Second / 2)
-		if _, stream := c.(*net.TCPConn); stream || until.After(end) {
-			until = end
-		}
-		c.SetDeadline(until)
-		if err := once(); verdictOf(err) != "silent" || until.Equal(end) {
-			return err
-		}
-	}
-}
-
 // ask sends a word and waits for the answer.
 func ask(c net.Conn, patience time.Duration) (seen answer, err error) {
+	c.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(c, "who am I?"); err != nil {
+		return seen, err
+	}
 	b := make([]byte, 100)
-	n := 0
-	if err := again(c, patience, func() (err error) {
-		if _, err = io.WriteString(c, "who am I?"); err == nil {
-			n, err = c.Read(b)
-		}
-		return err
-	}); err != nil {
+	n, err := c.Read(b)
+	if err != nil {
 		return seen, err
 	}
 	who, from, _ := strings.Cut(string(b[:n]), " ")
@@ -336,24 +320,23 @@ func ping(protocol, to string, patience time.Duration) error {
 		return err
 	}
 	defer c.Close()
-	return again(c, patience, func() error {
-		if _, err := c.Write(request); err != nil {
+	c.SetDeadline(time.Now().Add(patience))
+	if _, err := c.Write(request); err != nil {
+		return err
+	}
+	for b := make([]byte, 100); ; {
+		n, err := c.Read(b)
+		if err != nil {
 			return err
 		}
-		for b := make([]byte, 100); ; {
-			n, err := c.Read(b)
-			if err != nil {
-				return err
-			}
-			message := b[:n]
-			if protocol == "icmp4" && n > 20 && b[0] == 0x45 {
-				message = b[20:n]
-			}
-			if message[0] == reply {
-				return nil
-			}
+		message := b[:n]
+		if protocol == "icmp4" && n > 20 && b[0] == 0x45 {
+			message = b[20:n]
 		}
-	})
+		if message[0] == reply {
+			return nil
+		}
+	}
 }
 
 func verdictOf(err error) string {
