@@ -696,6 +696,9 @@ func TestWarmPool(t *testing.T) {
 		if took := median(claims); took > created[0] {
 			t.Errorf("a claim takes %v, a creation %v", took, created[0])
 		}
+		if took := slices.Min(claims); took > time.Second {
+			t.Errorf("no claim takes less than %v", took)
+		}
 	}
 
 	for _, after := range []int{0, 1} {
