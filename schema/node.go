@@ -1,6 +1,11 @@
 package schema
 
-import "time"
+import (
+	"maps"
+	"path/filepath"
+	"slices"
+	"time"
+)
 
 // DefaultStateDir is the state_dir of a node file that names none.
 const DefaultStateDir = "/var/lib/swage"
@@ -17,7 +22,17 @@ type Node struct {
 	Signers       Signers
 	Limits        Limits
 
+	// Programs that the repository may have run, by the names it has for them.
+	Programs map[string]NodeProgram
+
 	AllowPrivateJWKS bool // keys may come from addresses that are not public
+}
+
+// NodeProgram is a program of the node. Command is never empty, and its first
+// entry is an absolute path.
+type NodeProgram struct {
+	Command     []string
+	Environment map[string]Secret
 }
 
 // NodeSource is where commits come from. Either Path or URL is set.
@@ -53,6 +68,7 @@ type rawNode struct {
 	PrivateJWKS   bool   `json:"allow_private_jwks"`
 	Token         Secret
 	Signers       rawSigners
+	Programs      map[string]NodeProgram
 	Limits        struct {
 		FileBytes        int64  `json:"file_bytes"`
 		TreeBytes        int64  `json:"tree_bytes"`
@@ -113,6 +129,11 @@ func LoadNode(name string, src []byte) (Node, error) {
 	if (raw.Source.ClientCertificate == "") != (raw.Source.ClientKey == "") {
 		c.add(at.in("source"), "wants client_certificate and client_key together")
 	}
+	for _, name := range slices.Sorted(maps.Keys(raw.Programs)) {
+		if p := raw.Programs[name]; len(p.Command) == 0 || !filepath.IsAbs(p.Command[0]) {
+			c.add(at.in("programs", name, "command"), "wants the absolute path of a program, then its arguments, as in [\"/usr/local/bin/dns-hook\"]")
+		}
+	}
 	s := raw.Source
 	ssh := PushSSH{s.SSH.Listen, map[string]Token{}}
 	if ssh.Listen != "" && !s.Push {
@@ -137,6 +158,7 @@ func LoadNode(name string, src []byte) (Node, error) {
 		},
 		StateDir: raw.StateDir, Socket: raw.Socket, Incus: raw.Incus,
 		AgeIdentities: raw.AgeIdentities, AllowPrivateJWKS: raw.PrivateJWKS, Token: raw.Token, Signers: Signers(raw.Signers),
+		Programs: raw.Programs,
 		Limits: Limits{
 			FileBytes: raw.Limits.FileBytes, TreeBytes: raw.Limits.TreeBytes, Files: raw.Limits.Files,
 			EvaluationMemory: size(raw.Limits.EvaluationMemory), EvaluationTime: duration(raw.Limits.EvaluationTime),

@@ -149,7 +149,8 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	front := &front{
-		ctx: ctx, group: g, log: log, certs: certificates, keys: keys, open: map[endpoint]context.CancelFunc{},
+		ctx: ctx, group: g, log: log, certs: certificates, keys: keys,
+		programs: node.Programs, nodeKeys: keys, open: map[endpoint]context.CancelFunc{},
 	}
 	quicSecret, err := keptSecret(filepath.Join(node.StateDir, "quic.key"))
 	if err != nil {

@@ -18,9 +18,9 @@ var wildcardChallenge = acmeproto.Challenge{
 	Identifier:       acmeproto.Identifier{Type: "dns", Value: zone},
 }
 
-func mustSolver(t *testing.T, name string, given map[string]string) *solver {
+func mustSolver(t *testing.T, name string, given map[string]string, p ...Program) *solver {
 	t.Helper()
-	s, err := newSolver(name, given)
+	s, err := newSolver(name, given, append(p, Program{})[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,8 +40,10 @@ func script(t *testing.T, text string) string {
 func TestProgram(t *testing.T) {
 	t.Setenv("SWAGE_AGENT_SECRET", "not for hooks")
 	said := filepath.Join(t.TempDir(), "said")
-	s := mustSolver(t, "exec", map[string]string{
-		"program": script(t, `echo "$@ $API_TOKEN $SWAGE_AGENT_SECRET" >> `+said), "API_TOKEN": "hunter22",
+	token := map[string]string{"API_TOKEN": "hunter22"}
+	s := mustSolver(t, "exec", nil, Program{
+		Command:     []string{script(t, `echo "$@ $API_TOKEN $SWAGE_AGENT_SECRET" >> `+said), "--quick"},
+		Environment: token,
 	})
 	for _, do := range []error{s.Present(t.Context(), wildcardChallenge), s.CleanUp(t.Context(), wildcardChallenge)} {
 		if do != nil {
@@ -53,12 +55,13 @@ func TestProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	record := "_acme-challenge." + zone + " " + wildcardChallenge.DNS01KeyAuthorization()
-	if want := "set " + record + " hunter22 \ndelete " + record + " hunter22 \n"; string(got) != want {
+	if want := "--quick set " + record + " hunter22 \n--quick delete " + record + " hunter22 \n"; string(got) != want {
 		t.Errorf("the program was told %q, want %q", got, want)
 	}
 
-	s = mustSolver(t, "exec", map[string]string{
-		"program": script(t, "echo first >&2; echo no zone for $API_TOKEN >&2; exit 3"), "API_TOKEN": "hunter22",
+	s = mustSolver(t, "exec", nil, Program{
+		Command:     []string{script(t, "echo first >&2; echo no zone for $API_TOKEN >&2; exit 3")},
+		Environment: token,
 	})
 	err = s.Present(t.Context(), wildcardChallenge)
 	if err == nil || !strings.Contains(err.Error(), "exit status 3: no zone for (secret)") || strings.Contains(err.Error(), "hunter22") {

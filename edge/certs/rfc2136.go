@@ -23,7 +23,7 @@ type rfc2136 struct {
 	key, algorithm, secret string
 }
 
-func newRFC2136(o options) (provider, error) {
+func newRFC2136(o options, _ Program) (provider, error) {
 	server, err := o.need("server", "192.0.2.53:53")
 	if err != nil {
 		return nil, err

@@ -1,0 +1,77 @@
+package schema_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"swage/schema"
+)
+
+// hostFleet is a fleet of one server, with more files.
+func hostFleet(files map[string]string) fstest.MapFS {
+	tree := fstest.MapFS{
+		"swage.cue":       {Data: []byte(`id: "5a6b7c8d9e0f1a2b3c4d5e6f", domain: "containers.example.com"`)},
+		"servers/lab.cue": {Data: []byte("")},
+	}
+	for name, text := range files {
+		tree[name] = &fstest.MapFile{Data: []byte(text)}
+	}
+	return tree
+}
+
+// TestS9RepositoryNamesProgramsOnly [G8]: a server's file has the name of a
+// program; its path, its arguments and its environment stand in the node file.
+func TestS9RepositoryNamesProgramsOnly(t *testing.T) {
+	for _, row := range []struct{ options, want string }{
+		{`{program: "dns-hook"}`, ""},
+		{`{program: "dns-hook", wait: "30s"}`, ""},
+		{`{program: "/bin/bash", BASH_ENV: "$(id > /tmp/owned)"}`, `here stands the name: "dns-hook"`},
+		{`{program: "/bin/bash"}`, `programs: "dns-hook": {command: ["/usr/local/bin/dns-hook"]`},
+		{`{program: "bash/../../bin/sh"}`, "found a path"},
+		{`{program: "bash -c id"}`, "want the name of a program"},
+		{`{program: {file: "/etc/swage/secrets/program"}}`, "wants a name, not a secret"},
+		{`{program: {env: "SHELL"}}`, "wants a name, not a secret"},
+		{`{program: "dns-hook", LD_PRELOAD: "/srv/x.so"}`, "LD_PRELOAD: is no option of exec"},
+		{`{program: "dns-hook", args: "-c"}`, "args: is no option of exec"},
+		{`{}`, `option "program" is missing`},
+	} {
+		_, err := schema.Load(context.Background(), hostFleet(map[string]string{
+			"servers/lab.cue": `tls: {type: "acme", dns: {provider: "exec", options: ` + row.options + `}}`,
+		}))
+		switch {
+		case row.want == "" && err != nil:
+			t.Errorf("%s: %v", row.options, err)
+		case row.want != "" && (err == nil || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), "servers/lab.cue:1:")):
+			t.Errorf("%s: %v, want %q", row.options, err, row.want)
+		}
+	}
+}
+
+// TestS9NodeFilePrograms: what the node file may say of programs.
+func TestS9NodeFilePrograms(t *testing.T) {
+	load := func(programs string) (schema.Node, error) {
+		return schema.LoadNode("agent.cue", []byte(`server: "lab", source: push: true, programs: `+programs))
+	}
+	n, err := load(`"dns-hook": {command: ["/usr/local/bin/dns-hook", "--zone", "example.com"], environment: TOKEN: {file: "/etc/swage/dns-token"}}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := n.Programs["dns-hook"]; len(p.Command) != 3 || p.Command[0] != "/usr/local/bin/dns-hook" || p.Environment["TOKEN"].IsZero() {
+		t.Errorf("%+v", n.Programs)
+	}
+	for programs, want := range map[string]string{
+		`hook: {}`:                                         "command: is missing",
+		`hook: command: []`:                                "wants the absolute path of a program",
+		`hook: command: ["hook"]`:                          "wants the absolute path of a program",
+		`hook: command: "/bin/hook"`:                       "put it into [ ]",
+		`"my hook": command: ["/bin/hook"]`:                "is not allowed",
+		`hook: {command: ["/a"], environ: {}}`:             "there is no such field",
+		`hook: {command: ["/a"], environment: "A=b": "c"}`: "is not allowed",
+	} {
+		if _, err := load(programs); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", programs, err, want)
+		}
+	}
+}
