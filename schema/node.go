@@ -10,6 +10,10 @@ import (
 // DefaultStateDir is the state_dir of a node file that names none.
 const DefaultStateDir = "/var/lib/swage"
 
+// DefaultSecretFolder is the only one of secret_folders of a node file that
+// names none.
+const DefaultSecretFolder = "/etc/swage/secrets"
+
 // Node is what an agent must know before it has a repository.
 type Node struct {
 	Server        string
@@ -21,6 +25,10 @@ type Node struct {
 	Token         Secret
 	Signers       Signers
 	Limits        Limits
+
+	// SecretFolders, SecretVariables and CertificateFolders are what of the node
+	// the repository may name.
+	SecretFolders, SecretVariables, CertificateFolders []string
 
 	// Programs that the repository may have run, by the names it has for them.
 	Programs map[string]NodeProgram
@@ -69,7 +77,12 @@ type rawNode struct {
 	Token         Secret
 	Signers       rawSigners
 	Programs      map[string]NodeProgram
-	Limits        struct {
+
+	SecretFolders      []string `json:"secret_folders"`
+	SecretVariables    []string `json:"secret_variables"`
+	CertificateFolders []string `json:"certificate_folders"`
+
+	Limits struct {
 		FileBytes        int64  `json:"file_bytes"`
 		TreeBytes        int64  `json:"tree_bytes"`
 		Files            int    `json:"files"`
@@ -134,6 +147,9 @@ func LoadNode(name string, src []byte) (Node, error) {
 			c.add(at.in("programs", name, "command"), "wants the absolute path of a program, then its arguments, as in [\"/usr/local/bin/dns-hook\"]")
 		}
 	}
+	if raw.SecretFolders == nil {
+		raw.SecretFolders = []string{DefaultSecretFolder}
+	}
 	s := raw.Source
 	ssh := PushSSH{s.SSH.Listen, map[string]Token{}}
 	if ssh.Listen != "" && !s.Push {
@@ -158,7 +174,7 @@ func LoadNode(name string, src []byte) (Node, error) {
 		},
 		StateDir: raw.StateDir, Socket: raw.Socket, Incus: raw.Incus,
 		AgeIdentities: raw.AgeIdentities, AllowPrivateJWKS: raw.PrivateJWKS, Token: raw.Token, Signers: Signers(raw.Signers),
-		Programs: raw.Programs,
+		Programs: raw.Programs, SecretFolders: raw.SecretFolders, SecretVariables: raw.SecretVariables, CertificateFolders: raw.CertificateFolders,
 		Limits: Limits{
 			FileBytes: raw.Limits.FileBytes, TreeBytes: raw.Limits.TreeBytes, Files: raw.Limits.Files,
 			EvaluationMemory: size(raw.Limits.EvaluationMemory), EvaluationTime: duration(raw.Limits.EvaluationTime),

@@ -79,15 +79,16 @@ func (s *Secret) UnmarshalJSON(src []byte) error {
 }
 
 // Keys is what a node has to resolve secrets with. Its zero value resolves
-// only plain ones.
+// only plain ones. ReadFile and LookupEnv decide which files and variables may
+// be named at all; ReadFile neither blocks nor reads much more than MaxSecret.
 type Keys struct {
 	Identities []age.Identity
 	ReadFile   func(name string) ([]byte, error)
 	LookupEnv  func(name string) (string, bool)
 }
 
-// maxSecret bounds what is decrypted or read for one value.
-const maxSecret = 64 << 10
+// MaxSecret bounds what is decrypted or read for one value, in bytes.
+const MaxSecret = 64 << 10
 
 // Reveal gives the value. Its errors say what is missing and never hold any
 // part of the value; they concern this value only, and what does not need it
@@ -106,8 +107,8 @@ func (s Secret) Reveal(keys Keys) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("read a secret: %w", err)
 		}
-		if len(src) > maxSecret {
-			return "", fmt.Errorf("the secret in %s has more than %d bytes", s.text, maxSecret)
+		if len(src) > MaxSecret {
+			return "", fmt.Errorf("the secret in %s has more than %d bytes", s.text, MaxSecret)
 		}
 		return strings.TrimSuffix(strings.TrimSuffix(string(src), "\n"), "\r"), nil
 	case envSecret:
@@ -116,7 +117,7 @@ func (s Secret) Reveal(keys Keys) (string, error) {
 				return value, nil
 			}
 		}
-		return "", fmt.Errorf("the secret is in the variable %s of the node's agent, which is not set", s.text)
+		return "", fmt.Errorf("the secret is in the variable %s of the node's agent, which is not set there, or not listed under secret_variables of its node file", s.text)
 	}
 	return "", errors.New("there is no secret")
 }
@@ -133,12 +134,12 @@ func decrypt(armored string, identities []age.Identity) (string, error) {
 		}
 		return "", fmt.Errorf("decrypt a secret: %w", err)
 	}
-	src, err := io.ReadAll(io.LimitReader(r, maxSecret+1))
+	src, err := io.ReadAll(io.LimitReader(r, MaxSecret+1))
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("decrypt a secret: %w", err)
-	case len(src) > maxSecret:
-		return "", fmt.Errorf("the secret has more than %d bytes", maxSecret)
+	case len(src) > MaxSecret:
+		return "", fmt.Errorf("the secret has more than %d bytes", MaxSecret)
 	}
 	return string(src), nil
 }

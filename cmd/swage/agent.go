@@ -84,11 +84,11 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	if err != nil {
 		return err
 	}
-	keys, err := nodeKeys(node)
+	keys, err := fleetKeys(node)
 	if err != nil {
 		return err
 	}
-	source, err := sourceOf(ctx, node, keys, log)
+	source, err := sourceOf(ctx, node, nodeKeys(), log)
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	}
 	known := tokens{node: node, keys: keys, fleet: agent.Fleet, log: log}
 	checker := verifier{credentials.New(credentials.Options{AllowPrivate: node.AllowPrivateJWKS})}
-	certificates := certs.New(ca, filepath.Join(node.StateDir, "acme"), log)
+	certificates := certs.New(ca, filepath.Join(node.StateDir, "acme"), certificateFolders(node).Read, log)
 	defer certificates.Close()
 	hooks := webhooks{server: node.Server, keys: keys, fleet: agent.Fleet, log: log}
 	var ssh *pushSSH
@@ -150,7 +150,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	g, ctx := errgroup.WithContext(ctx)
 	front := &front{
 		ctx: ctx, group: g, log: log, certs: certificates, keys: keys,
-		programs: node.Programs, nodeKeys: keys, open: map[endpoint]context.CancelFunc{},
+		certificates: certificateFolders(node), programs: node.Programs, nodeKeys: nodeKeys(), open: map[endpoint]context.CancelFunc{},
 	}
 	quicSecret, err := keptSecret(filepath.Join(node.StateDir, "quic.key"))
 	if err != nil {

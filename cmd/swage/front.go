@@ -21,6 +21,7 @@ import (
 	"swage/edge/certs"
 	"swage/edge/transparent"
 	"swage/reconcile"
+	"swage/reconcile/hostfile"
 	"swage/schema"
 )
 
@@ -33,6 +34,8 @@ type front struct {
 	proxy *edge.Proxy
 	certs *certs.Source
 	keys  schema.Keys // of what the fleet names
+
+	certificates hostfile.Folders // of the files that the fleet may name
 
 	programs map[string]schema.NodeProgram // that the fleet may name
 	nodeKeys schema.Keys                   // of their environment
@@ -144,6 +147,11 @@ func (f *front) settings(e reconcile.Edge) (s certs.Settings, err error) {
 		}
 	}
 	for _, c := range e.TLS.Certificates {
+		for _, path := range []string{c.Certificate, c.Key} {
+			if !f.certificates.Covers(path) {
+				return s, fmt.Errorf("certificates: %s is outside of the folders that this server's node file lists: %s; add the one that it lies in to certificate_folders there, and start the agent again", path, f.certificates)
+			}
+		}
 		s.Files = append(s.Files, certs.Pair{Certificate: c.Certificate, Key: c.Key})
 	}
 	for name, secret := range e.TLS.DNSOptions {

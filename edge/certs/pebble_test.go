@@ -249,7 +249,7 @@ func newSite(t testing.TB, domains ...string) *site {
 // start makes a Source as the agent does when it starts.
 func (s *site) start(t testing.TB, domains ...string) *Source {
 	t.Helper()
-	source := New(open(t, s.dir), s.dir+"/acme", testLog(t))
+	source := New(open(t, s.dir), s.dir+"/acme", anyFile, testLog(t))
 	t.Cleanup(source.Close)
 	source.Follow(names(domains...))
 	use(t, source, s.settings())
