@@ -75,3 +75,17 @@ func TestS9NodeFilePrograms(t *testing.T) {
 		}
 	}
 }
+
+// TestS9NamesOfInterfaces [G8]: a bridge is no name that stands for every
+// interface in /proc/sys/net.
+func TestS9NamesOfInterfaces(t *testing.T) {
+	for name, fits := range map[string]bool{
+		"incusbr0": true, "br-lan": true, "all": false, "default": false, "lo": false,
+		"../x": false, "a/b": false, "br0 up": false, "br0;id": false, "br.100": false, "-o": false, "": false, "averylongbridgename": false,
+	} {
+		_, err := schema.Load(context.Background(), hostFleet(map[string]string{"servers/lab.cue": "network: bridge: \"" + name + "\""}))
+		if (err == nil) != fits {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}

@@ -20,7 +20,7 @@ type Node struct {
 	Source        NodeSource
 	StateDir      string
 	Socket        string
-	Incus         struct{ Socket string }
+	Incus         struct{ Socket, Remote string }
 	AgeIdentities string // file; empty: none
 	Token         Secret
 	Signers       Signers
@@ -28,7 +28,7 @@ type Node struct {
 
 	// SecretFolders, SecretVariables and CertificateFolders are what of the node
 	// the repository may name.
-	SecretFolders, SecretVariables, CertificateFolders []string
+	SecretFolders, SecretVariables, CertificateFolders, LocalServices []string
 
 	// Programs that the repository may have run, by the names it has for them.
 	Programs map[string]NodeProgram
@@ -71,7 +71,7 @@ type rawNode struct {
 	Source        rawSource
 	StateDir      string `json:"state_dir"`
 	Socket        string
-	Incus         struct{ Socket string }
+	Incus         struct{ Socket, Remote string }
 	AgeIdentities string `json:"age_identities"`
 	PrivateJWKS   bool   `json:"allow_private_jwks"`
 	Token         Secret
@@ -81,6 +81,7 @@ type rawNode struct {
 	SecretFolders      []string `json:"secret_folders"`
 	SecretVariables    []string `json:"secret_variables"`
 	CertificateFolders []string `json:"certificate_folders"`
+	LocalServices      []string `json:"local_services"`
 
 	Limits struct {
 		FileBytes        int64  `json:"file_bytes"`
@@ -174,7 +175,7 @@ func LoadNode(name string, src []byte) (Node, error) {
 		},
 		StateDir: raw.StateDir, Socket: raw.Socket, Incus: raw.Incus,
 		AgeIdentities: raw.AgeIdentities, AllowPrivateJWKS: raw.PrivateJWKS, Token: raw.Token, Signers: Signers(raw.Signers),
-		Programs: raw.Programs, SecretFolders: raw.SecretFolders, SecretVariables: raw.SecretVariables, CertificateFolders: raw.CertificateFolders,
+		Programs: raw.Programs, SecretFolders: raw.SecretFolders, SecretVariables: raw.SecretVariables, CertificateFolders: raw.CertificateFolders, LocalServices: raw.LocalServices,
 		Limits: Limits{
 			FileBytes: raw.Limits.FileBytes, TreeBytes: raw.Limits.TreeBytes, Files: raw.Limits.Files,
 			EvaluationMemory: size(raw.Limits.EvaluationMemory), EvaluationTime: duration(raw.Limits.EvaluationTime),

@@ -96,6 +96,10 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 		Server: node.Server,
 		Source: source,
 		Open: func(s runtime.Scope) (runtime.Runtime, error) {
+			s, err := ownDaemon(node, s)
+			if err != nil {
+				return nil, err
+			}
 			return open(node.Incus.Socket, onHost(s, node.StateDir))
 		},
 		Loader:   schema.Loader{Limits: node.Limits},
@@ -150,7 +154,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	g, ctx := errgroup.WithContext(ctx)
 	front := &front{
 		ctx: ctx, group: g, log: log, certs: certificates, keys: keys,
-		certificates: certificateFolders(node), programs: node.Programs, nodeKeys: nodeKeys(), open: map[endpoint]context.CancelFunc{},
+		certificates: certificateFolders(node), programs: node.Programs, services: node.LocalServices, nodeKeys: nodeKeys(), open: map[endpoint]context.CancelFunc{},
 	}
 	quicSecret, err := keptSecret(filepath.Join(node.StateDir, "quic.key"))
 	if err != nil {

@@ -35,6 +35,7 @@ type front struct {
 	certs *certs.Source
 	keys  schema.Keys // of what the fleet names
 
+	services     []string         // of this machine that the fleet may have called
 	certificates hostfile.Folders // of the files that the fleet may name
 
 	programs map[string]schema.NodeProgram // that the fleet may name
@@ -164,8 +165,11 @@ func (f *front) settings(e reconcile.Edge) (s certs.Settings, err error) {
 		}
 		s.Options[name] = value
 	}
+	if s.Provider != "" {
+		s.Node.Services = f.services
+	}
 	if s.Provider == "exec" {
-		if s.Program, err = f.program(s.Options["program"]); err != nil {
+		if s.Node.Program, err = f.program(s.Options["program"]); err != nil {
 			return s, fmt.Errorf("dns.options.program: %w", err)
 		}
 		delete(s.Options, "program")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"swage/edge/certs"
 	"swage/reconcile"
 	"swage/reconcile/hostfile"
+	"swage/runtime"
 	"swage/schema"
 )
 
@@ -36,7 +38,7 @@ func TestS9ProgramsOfTheNode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(s.Program.Command, []string{"/usr/local/bin/dns-hook", "--zone"}) || s.Program.Environment["TOKEN"] != "hunter22" || len(s.Options) != 1 {
+	if !slices.Equal(s.Node.Program.Command, []string{"/usr/local/bin/dns-hook", "--zone"}) || s.Node.Program.Environment["TOKEN"] != "hunter22" || len(s.Options) != 1 {
 		t.Errorf("%+v", s)
 	}
 	for _, name := range []string{"/bin/bash", "bash", "", "dns-hook2"} {
@@ -166,6 +168,43 @@ func TestS9CertificateFolders(t *testing.T) {
 		}
 	case <-time.After(20 * time.Second):
 		t.Fatal("a pipe blocks the goroutine that publishes")
+	}
+}
+
+// TestS9IncusOfTheNode [G8]: which daemon the agent uses, the node file says.
+func TestS9IncusOfTheNode(t *testing.T) {
+	const socket, remote = "/var/lib/incus/unix.socket", "https://incus.example.com:8443"
+	for _, row := range []struct {
+		node, file string
+		want       runtime.Daemon
+		fails      string
+	}{
+		{"", "", runtime.Daemon{Socket: socket}, ""},
+		{"", `socket: "` + socket + `"`, runtime.Daemon{Socket: socket}, ""},
+		{`socket: "/run/incus.sock"`, "", runtime.Daemon{Socket: "/run/incus.sock"}, ""},
+		{"", `socket: "/srv/mine.sock"`, runtime.Daemon{}, "servers/lab.cue names the Incus socket /srv/mine.sock"},
+		{"", `socket: "/run/docker.sock"`, runtime.Daemon{}, "a repository cannot choose another one"},
+		{"", `remote: "https://198.51.100.9:8443"`, runtime.Daemon{Socket: socket}, ""},
+		{"", `{socket: "` + socket + `", remote: "` + remote + `"}`, runtime.Daemon{Socket: socket}, ""},
+		{`remote: "` + remote + `"`, `{remote: "` + remote + `", certificate: "-----BEGIN CERTIFICATE-----\nM\n"}`, runtime.Daemon{Remote: remote, Certificate: "-----BEGIN CERTIFICATE-----\nM\n"}, ""},
+		{`remote: "` + remote + `"`, `remote: "https://198.51.100.9:8443"`, runtime.Daemon{}, "has the Incus at " + remote},
+		{`remote: "` + remote + `"`, "", runtime.Daemon{}, "has the Incus at " + remote},
+	} {
+		node, err := schema.LoadNode("agent.cue", []byte("server: \"lab\", source: push: true\nincus: {"+row.node+"}\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := schema.Load(t.Context(), fstest.MapFS{
+			"swage.cue":       {Data: []byte(`id: "5a6b7c8d9e0f1a2b3c4d5e6f", domain: "containers.example.com"`)},
+			"servers/lab.cue": {Data: []byte("incus: {}\nincus: " + cmp.Or(row.file, "{}"))},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := ownDaemon(node, reconcile.Scope(f, "lab"))
+		if (err == nil) != (row.fails == "") || err != nil && !strings.Contains(err.Error(), row.fails) || err == nil && got.Daemon != row.want {
+			t.Errorf("%s; %s: %+v, %v; want %+v, %q", row.node, row.file, got.Daemon, err, row.want, row.fails)
+		}
 	}
 }
 

@@ -21,7 +21,7 @@ type provider interface {
 }
 
 // providers by name, with the options that each needs.
-var providers = map[string]func(options, Program) (provider, error){
+var providers = map[string]func(options, Node) (provider, error){
 	"rfc2136": newRFC2136,
 	"exec":    newProgram,
 	"webhook": newWebhook,
@@ -35,24 +35,24 @@ type solver struct {
 	provider
 	wait    time.Duration // after a record was set, until the authority may look
 	options options       // whose values are in no error
-	program Program       // nor those of its environment
+	node    Node          // nor those of its program's environment
 }
 
 // newSolver reads the options of a provider, all of which must be known.
-func newSolver(name string, given map[string]string, p Program) (*solver, error) {
+func newSolver(name string, given map[string]string, n Node) (*solver, error) {
 	open, ok := providers[name]
 	if !ok {
 		return nil, fmt.Errorf("there is no DNS provider %q; there are %s", name, strings.Join(slices.Sorted(maps.Keys(providers)), ", "))
 	}
 	o := options{}
 	maps.Copy(o, given)
-	s := &solver{options: given, program: p}
+	s := &solver{options: given, node: n}
 	wait, err := time.ParseDuration(cmp.Or(o.take("wait"), "0s"))
 	if err != nil || wait < 0 || wait > 10*time.Minute {
 		return nil, fmt.Errorf("dns provider %s: option \"wait\" is how long a record takes to be seen, as in \"30s\", up to 10m", name)
 	}
 	s.wait = wait
-	if s.provider, err = open(o, p); err != nil {
+	if s.provider, err = open(o, n); err != nil {
 		return nil, fmt.Errorf("dns provider %s: %w", name, err)
 	}
 	if len(o) > 0 {
@@ -103,7 +103,7 @@ func (s *solver) hide(what string, err error) error {
 			text = strings.ReplaceAll(text, value, "(secret)")
 		}
 	}
-	for _, value := range s.program.Environment {
+	for _, value := range s.node.Program.Environment {
 		if len(value) >= 4 {
 			text = strings.ReplaceAll(text, value, "(secret)")
 		}

@@ -18,6 +18,14 @@ import (
 	"time"
 )
 
+// Node is what a provider may use of this machine. Whoever runs the machine says
+// it, not whoever writes the other settings.
+type Node struct {
+	Program Program // of the provider "exec"
+	// Services of this machine that may be called without TLS, as "host:port".
+	Services []string
+}
+
 // Program is a program of the node that sets records by "COMMAND… set NAME
 // VALUE" and "COMMAND… delete NAME VALUE"; exit code 0 says that the record is
 // there, or gone. It runs as this process does, so the caller must not take it
@@ -34,7 +42,8 @@ type program struct {
 	env     []string
 }
 
-func newProgram(o options, p Program) (provider, error) {
+func newProgram(_ options, n Node) (provider, error) {
+	p := n.Program
 	if len(p.Command) == 0 || !filepath.IsAbs(p.Command[0]) {
 		return nil, errors.New("no program is given by its absolute path")
 	}
@@ -93,7 +102,7 @@ type webhook struct {
 	client     *http.Client
 }
 
-func newWebhook(o options, _ Program) (provider, error) {
+func newWebhook(o options, n Node) (provider, error) {
 	address, err := o.need("url", "https://dns.example.com/hook")
 	if err != nil {
 		return nil, err
@@ -101,6 +110,9 @@ func newWebhook(o options, _ Program) (provider, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())) {
 		return nil, errors.New(`option "url" is an https URL; http is for this machine only`)
+	}
+	if u.Scheme == "http" && !slices.Contains(n.Services, u.Host) {
+		return nil, fmt.Errorf(`option "url" leads to a service of this machine, %s, which is not among those that its operator allows (local_services of the node file)`, u.Host)
 	}
 	return &webhook{address, o.take("token"), &http.Client{
 		// Elsewhere the token is nobody's business.

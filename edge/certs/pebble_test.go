@@ -260,6 +260,7 @@ func (s *site) settings() Settings {
 	return Settings{
 		Kind: ACME, Directory: s.directory, Provider: "rfc2136",
 		Options: map[string]string{"server": s.dns.addr, "key": tsigKey, "secret": tsigSecret},
+		Node:    Node{Services: []string{s.dns.addr}},
 		TLSAddr: s.tlsAddr.String(), HTTPAddr: s.httpAddr.String(),
 	}
 }

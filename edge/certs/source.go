@@ -37,7 +37,7 @@ type Settings struct {
 	Directory, Email string
 	Provider         string
 	Options          map[string]string // secrets among them
-	Program          Program           // of the provider "exec"
+	Node             Node              // what the provider may use of this machine
 
 	// HTTPAddr and TLSAddr are where the server itself listens, as
 	// "host:port", and answers challenges. Without one that challenge is not
