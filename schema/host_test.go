@@ -89,3 +89,48 @@ func TestS9NamesOfInterfaces(t *testing.T) {
 		}
 	}
 }
+
+// TestS18DomainsOfTheFleet [F10]: the domain of the fleet, the zones of all of
+// its servers, what lies in them and what stands above them is no custom
+// domain, whoever asks for it.
+func TestS18DomainsOfTheFleet(t *testing.T) {
+	const zone, above = "lies in the zone", "is the domain of the fleet, containers.example.com, or stands above it"
+	for domain, want := range map[string]string{
+		"containers.example.com":          above,
+		"example.com":                     above,
+		"com":                             above,
+		"lab.containers.example.com":      zone + " lab.containers.example.com",
+		"far.containers.example.com":      zone + " far.containers.example.com",
+		"x.lab.containers.example.com":    zone,
+		"x.y.far.containers.example.com":  zone,
+		"api.far.containers.example.com":  zone,
+		"shop.example.com":                "",
+		"www.example.net":                 "",
+		"xcontainers.example.com":         "",
+		"ample.com":                       "",
+		"containers.example.com.evil.org": "",
+		"free.containers.example.com":     "", // no server's zone
+		"net":                             "want a whole domain",
+	} {
+		for _, alias := range []string{
+			`aliases: "my-api": {container: "web", domains: ["` + domain + `"]}`,
+			`aliases: "my-api": {container: "web", domains: ["www.example.org", "` + domain + `"]}`,
+		} {
+			_, err := schema.Load(context.Background(), hostFleet(map[string]string{
+				"servers/far.cue":    "",
+				"projects/a/web.cue": `containers: web: server: "lab"` + "\n" + alias,
+			}))
+			if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v, want %q", domain, err, want)
+			}
+		}
+	}
+	// S18 as it was found.
+	_, err := schema.Load(context.Background(), hostFleet(map[string]string{
+		"swage.cue":          `id: "5a6b7c8d9e0f1a2b3c4d5e6f", domain: "containers.localhost"`,
+		"projects/a/web.cue": `containers: web: {}, aliases: "my-api": {container: "web", domains: ["containers.localhost"]}`,
+	}))
+	if err == nil || !strings.Contains(err.Error(), "is the domain of the fleet") {
+		t.Error(err)
+	}
+}
