@@ -2,6 +2,7 @@ package schema_test
 
 import (
 	"context"
+	"os"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -132,5 +133,35 @@ func TestS18DomainsOfTheFleet(t *testing.T) {
 	}))
 	if err == nil || !strings.Contains(err.Error(), "is the domain of the fleet") {
 		t.Error(err)
+	}
+}
+
+// TestS9EvaluationReachesNothing [G8]: no expression reads a file of the host,
+// a variable, or the network, nor runs a program.
+func TestS9EvaluationReachesNothing(t *testing.T) {
+	file := t.TempDir() + "/secret"
+	if err := os.WriteFile(file, []byte("of-the-host"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("OF_THE_HOST", "of-the-host")
+	for name, text := range map[string]string{
+		"a file that is embedded":  "@extern(embed)\npackage web\ncontainers: web: comment: c\nlet c = text\ntext: string @embed(file=\"" + file + "\",type=text)\n",
+		"a folder":                 "@extern(embed)\npackage web\ncontainers: web: comment: _c[\"" + file + "\"]\n_c: _ @embed(glob=\"" + file + "*\",type=text)\n",
+		"a file of a command":      "import \"tool/file\"\ncontainers: web: comment: (file.Read & {filename: \"" + file + "\", contents: string}).contents\n",
+		"a program":                "import \"tool/exec\"\ncontainers: web: comment: (exec.Run & {cmd: [\"cat\", \"" + file + "\"], stdout: string}).stdout\n",
+		"the environment":          "import \"tool/os\"\ncontainers: web: comment: (os.Getenv & {OF_THE_HOST: string}).OF_THE_HOST\n",
+		"a variable by injection":  "containers: web: comment: _v\n_v: string @tag(OF_THE_HOST)\n",
+		"a call":                   "import \"tool/http\"\ncontainers: web: comment: (http.Get & {url: \"https://127.0.0.1:1/\"}).response.body\n",
+		"a module of the internet": "import \"example.com/other@v0\"\ncontainers: web: comment: other.x\n",
+		"a package of the host":    "import \"" + file + "\"\ncontainers: web: comment: secret.x\n",
+		"a program of WebAssembly": "@extern(\"wasm\")\npackage web\ncontainers: web: comment: c(1)\nlet c = f\nf: _ @extern(\"" + file + "\", abi=c, sig=\"func(int64): int64\")\n",
+	} {
+		f, err := schema.Load(context.Background(), hostFleet(map[string]string{"projects/a/web.cue": text}))
+		if err != nil && strings.Contains(err.Error(), "of-the-host") || f != nil && strings.Contains(f.Projects[0].Containers[0].Comment, "of-the-host") {
+			t.Errorf("%s is read: %v", name, err)
+		}
+		if err == nil {
+			t.Errorf("%s: it is taken, with %q", name, f.Projects[0].Containers[0].Comment)
+		}
 	}
 }

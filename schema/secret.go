@@ -18,6 +18,7 @@ import (
 type Secret struct {
 	form secretForm
 	text string // the value, or what leads to it
+	why  string // it could not be revealed; empty: nobody has tried
 }
 
 type secretForm byte
@@ -32,10 +33,17 @@ const (
 )
 
 // Plain makes a Secret of a value.
-func Plain(value string) Secret { return Secret{plainSecret, value} }
+func Plain(value string) Secret { return Secret{form: plainSecret, text: value} }
 
 // Lost makes a Secret that cannot be revealed, in place of one that could not.
 func Lost() Secret { return Secret{form: lostSecret} }
+
+// Unreadable is the secret for which Reveal gave err, and gives it from now on,
+// whatever the keys.
+func (s Secret) Unreadable(err error) Secret {
+	s.why = err.Error()
+	return s
+}
 
 // IsZero reports whether there is no value at all.
 func (s Secret) IsZero() bool { return s.form == noSecret }
@@ -69,11 +77,11 @@ func (s *Secret) UnmarshalJSON(src []byte) error {
 	}
 	switch {
 	case form.Age != "":
-		*s = Secret{ageSecret, form.Age}
+		*s = Secret{form: ageSecret, text: form.Age}
 	case form.File != "":
-		*s = Secret{fileSecret, form.File}
+		*s = Secret{form: fileSecret, text: form.File}
 	case form.Env != "":
-		*s = Secret{envSecret, form.Env}
+		*s = Secret{form: envSecret, text: form.Env}
 	}
 	return nil
 }
@@ -94,6 +102,9 @@ const MaxSecret = 64 << 10
 // part of the value; they concern this value only, and what does not need it
 // goes on.
 func (s Secret) Reveal(keys Keys) (string, error) {
+	if s.why != "" {
+		return "", errors.New(s.why)
+	}
 	switch s.form {
 	case plainSecret:
 		return s.text, nil
