@@ -9,13 +9,14 @@ import (
 )
 
 // revealed is the fleet with the environments that keys can read. A value that
-// they cannot stays as it is: its container is then Unready.
+// they cannot stays as it is, with the reason: its container is then Unready.
 func revealed(f *schema.Fleet, keys schema.Keys) *schema.Fleet {
 	return eachSecret(f, func(s schema.Secret) schema.Secret {
-		if value, err := s.Reveal(keys); err == nil {
-			return schema.Plain(value)
+		value, err := s.Reveal(keys)
+		if err != nil {
+			return s.Unreadable(err)
 		}
-		return s
+		return schema.Plain(value)
 	})
 }
 

@@ -53,6 +53,7 @@ func Trespasses(realm string, before, after *schema.Fleet, files []string, serve
 	}
 	t.was, t.is = t.before.containers(), t.after.containers()
 	t.projects()
+	t.quotas()
 	t.containers()
 	t.aliases()
 	t.secrets()
@@ -123,8 +124,10 @@ func (t *trespass) projects() {
 			t.foreign(was.Pos, path)
 		case is != nil && !t.after.only(is.RealmIDs):
 			t.foreign(is.Pos, path)
-		case is != nil && was == nil:
-			taken := func(p runtime.Project) bool { return p.Name == name || is.ID != "" && string(p.ID) == is.ID }
+		case is != nil && (was == nil || was.ID != is.ID):
+			taken := func(p runtime.Project) bool {
+				return p.Name == name && was == nil || is.ID != "" && string(p.ID) == is.ID && p.Name != name
+			}
 			if slices.ContainsFunc(t.have.Projects, taken) {
 				t.say(is.Pos, path, "a project of this name or id is still on the server")
 			}
@@ -174,6 +177,9 @@ func (t *trespass) containers() {
 		old := schema.Container{}
 		if was != nil {
 			old = was.Container
+			if old.Server != is.Server {
+				t.say(is.At("server"), path, "server cannot be changed")
+			}
 			if !schema.Same(old.RealmIDs, is.RealmIDs) {
 				t.say(is.At("realm_ids"), path, "realm_ids cannot be changed by a push that is held to a realm")
 			}

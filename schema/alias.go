@@ -81,7 +81,9 @@ func (r *resolver) noContainer(at spot, p *Project, byName map[string]*Container
 	}
 }
 
-// domains are unique on each server, and none of ours.
+// domains are unique on each server, and none of ours: not the fleet's domain,
+// no zone of any server nor what is in one, and no parent of those, whose
+// cookies every host below would get.
 func (r *resolver) domains(f *Fleet, d declared[rawAlias], servers map[string]string) {
 	for i, domain := range d.raw.Domains {
 		if r.full() {
@@ -93,7 +95,9 @@ func (r *resolver) domains(f *Fleet, d declared[rawAlias], servers map[string]st
 				r.add(at, "lies in the zone %s, whose names are given by the aliases themselves; want a domain of your own", rest)
 			}
 		}
-		if !strings.Contains(domain, ".") {
+		if f.Domain != "" && (f.Domain == domain || strings.HasSuffix(f.Domain, "."+domain)) {
+			r.add(at, "is the domain of the fleet, %s, or stands above it, and nobody's alias; want a domain of your own", f.Domain)
+		} else if !strings.Contains(domain, ".") {
 			r.add(at, "found %q, want a whole domain, as in \"api.example.com\"", domain)
 		}
 		for _, server := range slices.Sorted(maps.Keys(servers)) {

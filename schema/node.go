@@ -1,9 +1,18 @@
 package schema
 
-import "time"
+import (
+	"maps"
+	"path/filepath"
+	"slices"
+	"time"
+)
 
 // DefaultStateDir is the state_dir of a node file that names none.
 const DefaultStateDir = "/var/lib/swage"
+
+// DefaultSecretFolder is the only one of secret_folders of a node file that
+// names none.
+const DefaultSecretFolder = "/etc/swage/secrets"
 
 // Node is what an agent must know before it has a repository.
 type Node struct {
@@ -11,13 +20,27 @@ type Node struct {
 	Source        NodeSource
 	StateDir      string
 	Socket        string
-	Incus         struct{ Socket string }
+	Incus         struct{ Socket, Remote string }
 	AgeIdentities string // file; empty: none
 	Token         Secret
 	Signers       Signers
 	Limits        Limits
 
+	// SecretFolders, SecretVariables and CertificateFolders are what of the node
+	// the repository may name.
+	SecretFolders, SecretVariables, CertificateFolders, LocalServices []string
+
+	// Programs that the repository may have run, by the names it has for them.
+	Programs map[string]NodeProgram
+
 	AllowPrivateJWKS bool // keys may come from addresses that are not public
+}
+
+// NodeProgram is a program of the node. Command is never empty, and its first
+// entry is an absolute path.
+type NodeProgram struct {
+	Command     []string
+	Environment map[string]Secret
 }
 
 // NodeSource is where commits come from. Either Path or URL is set.
@@ -48,12 +71,19 @@ type rawNode struct {
 	Source        rawSource
 	StateDir      string `json:"state_dir"`
 	Socket        string
-	Incus         struct{ Socket string }
+	Incus         struct{ Socket, Remote string }
 	AgeIdentities string `json:"age_identities"`
 	PrivateJWKS   bool   `json:"allow_private_jwks"`
 	Token         Secret
 	Signers       rawSigners
-	Limits        struct {
+	Programs      map[string]NodeProgram
+
+	SecretFolders      []string `json:"secret_folders"`
+	SecretVariables    []string `json:"secret_variables"`
+	CertificateFolders []string `json:"certificate_folders"`
+	LocalServices      []string `json:"local_services"`
+
+	Limits struct {
 		FileBytes        int64  `json:"file_bytes"`
 		TreeBytes        int64  `json:"tree_bytes"`
 		Files            int    `json:"files"`
@@ -113,6 +143,14 @@ func LoadNode(name string, src []byte) (Node, error) {
 	if (raw.Source.ClientCertificate == "") != (raw.Source.ClientKey == "") {
 		c.add(at.in("source"), "wants client_certificate and client_key together")
 	}
+	for _, name := range slices.Sorted(maps.Keys(raw.Programs)) {
+		if p := raw.Programs[name]; len(p.Command) == 0 || !filepath.IsAbs(p.Command[0]) {
+			c.add(at.in("programs", name, "command"), "wants the absolute path of a program, then its arguments, as in [\"/usr/local/bin/dns-hook\"]")
+		}
+	}
+	if raw.SecretFolders == nil {
+		raw.SecretFolders = []string{DefaultSecretFolder}
+	}
 	s := raw.Source
 	ssh := PushSSH{s.SSH.Listen, map[string]Token{}}
 	if ssh.Listen != "" && !s.Push {
@@ -137,6 +175,7 @@ func LoadNode(name string, src []byte) (Node, error) {
 		},
 		StateDir: raw.StateDir, Socket: raw.Socket, Incus: raw.Incus,
 		AgeIdentities: raw.AgeIdentities, AllowPrivateJWKS: raw.PrivateJWKS, Token: raw.Token, Signers: Signers(raw.Signers),
+		Programs: raw.Programs, SecretFolders: raw.SecretFolders, SecretVariables: raw.SecretVariables, CertificateFolders: raw.CertificateFolders, LocalServices: raw.LocalServices,
 		Limits: Limits{
 			FileBytes: raw.Limits.FileBytes, TreeBytes: raw.Limits.TreeBytes, Files: raw.Limits.Files,
 			EvaluationMemory: size(raw.Limits.EvaluationMemory), EvaluationTime: duration(raw.Limits.EvaluationTime),

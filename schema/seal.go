@@ -18,8 +18,8 @@ func Seal(value []byte, recipients []string) (string, error) {
 	if len(recipients) == 0 {
 		return "", errors.New("there is nobody to encrypt to: name the servers' public keys under age_recipients in their files, or give some with --recipient")
 	}
-	if len(value) > maxSecret {
-		return "", fmt.Errorf("a secret has at most %d bytes", maxSecret)
+	if len(value) > MaxSecret {
+		return "", fmt.Errorf("a secret has at most %d bytes", MaxSecret)
 	}
 	var to []age.Recipient
 	for _, text := range recipients {

@@ -18,6 +18,7 @@ import (
 type Secret struct {
 	form secretForm
 	text string // the value, or what leads to it
+	why  string // it could not be revealed; empty: nobody has tried
 }
 
 type secretForm byte
@@ -32,10 +33,17 @@ const (
 )
 
 // Plain makes a Secret of a value.
-func Plain(value string) Secret { return Secret{plainSecret, value} }
+func Plain(value string) Secret { return Secret{form: plainSecret, text: value} }
 
 // Lost makes a Secret that cannot be revealed, in place of one that could not.
 func Lost() Secret { return Secret{form: lostSecret} }
+
+// Unreadable is the secret for which Reveal gave err, and gives it from now on,
+// whatever the keys.
+func (s Secret) Unreadable(err error) Secret {
+	s.why = err.Error()
+	return s
+}
 
 // IsZero reports whether there is no value at all.
 func (s Secret) IsZero() bool { return s.form == noSecret }
@@ -69,30 +77,34 @@ func (s *Secret) UnmarshalJSON(src []byte) error {
 	}
 	switch {
 	case form.Age != "":
-		*s = Secret{ageSecret, form.Age}
+		*s = Secret{form: ageSecret, text: form.Age}
 	case form.File != "":
-		*s = Secret{fileSecret, form.File}
+		*s = Secret{form: fileSecret, text: form.File}
 	case form.Env != "":
-		*s = Secret{envSecret, form.Env}
+		*s = Secret{form: envSecret, text: form.Env}
 	}
 	return nil
 }
 
 // Keys is what a node has to resolve secrets with. Its zero value resolves
-// only plain ones.
+// only plain ones. ReadFile and LookupEnv decide which files and variables may
+// be named at all; ReadFile neither blocks nor reads much more than MaxSecret.
 type Keys struct {
 	Identities []age.Identity
 	ReadFile   func(name string) ([]byte, error)
 	LookupEnv  func(name string) (string, bool)
 }
 
-// maxSecret bounds what is decrypted or read for one value.
-const maxSecret = 64 << 10
+// MaxSecret bounds what is decrypted or read for one value, in bytes.
+const MaxSecret = 64 << 10
 
 // Reveal gives the value. Its errors say what is missing and never hold any
 // part of the value; they concern this value only, and what does not need it
 // goes on.
 func (s Secret) Reveal(keys Keys) (string, error) {
+	if s.why != "" {
+		return "", errors.New(s.why)
+	}
 	switch s.form {
 	case plainSecret:
 		return s.text, nil
@@ -106,8 +118,8 @@ func (s Secret) Reveal(keys Keys) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("read a secret: %w", err)
 		}
-		if len(src) > maxSecret {
-			return "", fmt.Errorf("the secret in %s has more than %d bytes", s.text, maxSecret)
+		if len(src) > MaxSecret {
+			return "", fmt.Errorf("the secret in %s has more than %d bytes", s.text, MaxSecret)
 		}
 		return strings.TrimSuffix(strings.TrimSuffix(string(src), "\n"), "\r"), nil
 	case envSecret:
@@ -116,7 +128,7 @@ func (s Secret) Reveal(keys Keys) (string, error) {
 				return value, nil
 			}
 		}
-		return "", fmt.Errorf("the secret is in the variable %s of the node's agent, which is not set", s.text)
+		return "", fmt.Errorf("the secret is in the variable %s of the node's agent, which is not set there, or not listed under secret_variables of its node file", s.text)
 	}
 	return "", errors.New("there is no secret")
 }
@@ -133,12 +145,12 @@ func decrypt(armored string, identities []age.Identity) (string, error) {
 		}
 		return "", fmt.Errorf("decrypt a secret: %w", err)
 	}
-	src, err := io.ReadAll(io.LimitReader(r, maxSecret+1))
+	src, err := io.ReadAll(io.LimitReader(r, MaxSecret+1))
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("decrypt a secret: %w", err)
-	case len(src) > maxSecret:
-		return "", fmt.Errorf("the secret has more than %d bytes", maxSecret)
+	case len(src) > MaxSecret:
+		return "", fmt.Errorf("the secret has more than %d bytes", MaxSecret)
 	}
 	return string(src), nil
 }

@@ -67,6 +67,7 @@ func (r *resolver) server(f *Fleet, d *declared[rawServer]) Server {
 	for i, subnet := range raw.Network.Subnets {
 		s.Subnets = append(s.Subnets, r.prefix(d.in("network", "subnets", i), subnet))
 	}
+	r.dnsProgram(d)
 	if raw.TLS.Type == "files" && len(raw.TLS.Certificates) == 0 {
 		r.add(d.in("tls", "certificates"), "is empty; want one certificate at least")
 	}
@@ -80,6 +81,33 @@ func (r *resolver) server(f *Fleet, d *declared[rawServer]) Server {
 		r.judge(p)
 	}
 	return s
+}
+
+// dnsProgram holds the options of the provider exec to a name that the node
+// file gives: what runs on a server, and in what environment, is not the
+// repository's to say.
+func (r *resolver) dnsProgram(d *declared[rawServer]) {
+	dns := d.raw.TLS.DNS
+	if dns.Provider != "exec" {
+		return
+	}
+	at := d.in("tls", "dns", "options")
+	const form = `programs: "dns-hook": {command: ["/usr/local/bin/dns-hook"], environment: {…}}`
+	if dns.Options["program"].IsZero() {
+		r.add(at, "option \"program\" is missing; want the name of a program that the server's node file has, as in %s", form)
+	}
+	for _, name := range slices.Sorted(maps.Keys(dns.Options)) {
+		switch text, err := dns.Options[name].Reveal(Keys{}); {
+		case name == "program" && err != nil:
+			r.add(at.in(name), "wants a name, not a secret of the node")
+		case name == "program" && strings.Contains(text, "/"):
+			r.add(at.in(name), "found a path; programs stand in the server's node file under a name, as in %s, and here stands the name: \"dns-hook\"", form)
+		case name == "program" && !r.shapes["#Label"].accepts(&value{Kind: isText, Text: text}):
+			r.add(at.in(name), "found %q, want the name of a program that the server's node file has: %s", cut(text), r.shapes["#Label"].wanted())
+		case name != "program" && name != "wait":
+			r.add(at.in(name), "is no option of exec, which has program and wait; the environment of a program stands in the server's node file, as in %s", form)
+		}
+	}
 }
 
 func (r *resolver) tokens(d *declared[rawServer]) map[string]Token {

@@ -31,6 +31,7 @@ import (
 	"swage/edge"
 	"swage/edge/certs"
 	"swage/reconcile"
+	"swage/reconcile/hostfile"
 	"swage/schema"
 )
 
@@ -88,7 +89,7 @@ func TestDomainOnFirstRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
-	source := certs.New(own, filepath.Join(dir, "acme"), logger)
+	source := certs.New(own, filepath.Join(dir, "acme"), hostfile.Read, logger)
 	defer source.Close()
 	f := &front{
 		ctx: ctx, group: group, log: logger, certs: source, open: map[endpoint]context.CancelFunc{},

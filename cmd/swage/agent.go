@@ -84,11 +84,11 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	if err != nil {
 		return err
 	}
-	keys, err := nodeKeys(node)
+	keys, err := fleetKeys(node)
 	if err != nil {
 		return err
 	}
-	source, err := sourceOf(ctx, node, keys, log)
+	source, err := sourceOf(ctx, node, nodeKeys(), log)
 	if err != nil {
 		return err
 	}
@@ -96,6 +96,10 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 		Server: node.Server,
 		Source: source,
 		Open: func(s runtime.Scope) (runtime.Runtime, error) {
+			s, err := ownDaemon(node, s)
+			if err != nil {
+				return nil, err
+			}
 			return open(node.Incus.Socket, onHost(s, node.StateDir))
 		},
 		Loader:   schema.Loader{Limits: node.Limits},
@@ -118,7 +122,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	}
 	known := tokens{node: node, keys: keys, fleet: agent.Fleet, log: log}
 	checker := verifier{credentials.New(credentials.Options{AllowPrivate: node.AllowPrivateJWKS})}
-	certificates := certs.New(ca, filepath.Join(node.StateDir, "acme"), log)
+	certificates := certs.New(ca, filepath.Join(node.StateDir, "acme"), certificateFolders(node).Read, log)
 	defer certificates.Close()
 	hooks := webhooks{server: node.Server, keys: keys, fleet: agent.Fleet, log: log}
 	var ssh *pushSSH
@@ -149,7 +153,8 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	front := &front{
-		ctx: ctx, group: g, log: log, certs: certificates, keys: keys, open: map[endpoint]context.CancelFunc{},
+		ctx: ctx, group: g, log: log, certs: certificates, keys: keys,
+		certificates: certificateFolders(node), programs: node.Programs, services: node.LocalServices, nodeKeys: nodeKeys(), open: map[endpoint]context.CancelFunc{},
 	}
 	quicSecret, err := keptSecret(filepath.Join(node.StateDir, "quic.key"))
 	if err != nil {

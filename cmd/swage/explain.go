@@ -105,7 +105,7 @@ func (t *target) explain(cmd *cobra.Command, dir string, o credentials.Options, 
 	if _, ok := f.Servers[t.server]; !ok {
 		return reconcile.Answer{}, fmt.Errorf("the fleet has no server %q; say which with --server", t.server)
 	}
-	keys, err := nodeKeys(schema.Node{AgeIdentities: t.identities})
+	keys, err := t.keys()
 	if err != nil {
 		return reconcile.Answer{}, err
 	}

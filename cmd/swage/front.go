@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -19,6 +21,7 @@ import (
 	"swage/edge/certs"
 	"swage/edge/transparent"
 	"swage/reconcile"
+	"swage/reconcile/hostfile"
 	"swage/schema"
 )
 
@@ -30,8 +33,15 @@ type front struct {
 	log   *slog.Logger
 	proxy *edge.Proxy
 	certs *certs.Source
-	keys  schema.Keys
-	path  transparent.Path // of clients' addresses
+	keys  schema.Keys // of what the fleet names
+
+	services     []string         // of this machine that the fleet may have called
+	certificates hostfile.Folders // of the files that the fleet may name
+
+	programs map[string]schema.NodeProgram // that the fleet may name
+	nodeKeys schema.Keys                   // of their environment
+
+	path transparent.Path // of clients' addresses
 
 	balancers atomic.Pointer[[]netip.Prefix] // nil: none
 	bridge    string                         // of the last publish
@@ -126,8 +136,8 @@ func (f *front) setPort(addr string) {
 
 // settings reads what the server's file says about certificates, with its
 // secrets.
-func (f *front) settings(e reconcile.Edge) (certs.Settings, error) {
-	s := certs.Settings{Kind: e.TLS.Type, Directory: e.TLS.Directory, Email: e.TLS.Email, Provider: e.TLS.DNSProvider}
+func (f *front) settings(e reconcile.Edge) (s certs.Settings, err error) {
+	s = certs.Settings{Kind: e.TLS.Type, Directory: e.TLS.Directory, Email: e.TLS.Email, Provider: e.TLS.DNSProvider}
 	if s.Kind == certs.ACME { // challenges come to where visitors come
 		s.TLSAddr = f.tlsAddr
 		if !f.inherited && len(e.Listen) > 0 {
@@ -138,6 +148,11 @@ func (f *front) settings(e reconcile.Edge) (certs.Settings, error) {
 		}
 	}
 	for _, c := range e.TLS.Certificates {
+		for _, path := range []string{c.Certificate, c.Key} {
+			if !f.certificates.Covers(path) {
+				return s, fmt.Errorf("certificates: %s is outside of the folders that this server's node file lists: %s; add the one that it lies in to certificate_folders there, and start the agent again", path, f.certificates)
+			}
+		}
 		s.Files = append(s.Files, certs.Pair{Certificate: c.Certificate, Key: c.Key})
 	}
 	for name, secret := range e.TLS.DNSOptions {
@@ -150,7 +165,38 @@ func (f *front) settings(e reconcile.Edge) (certs.Settings, error) {
 		}
 		s.Options[name] = value
 	}
+	if s.Provider != "" {
+		s.Node.Services = f.services
+	}
+	if s.Provider == "exec" {
+		if s.Node.Program, err = f.program(s.Options["program"]); err != nil {
+			return s, fmt.Errorf("dns.options.program: %w", err)
+		}
+		delete(s.Options, "program")
+	}
 	return s, nil
+}
+
+// program is one that the node file has. A commit chooses its name, the node
+// file all the rest.
+func (f *front) program(name string) (certs.Program, error) {
+	p, ok := f.programs[name]
+	if !ok {
+		known := "it names none; add it there, as in programs: " + strconv.Quote(name) + `: command: ["/usr/local/bin/…"], and start the agent again`
+		if len(f.programs) > 0 {
+			known = "it names " + strings.Join(slices.Sorted(maps.Keys(f.programs)), ", ")
+		}
+		return certs.Program{}, fmt.Errorf("this server's node file names no program %q; %s", name, known)
+	}
+	out := certs.Program{Command: p.Command, Environment: map[string]string{}}
+	for variable, secret := range p.Environment {
+		value, err := secret.Reveal(f.nodeKeys)
+		if err != nil {
+			return out, fmt.Errorf("programs.%s.environment.%s of the node file: %w", name, variable, err)
+		}
+		out.Environment[variable] = value
+	}
+	return out, nil
 }
 
 func (f *front) serve(ctx context.Context, l net.Listener) {

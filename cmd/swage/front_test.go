@@ -21,6 +21,7 @@ import (
 	"swage/edge"
 	"swage/edge/certs"
 	"swage/reconcile"
+	"swage/reconcile/hostfile"
 	"swage/schema"
 )
 
@@ -82,10 +83,10 @@ func TestFrontFollows(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	source := certs.New(ca, filepath.Join(dir, "acme"), log)
+	source := certs.New(ca, filepath.Join(dir, "acme"), hostfile.Read, log)
 	defer source.Close()
 	f := &front{
-		ctx: ctx, group: group, log: log, certs: source, open: map[endpoint]context.CancelFunc{},
+		ctx: ctx, group: group, log: log, certs: source, certificates: hostfile.Folders{dir}, open: map[endpoint]context.CancelFunc{},
 		proxy: edge.NewProxy(edge.Options{Logger: log, Pending: source.Pending, Strict: source.Public, Challenge: source.Challenge}),
 	}
 	defer func() {

@@ -26,8 +26,9 @@ var rooms = []struct{ room, imports, why string }{
 	{"swage/reconcile", "swage/edge swage/runtime swage/schema", "joins the three that do not know each other"},
 	{"swage/reconcile/api", "swage/reconcile", "shows what the agent knows"},
 	{"swage/reconcile/git", "swage/reconcile", "one Source"},
+	{"swage/reconcile/hostfile", "", "reads files whose paths others choose; usable alone"},
 	{"swage/cmd/lab", "swage/reconcile swage/reconcile/api", "asks the agent how far it is"},
-	{"swage/cmd/swage", "swage/edge swage/edge/certs swage/edge/credentials swage/edge/transparent swage/reconcile swage/reconcile/api swage/reconcile/git swage/runtime swage/runtime/incus swage/schema", "wires all"},
+	{"swage/cmd/swage", "swage/edge swage/edge/certs swage/edge/credentials swage/edge/transparent swage/reconcile swage/reconcile/api swage/reconcile/git swage/reconcile/hostfile swage/runtime swage/runtime/incus swage/schema", "wires all"},
 	{"swage/cmd/tiny", "", "a guest, not a part"},
 	{"swage/examples/large", "", "writes an example that is too large to keep"},
 }

@@ -13,12 +13,32 @@ import (
 
 	"swage/reconcile/api"
 	"swage/reconcile/git"
+	"swage/reconcile/hostfile"
 	"swage/schema"
 )
 
-// nodeKeys is what this node reads secrets with.
-func nodeKeys(n schema.Node) (schema.Keys, error) {
-	keys := schema.Keys{ReadFile: os.ReadFile, LookupEnv: os.LookupEnv}
+// nodeKeys is what secrets of the node file itself are read with: the operator
+// may name any file and any variable.
+func nodeKeys() schema.Keys {
+	return schema.Keys{
+		ReadFile:  func(name string) ([]byte, error) { return hostfile.Read(name, schema.MaxSecret) },
+		LookupEnv: os.LookupEnv,
+	}
+}
+
+// fleetKeys is what secrets of the repository are read with: of this node's
+// files and variables only those that the node file lists.
+func fleetKeys(n schema.Node) (schema.Keys, error) {
+	folders := hostfile.Folders(n.SecretFolders)
+	keys := schema.Keys{
+		ReadFile: func(name string) ([]byte, error) { return folders.Read(name, schema.MaxSecret) },
+		LookupEnv: func(name string) (string, bool) {
+			if !slices.Contains(n.SecretVariables, name) {
+				return "", false
+			}
+			return os.LookupEnv(name)
+		},
+	}
 	if n.AgeIdentities == "" {
 		return keys, nil
 	}
@@ -33,11 +53,16 @@ func nodeKeys(n schema.Node) (schema.Keys, error) {
 	return keys, nil
 }
 
+// certificateFolders are where the certificates of the server's file may lie.
+func certificateFolders(n schema.Node) hostfile.Folders {
+	return slices.Concat(n.CertificateFolders, n.SecretFolders)
+}
+
 // tokens are those of the accepted fleet for one server, read once a fleet, or
 // that of the node file where the fleet names none; and the node file's keys.
 type tokens struct {
 	node  schema.Node
-	keys  schema.Keys
+	keys  schema.Keys // of the fleet
 	fleet func() *schema.Fleet
 	log   *slog.Logger
 
@@ -56,23 +81,23 @@ func (t *tokens) list() []api.Token {
 	}
 	t.read, t.of, t.good = true, f, nil
 	for name, key := range t.node.Source.SSH.Keys {
-		t.add(name, key)
+		t.add(name, key, nodeKeys())
 	}
 	if f == nil {
 		return t.good
 	}
 	declared := f.Servers[t.node.Server].Tokens
 	for name, token := range declared {
-		t.add(name, token)
+		t.add(name, token, t.keys)
 	}
 	if len(declared) == 0 && !t.node.Token.IsZero() {
-		t.add("the token of the node file", schema.Token{Value: t.node.Token, Allow: []string{"push", "read"}})
+		t.add("the token of the node file", schema.Token{Value: t.node.Token, Allow: []string{"push", "read"}}, nodeKeys())
 	}
 	return t.good
 }
 
 // add takes a token that can be read.
-func (t *tokens) add(name string, declared schema.Token) {
+func (t *tokens) add(name string, declared schema.Token, keys schema.Keys) {
 	token := api.Token{Name: name, Allow: declared.Allow, Expires: declared.ExpiresAt, Realm: declared.Realm}
 	if token.Realm != "" && slices.ContainsFunc(token.Allow, func(right string) bool { return right != "push" }) {
 		t.log.Warn("the token is bound to a realm, and the API shows all; it takes pushes at most", "token", name)
@@ -86,7 +111,7 @@ func (t *tokens) add(name string, declared schema.Token) {
 			return // the schema lets none through
 		}
 	default:
-		value, err := declared.Value.Reveal(t.keys)
+		value, err := declared.Value.Reveal(keys)
 		if err != nil || value == "" {
 			t.log.Warn("the token cannot be read; it opens nothing", "token", name, "err", err)
 			return

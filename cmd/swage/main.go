@@ -43,6 +43,25 @@ func onHost(s runtime.Scope, stateDir string) runtime.Scope {
 	return s
 }
 
+// ownDaemon is a scope with the daemon that the node file says. A commit cannot
+// choose another: whoever answers there has the secrets of the containers, and
+// says where the edge leads.
+func ownDaemon(node schema.Node, s runtime.Scope) (runtime.Scope, error) {
+	named := s.Daemon
+	if named.Socket != "" && named.Socket != node.Incus.Socket {
+		return s, fmt.Errorf("servers/%s.cue names the Incus socket %s, and this server's node file %s; a repository cannot choose another one: leave socket out there, or write it into incus of the node file", s.Server, named.Socket, node.Incus.Socket)
+	}
+	if node.Incus.Remote == "" {
+		s.Daemon = runtime.Daemon{Socket: node.Incus.Socket}
+		return s, nil
+	}
+	if named.Remote != node.Incus.Remote {
+		return s, fmt.Errorf("this server's node file has the Incus at %s, and servers/%s.cue names %q; write the same as incus: remote there, with its certificate", node.Incus.Remote, s.Server, named.Remote)
+	}
+	s.Daemon = runtime.Daemon{Remote: named.Remote, Certificate: named.Certificate}
+	return s, nil
+}
+
 // exit is an outcome that is not a failure but has a code of its own. Its
 // message was printed already.
 type exit int

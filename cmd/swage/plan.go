@@ -21,12 +21,16 @@ import (
 )
 
 // target is what plan and apply work on.
-type target struct{ server, socket, identities, state string }
+type target struct {
+	server, socket, identities, state string
+	folders                           []string
+}
 
 func (t *target) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&t.server, "server", "", "server of the fleet that this machine is (default: the only one)")
 	cmd.Flags().StringVar(&t.socket, "incus-socket", "", "unix socket of the Incus daemon (default: as the fleet says, $INCUS_SOCKET, or where Incus has it)")
 	cmd.Flags().StringVar(&t.state, "state-dir", schema.DefaultStateDir, "state_dir of the agent of this machine, whose ramdisks are below it")
+	cmd.Flags().StringSliceVar(&t.folders, "secret-folder", []string{schema.DefaultSecretFolder}, "folder below which the repository may name files of this machine")
 	cmd.Flags().StringVar(&t.identities, "age-identities", "", "file with the age keys that secrets are encrypted to")
 }
 
@@ -38,6 +42,14 @@ func defaultIncusSocket() string {
 		return dir + "/unix.socket"
 	}
 	return "/var/lib/incus/unix.socket"
+}
+
+// keys are those of a command on a folder: its environment is that of the
+// person who began it, who also chose the folder.
+func (t *target) keys() (schema.Keys, error) {
+	keys, err := fleetKeys(schema.Node{AgeIdentities: t.identities, SecretFolders: t.folders})
+	keys.LookupEnv = os.LookupEnv
+	return keys, err
 }
 
 // agent is one that works on a folder instead of a repository.
@@ -57,7 +69,7 @@ func (t *target) agent(ctx context.Context, args []string, open opener) (*reconc
 		}
 		t.server = known[0]
 	}
-	keys, err := nodeKeys(schema.Node{AgeIdentities: t.identities})
+	keys, err := t.keys()
 	if err != nil {
 		return nil, err
 	}

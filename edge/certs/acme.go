@@ -95,7 +95,7 @@ func newACME(s Settings, dir string, ca *CA, log *slog.Logger) (*acme, error) {
 		NewAccountFunc: withoutPlaceholder,
 	}
 	if s.Provider != "" {
-		solver, err := newSolver(s.Provider, s.Options)
+		solver, err := newSolver(s.Provider, s.Options, s.Node)
 		if err != nil {
 			a.close()
 			return nil, err

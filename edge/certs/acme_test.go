@@ -283,8 +283,8 @@ func TestACMESettings(t *testing.T) {
 		{"rfc2136", map[string]string{"server": "192.0.2.53", "key": "k", "secret": "YQ==", "algorithm": "hmac-md5"}, "hmac-sha256"},
 		{"rfc2136", map[string]string{"server": "192.0.2.53", "sever": "x"}, `has no option "sever"`},
 		{"rfc2136", map[string]string{"server": "192.0.2.53", "wait": "soon"}, `"wait"`},
-		{"exec", map[string]string{"program": "hook"}, "absolute path"},
-		{"exec", map[string]string{"program": "/hook", "token": "x"}, `has no option "token"`},
+		{"exec", nil, "no program is given"},
+		{"exec", map[string]string{"program": "/hook"}, "no program is given"},
 		{"webhook", map[string]string{"url": "http://dns.example.com/"}, "is an https URL"},
 	} {
 		next := good

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -49,7 +51,7 @@ func open(t testing.TB, dir string) *CA {
 // serve makes a Source of the authority for the zone and some domains.
 func serve(t testing.TB, ca *CA, domains ...string) *Source {
 	t.Helper()
-	s := New(ca, filepath.Join(t.TempDir(), "acme"), slog.New(slog.DiscardHandler))
+	s := New(ca, filepath.Join(t.TempDir(), "acme"), anyFile, slog.New(slog.DiscardHandler))
 	t.Cleanup(s.Close)
 	s.Follow(names(domains...))
 	return s
@@ -104,7 +106,7 @@ func handshake(t testing.TB, s *Source, name string, change func(*tls.Config)) (
 // TestNames: which names are served, and which refused in the handshake.
 func TestNames(t *testing.T) {
 	ca := open(t, t.TempDir())
-	s := New(ca, t.TempDir(), slog.New(slog.DiscardHandler))
+	s := New(ca, t.TempDir(), anyFile, slog.New(slog.DiscardHandler))
 	if _, err := handshake(t, s, zone, nil); err == nil || !strings.Contains(err.Error(), "unrecognized name") {
 		t.Errorf("before any name is known: %v", err)
 	}
@@ -433,4 +435,18 @@ func TestRenewal(t *testing.T) {
 			t.Errorf("after its last day: %v", err)
 		}
 	})
+}
+
+// anyFile is a ReadFile for tests.
+func anyFile(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	src, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if int64(len(src)) > limit {
+		return nil, fmt.Errorf("%s has more than %d bytes", path, limit)
+	}
+	return src, err
 }

@@ -21,7 +21,7 @@ type provider interface {
 }
 
 // providers by name, with the options that each needs.
-var providers = map[string]func(options) (provider, error){
+var providers = map[string]func(options, Node) (provider, error){
 	"rfc2136": newRFC2136,
 	"exec":    newProgram,
 	"webhook": newWebhook,
@@ -35,23 +35,24 @@ type solver struct {
 	provider
 	wait    time.Duration // after a record was set, until the authority may look
 	options options       // whose values are in no error
+	node    Node          // nor those of its program's environment
 }
 
 // newSolver reads the options of a provider, all of which must be known.
-func newSolver(name string, given map[string]string) (*solver, error) {
+func newSolver(name string, given map[string]string, n Node) (*solver, error) {
 	open, ok := providers[name]
 	if !ok {
 		return nil, fmt.Errorf("there is no DNS provider %q; there are %s", name, strings.Join(slices.Sorted(maps.Keys(providers)), ", "))
 	}
 	o := options{}
 	maps.Copy(o, given)
-	s := &solver{options: given}
+	s := &solver{options: given, node: n}
 	wait, err := time.ParseDuration(cmp.Or(o.take("wait"), "0s"))
 	if err != nil || wait < 0 || wait > 10*time.Minute {
 		return nil, fmt.Errorf("dns provider %s: option \"wait\" is how long a record takes to be seen, as in \"30s\", up to 10m", name)
 	}
 	s.wait = wait
-	if s.provider, err = open(o); err != nil {
+	if s.provider, err = open(o, n); err != nil {
 		return nil, fmt.Errorf("dns provider %s: %w", name, err)
 	}
 	if len(o) > 0 {
@@ -88,7 +89,7 @@ func (s *solver) CleanUp(ctx context.Context, c acmeproto.Challenge) error {
 }
 
 // openOptions have values that errors may show.
-var openOptions = []string{"server", "zone", "key", "algorithm", "program", "wait"}
+var openOptions = []string{"server", "zone", "key", "algorithm", "wait"}
 
 // hide takes the values of other options out of an error: what a program or a
 // server says may repeat them.
@@ -99,6 +100,11 @@ func (s *solver) hide(what string, err error) error {
 	text := err.Error()
 	for name, value := range s.options {
 		if !slices.Contains(openOptions, name) && len(value) >= 4 { // shorter ones are in words
+			text = strings.ReplaceAll(text, value, "(secret)")
+		}
+	}
+	for _, value := range s.node.Program.Environment {
+		if len(value) >= 4 {
 			text = strings.ReplaceAll(text, value, "(secret)")
 		}
 	}

@@ -2,8 +2,10 @@ package certs
 
 import (
 	"encoding/json"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,9 +20,9 @@ var wildcardChallenge = acmeproto.Challenge{
 	Identifier:       acmeproto.Identifier{Type: "dns", Value: zone},
 }
 
-func mustSolver(t *testing.T, name string, given map[string]string) *solver {
+func mustSolver(t *testing.T, name string, given map[string]string, n ...Node) *solver {
 	t.Helper()
-	s, err := newSolver(name, given)
+	s, err := newSolver(name, given, append(n, Node{})[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,9 +42,11 @@ func script(t *testing.T, text string) string {
 func TestProgram(t *testing.T) {
 	t.Setenv("SWAGE_AGENT_SECRET", "not for hooks")
 	said := filepath.Join(t.TempDir(), "said")
-	s := mustSolver(t, "exec", map[string]string{
-		"program": script(t, `echo "$@ $API_TOKEN $SWAGE_AGENT_SECRET" >> `+said), "API_TOKEN": "hunter22",
-	})
+	token := map[string]string{"API_TOKEN": "hunter22"}
+	s := mustSolver(t, "exec", nil, Node{Program: Program{
+		Command:     []string{script(t, `echo "$@ $API_TOKEN $SWAGE_AGENT_SECRET" >> `+said), "--quick"},
+		Environment: token,
+	}})
 	for _, do := range []error{s.Present(t.Context(), wildcardChallenge), s.CleanUp(t.Context(), wildcardChallenge)} {
 		if do != nil {
 			t.Fatal(do)
@@ -53,13 +57,14 @@ func TestProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	record := "_acme-challenge." + zone + " " + wildcardChallenge.DNS01KeyAuthorization()
-	if want := "set " + record + " hunter22 \ndelete " + record + " hunter22 \n"; string(got) != want {
+	if want := "--quick set " + record + " hunter22 \n--quick delete " + record + " hunter22 \n"; string(got) != want {
 		t.Errorf("the program was told %q, want %q", got, want)
 	}
 
-	s = mustSolver(t, "exec", map[string]string{
-		"program": script(t, "echo first >&2; echo no zone for $API_TOKEN >&2; exit 3"), "API_TOKEN": "hunter22",
-	})
+	s = mustSolver(t, "exec", nil, Node{Program: Program{
+		Command:     []string{script(t, "echo first >&2; echo no zone for $API_TOKEN >&2; exit 3")},
+		Environment: token,
+	}})
 	err = s.Present(t.Context(), wildcardChallenge)
 	if err == nil || !strings.Contains(err.Error(), "exit status 3: no zone for (secret)") || strings.Contains(err.Error(), "hunter22") {
 		t.Errorf("a failure: %v", err)
@@ -83,7 +88,7 @@ func TestWebhook(t *testing.T) {
 		w.WriteHeader(status)
 	}))
 	defer srv.Close()
-	s := mustSolver(t, "webhook", map[string]string{"url": srv.URL + "/hook-s3cret", "token": "hunter22"})
+	s := mustSolver(t, "webhook", map[string]string{"url": srv.URL + "/hook-s3cret", "token": "hunter22"}, Node{Services: []string{strings.TrimPrefix(srv.URL, "http://")}})
 	for _, do := range []error{s.Present(t.Context(), wildcardChallenge), s.CleanUp(t.Context(), wildcardChallenge)} {
 		if do != nil {
 			t.Fatal(do)
@@ -123,10 +128,11 @@ func TestWebhook(t *testing.T) {
 // TestNameServer: updates as a name server takes and refuses them.
 func TestNameServer(t *testing.T) {
 	n := newNameServer(t)
+	local := Node{Services: []string{n.addr, "127.0.0.1:1"}}
 	good := func() map[string]string {
 		return map[string]string{"server": n.addr, "key": tsigKey, "secret": tsigSecret}
 	}
-	s := mustSolver(t, "rfc2136", good())
+	s := mustSolver(t, "rfc2136", good(), local)
 	second := wildcardChallenge
 	second.KeyAuthorization = "other.thumbprint"
 	for _, do := range []error{s.Present(t.Context(), wildcardChallenge), s.Present(t.Context(), second), s.CleanUp(t.Context(), wildcardChallenge)} {
@@ -146,7 +152,7 @@ func TestNameServer(t *testing.T) {
 	} {
 		given := good()
 		given[row.option] = row.value
-		err := mustSolver(t, "rfc2136", given).Present(t.Context(), second)
+		err := mustSolver(t, "rfc2136", given, local).Present(t.Context(), second)
 		if (err == nil) != (row.want == "") || err != nil && !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%s: %v, want %q", row.what, err, row.want)
 		}
@@ -154,7 +160,54 @@ func TestNameServer(t *testing.T) {
 			t.Errorf("%s: the error holds the secret: %v", row.what, err)
 		}
 	}
-	if err := mustSolver(t, "rfc2136", map[string]string{"server": n.addr}).Present(t.Context(), second); err == nil {
+	if err := mustSolver(t, "rfc2136", map[string]string{"server": n.addr}, local).Present(t.Context(), second); err == nil {
 		t.Error("an update without a key is taken")
+	}
+}
+
+// TestS9ServicesOfThisMachine [G8]: what is called without TLS is never this
+// machine itself, by whatever name, unless its operator allows that service.
+func TestS9ServicesOfThisMachine(t *testing.T) {
+	n := newNameServer(t)
+	_, port, err := net.SplitHostPort(n.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const refused = "is this machine itself"
+	servers := []string{"127.0.0.1", "127.8.7.6", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "[::]", "169.254.169.254", "[fe80::1%lo]", "224.0.0.1"}
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range own {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() {
+			servers = append(servers, p.Addr().String())
+		}
+	}
+	for _, server := range servers {
+		err := mustSolver(t, "rfc2136", map[string]string{"server": server + ":" + port, "zone": "example.com"}).Present(t.Context(), wildcardChallenge)
+		if err == nil || !strings.Contains(err.Error(), refused) {
+			t.Errorf("%s: %v", server, err)
+		}
+	}
+	for _, allowed := range []Node{{Services: []string{n.addr}}, {Services: []string{"localhost:" + port, n.addr}}} {
+		given := map[string]string{"server": n.addr, "key": tsigKey, "secret": tsigSecret}
+		if err := mustSolver(t, "rfc2136", given, allowed).Present(t.Context(), wildcardChallenge); err != nil {
+			t.Errorf("%v: %v", allowed.Services, err)
+		}
+	}
+	for url, want := range map[string]string{
+		"http://127.0.0.1:8500/v1/agent": "leads to a service of this machine",
+		"http://localhost/":              "leads to a service of this machine",
+		"http://[::1]:80/":               "leads to a service of this machine",
+		"http://dns.example.com/":        "is an https URL",
+		"ftp://localhost/":               "is an https URL",
+		"unix:///run/docker.sock":        "is an https URL",
+		"https://dns.example.com/hook":   "",
+	} {
+		_, err := newSolver("webhook", map[string]string{"url": url}, Node{Services: []string{"127.0.0.1:9000"}})
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", url, err, want)
+		}
 	}
 }

@@ -29,6 +29,7 @@ const (
 // replaced only by whole ones.
 type files struct {
 	pairs   []Pair
+	file    ReadFile
 	log     *slog.Logger
 	loaded  atomic.Pointer[loaded]
 	names   atomic.Pointer[Names]
@@ -49,8 +50,8 @@ type loaded struct {
 
 // newFiles reads the files at once and then whenever they change. As long as
 // some cannot be read, those of an earlier files stand in.
-func newFiles(pairs []Pair, earlier issuer, log *slog.Logger) *files {
-	f := &files{pairs: pairs, log: log, closing: make(chan struct{})}
+func newFiles(pairs []Pair, earlier issuer, read ReadFile, log *slog.Logger) *files {
+	f := &files{pairs: pairs, file: read, log: log, closing: make(chan struct{})}
 	before := &loaded{}
 	if old, ok := earlier.(*files); ok {
 		was := old.loaded.Load()
@@ -68,7 +69,7 @@ func newFiles(pairs []Pair, earlier issuer, log *slog.Logger) *files {
 func (f *files) read(before *loaded) {
 	next := &loaded{good: map[Pair]*tls.Certificate{}, faults: map[Pair]error{}}
 	for _, p := range f.pairs {
-		cert, err := loadPair(p)
+		cert, err := loadPair(p, f.file)
 		was := before.good[p]
 		if err == nil && was != nil && cert.Leaf.NotAfter.Before(was.Leaf.NotAfter) && !time.Now().Before(cert.Leaf.NotAfter) {
 			err = fmt.Errorf("%s: expired at %s", p.Certificate, cert.Leaf.NotAfter.UTC().Format(time.RFC3339))
@@ -206,7 +207,7 @@ func (f *files) warnings() []string {
 		if cert := now.good[p]; cert != nil {
 			out = append(out, soon("the certificate "+p.Certificate, cert.Leaf)...)
 		}
-		if err := readable(p); err != nil {
+		if err := readable(p); err != nil && now.faults[p] == nil {
 			out = append(out, err.Error())
 		}
 	}

@@ -6,42 +6,55 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
 
-// program sets records by "program set NAME VALUE" and "program delete NAME
-// VALUE"; exit code 0 says that the record is there, or gone.
-type program struct {
-	path string
-	env  []string
+// Node is what a provider may use of this machine. Whoever runs the machine says
+// it, not whoever writes the other settings.
+type Node struct {
+	Program Program // of the provider "exec"
+	// Services of this machine that may be called without TLS, as "host:port".
+	Services []string
 }
 
-// newProgram hands options in capital letters to the program as its
-// environment, so that secrets are in no list of processes. Of the agent's own
-// environment it gets PATH.
-func newProgram(o options) (provider, error) {
-	path, err := o.need("program", "/usr/local/bin/dns-hook")
-	if err != nil {
-		return nil, err
+// Program is a program of the node that sets records by "COMMAND… set NAME
+// VALUE" and "COMMAND… delete NAME VALUE"; exit code 0 says that the record is
+// there, or gone. It runs as this process does, so the caller must not take it
+// from whoever writes the other settings.
+type Program struct {
+	Command []string // the first is an absolute path
+	// Environment of the program, beside PATH. Secrets among it are in no list
+	// of processes, and in no error.
+	Environment map[string]string
+}
+
+type program struct {
+	command []string
+	env     []string
+}
+
+func newProgram(_ options, n Node) (provider, error) {
+	p := n.Program
+	if len(p.Command) == 0 || !filepath.IsAbs(p.Command[0]) {
+		return nil, errors.New("no program is given by its absolute path")
 	}
-	if !filepath.IsAbs(path) {
-		return nil, errors.New(`option "program" is an absolute path`)
+	out := &program{command: p.Command}
+	if _, own := p.Environment["PATH"]; !own {
+		out.env = append(out.env, "PATH="+os.Getenv("PATH"))
 	}
-	p := &program{path: path, env: []string{"PATH=" + os.Getenv("PATH")}}
-	for name, value := range o {
-		if name == strings.ToUpper(name) && name != "PATH" {
-			p.env = append(p.env, name+"="+value)
-			delete(o, name)
-		}
+	for _, name := range slices.Sorted(maps.Keys(p.Environment)) {
+		out.env = append(out.env, name+"="+p.Environment[name])
 	}
-	return p, nil
+	return out, nil
 }
 
 func (p *program) set(ctx context.Context, name, value string) error {
@@ -53,16 +66,16 @@ func (p *program) delete(ctx context.Context, name, value string) error {
 }
 
 func (p *program) run(ctx context.Context, args ...string) error {
-	cmd := exec.CommandContext(ctx, p.path, args...)
+	cmd := exec.CommandContext(ctx, p.command[0], slices.Concat(p.command[1:], args)...)
 	cmd.Env = p.env
 	cmd.WaitDelay = 5 * time.Second // for what it started and left behind
 	var errs tail
 	cmd.Stderr = &errs
 	if err := cmd.Run(); err != nil {
 		if last := errs.line(); last != "" {
-			return fmt.Errorf("%s: %w: %s", p.path, err, last)
+			return fmt.Errorf("%s: %w: %s", p.command[0], err, last)
 		}
-		return fmt.Errorf("%s: %w", p.path, err)
+		return fmt.Errorf("%s: %w", p.command[0], err)
 	}
 	return nil
 }
@@ -89,7 +102,7 @@ type webhook struct {
 	client     *http.Client
 }
 
-func newWebhook(o options) (provider, error) {
+func newWebhook(o options, n Node) (provider, error) {
 	address, err := o.need("url", "https://dns.example.com/hook")
 	if err != nil {
 		return nil, err
@@ -97,6 +110,9 @@ func newWebhook(o options) (provider, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())) {
 		return nil, errors.New(`option "url" is an https URL; http is for this machine only`)
+	}
+	if u.Scheme == "http" && !slices.Contains(n.Services, u.Host) {
+		return nil, fmt.Errorf(`option "url" leads to a service of this machine, %s, which is not among those that its operator allows (local_services of the node file)`, u.Host)
 	}
 	return &webhook{address, o.take("token"), &http.Client{
 		// Elsewhere the token is nobody's business.

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 )
@@ -19,12 +18,12 @@ const maxPEM = 1 << 20
 
 // loadPair reads a pair whole, or not at all: a certificate that is beside
 // another's key is on its way to be replaced.
-func loadPair(p Pair) (*tls.Certificate, error) {
-	chain, err := readPEM(p.Certificate)
+func loadPair(p Pair, read ReadFile) (*tls.Certificate, error) {
+	chain, err := read(p.Certificate, maxPEM)
 	if err != nil {
 		return nil, err
 	}
-	key, err := readPEM(p.Key)
+	key, err := read(p.Key, maxPEM)
 	if err != nil {
 		return nil, err
 	}
@@ -36,22 +35,6 @@ func loadPair(p Pair) (*tls.Certificate, error) {
 		return nil, fmt.Errorf("%s: the first certificate holds for no DNS name", p.Certificate)
 	}
 	return &cert, nil
-}
-
-func readPEM(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxPEM+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxPEM {
-		return nil, fmt.Errorf("%s has more than %d bytes", path, maxPEM)
-	}
-	return data, nil
 }
 
 // readable warns of a key that every user of the node can read.

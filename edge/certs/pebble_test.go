@@ -249,7 +249,7 @@ func newSite(t testing.TB, domains ...string) *site {
 // start makes a Source as the agent does when it starts.
 func (s *site) start(t testing.TB, domains ...string) *Source {
 	t.Helper()
-	source := New(open(t, s.dir), s.dir+"/acme", testLog(t))
+	source := New(open(t, s.dir), s.dir+"/acme", anyFile, testLog(t))
 	t.Cleanup(source.Close)
 	source.Follow(names(domains...))
 	use(t, source, s.settings())
@@ -260,6 +260,7 @@ func (s *site) settings() Settings {
 	return Settings{
 		Kind: ACME, Directory: s.directory, Provider: "rfc2136",
 		Options: map[string]string{"server": s.dns.addr, "key": tsigKey, "secret": tsigSecret},
+		Node:    Node{Services: []string{s.dns.addr}},
 		TLSAddr: s.tlsAddr.String(), HTTPAddr: s.httpAddr.String(),
 	}
 }

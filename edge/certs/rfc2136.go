@@ -21,9 +21,10 @@ const recordTTL = 60
 type rfc2136 struct {
 	server, zone           string // zone may be empty: the server knows
 	key, algorithm, secret string
+	node                   Node
 }
 
-func newRFC2136(o options) (provider, error) {
+func newRFC2136(o options, n Node) (provider, error) {
 	server, err := o.need("server", "192.0.2.53:53")
 	if err != nil {
 		return nil, err
@@ -31,7 +32,7 @@ func newRFC2136(o options) (provider, error) {
 	if _, _, err := net.SplitHostPort(server); err != nil {
 		server = net.JoinHostPort(strings.Trim(server, "[]"), "53")
 	}
-	p := &rfc2136{server: server, algorithm: dns.Fqdn(cmp.Or(strings.ToLower(o.take("algorithm")), "hmac-sha256"))}
+	p := &rfc2136{server: server, node: n, algorithm: dns.Fqdn(cmp.Or(strings.ToLower(o.take("algorithm")), "hmac-sha256"))}
 	if zone := o.take("zone"); zone != "" {
 		p.zone = dns.Fqdn(zone)
 	}
@@ -98,7 +99,7 @@ func (p *rfc2136) zoneOf(ctx context.Context, name string) (string, error) {
 }
 
 func (p *rfc2136) ask(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
-	c := &dns.Client{Net: "tcp"}
+	c := &dns.Client{Net: "tcp", Dialer: p.node.dialer(p.server)}
 	if p.key != "" {
 		c.TsigSecret = map[string]string{p.key: p.secret}
 		m.SetTsig(p.key, p.algorithm, 300, time.Now().Unix())

@@ -37,6 +37,7 @@ type Settings struct {
 	Directory, Email string
 	Provider         string
 	Options          map[string]string // secrets among them
+	Node             Node              // what the provider may use of this machine
 
 	// HTTPAddr and TLSAddr are where the server itself listens, as
 	// "host:port", and answers challenges. Without one that challenge is not
@@ -63,9 +64,10 @@ type issuer interface {
 // Source gives the certificate of each handshake. It is safe for concurrent
 // use.
 type Source struct {
-	ca  *CA
-	dir string // what ACME obtained
-	log *slog.Logger
+	ca   *CA
+	dir  string // what ACME obtained
+	read ReadFile
+	log  *slog.Logger
 
 	mu    sync.Mutex // held while state is replaced
 	state atomic.Pointer[state]
@@ -79,10 +81,16 @@ type state struct {
 	issuer   issuer
 }
 
+// ReadFile returns what a file holds, or an error if that is more than limit
+// bytes. Whoever gives one decides which files may be read; it must not wait
+// for a writer.
+type ReadFile func(path string, limit int64) ([]byte, error)
+
 // New returns a Source of the server's own authority that knows no name yet.
-// What ACME obtains is kept in the folder dir, for its owner only.
-func New(ca *CA, dir string, log *slog.Logger) *Source {
-	s := &Source{ca: ca, dir: dir, log: log, tickets: &tls.Config{}}
+// What ACME obtains is kept in the folder dir, for its owner only. Files that
+// Settings name are read by read.
+func New(ca *CA, dir string, read ReadFile, log *slog.Logger) *Source {
+	s := &Source{ca: ca, dir: dir, read: read, log: log, tickets: &tls.Config{}}
 	s.state.Store(&state{settings: Settings{Kind: Internal}, issuer: newLeaves(ca)})
 	return s
 }
@@ -122,7 +130,7 @@ func (s *Source) Use(settings Settings) error {
 		if len(settings.Files) == 0 {
 			return fmt.Errorf("certificates come from %q, and none is named", Files)
 		}
-		next = newFiles(settings.Files, now.issuer, s.log)
+		next = newFiles(settings.Files, now.issuer, s.read, s.log)
 	case ACME:
 		if next, err = newACME(settings, s.dir, s.ca, s.log); err != nil {
 			return err

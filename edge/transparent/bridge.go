@@ -24,6 +24,9 @@ func look(bridge string) (*view, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the bridge %s: %w", bridge, err)
 	}
+	if link.Type() != "bridge" { // a name is easily another interface's
+		return &view{why: fmt.Sprintf("%s is no bridge", bridge)}, nil
+	}
 	v := &view{}
 	for _, family := range families() {
 		addrs, err := netlink.AddrList(link, family)

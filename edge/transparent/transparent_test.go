@@ -301,3 +301,16 @@ func TestManyClients(t *testing.T) {
 		}
 	}
 }
+
+// TestS9NoBridge [G8]: the name of a bridge is the repository's; nothing is set
+// up for another interface of the host.
+func TestS9NoBridge(t *testing.T) {
+	var p transparent.Path
+	if err := p.Setup(t.Context(), "lo"); err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close(t.Context())
+	if got := p.Fault(); got != "lo is no bridge" {
+		t.Errorf("%q", got)
+	}
+}

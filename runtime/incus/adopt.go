@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -47,6 +48,9 @@ func (r *Runtime) inspect(ctx context.Context, instance string) (in *api.Instanc
 		if in.Config[key] != "" {
 			return nil, "", c, fmt.Errorf("it carries the mark of fleet %q and server %q already", in.Config[keyFleet], in.Config[keyServer])
 		}
+	}
+	if err := reachesHost(in); err != nil {
+		return nil, "", c, err
 	}
 	c = container(in)
 	c.ID, c.Project, c.Name, c.Kit = "", "", "", false
@@ -172,6 +176,11 @@ func (r *Runtime) leased(ctx context.Context, in *api.Instance) (addr, addr6 net
 	if err != nil {
 		return addr, addr6, fmt.Errorf("state of instance %s: %w", in.Name, err)
 	}
+	id := runtime.ID(in.Config[keyID])
+	host, err := net.InterfaceAddrs()
+	if err != nil {
+		return addr, addr6, err
+	}
 	names := slices.Sorted(maps.Keys(state.Network))
 	slices.SortStableFunc(names, func(a, b string) int { // eth0 before docker0
 		return strings.Compare(rank(a), rank(b))
@@ -183,7 +192,7 @@ func (r *Runtime) leased(ctx context.Context, in *api.Instance) (addr, addr6 net
 		for _, a := range state.Network[name].Addresses {
 			ip, err := netip.ParseAddr(a.Address)
 			switch {
-			case err != nil || a.Scope != "global":
+			case err != nil || a.Scope != "global" || !leadsToContainer(ip, host) || r.isAnothers(ip, id):
 			case ip.Is4() && !addr.IsValid():
 				addr = ip
 			case ip.Is6() && !addr6.IsValid():
@@ -221,12 +230,22 @@ func (r *Runtime) ask(ctx context.Context, a *runtime.Actual, instances []*api.I
 	if err := group.Wait(); err != nil {
 		return err
 	}
+	claims := claimed{}
+	for _, known := range []map[runtime.ID]netip.Addr{a.Addr, a.Addr6} {
+		for _, addr := range known {
+			claims[addr]++
+		}
+	}
+	for _, f := range found {
+		claims[f.addr]++
+		claims[f.addr6]++
+	}
 	for i, in := range instances {
 		id := runtime.ID(in.Config[keyID])
-		if found[i].addr.IsValid() {
+		if claims.only(found[i].addr) {
 			a.Addr[id] = found[i].addr
 		}
-		if found[i].addr6.IsValid() {
+		if claims.only(found[i].addr6) {
 			a.Addr6[id] = found[i].addr6
 		}
 	}

@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
+
+	"github.com/vishvananda/netlink"
 
 	"swage/runtime"
 	"swage/runtime/firewall"
@@ -55,11 +56,21 @@ func member(c runtime.Container, addr, addr6 netip.Addr) firewall.Container {
 // bridge is on another host, or in another network namespace, nobody here can
 // guard it.
 func (g *guard) start() {
-	_, err := net.InterfaceByName(g.firewall.Bridge)
+	err := isBridge(g.firewall.Bridge)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.elsewhere = g.away || err != nil
 	g.on = !g.elsewhere
+}
+
+// isBridge fails for a name that is no bridge of this host: settings and rules
+// for another interface would be the host's own.
+func isBridge(name string) error {
+	link, err := netlink.LinkByName(name)
+	if err == nil && link.Type() != "bridge" {
+		err = fmt.Errorf("%s is no bridge", name)
+	}
+	return err
 }
 
 // stop leaves what is in force as it is.
