@@ -109,3 +109,16 @@ func asNobody(t *testing.T, dir string) error {
 	}()
 	return <-done
 }
+
+func TestS20ProcessesAreWrittenAndRead(t *testing.T) {
+	for n, want := range map[int]string{0: "4096", 512: "512", runtime.NoLimit: ""} {
+		if got := processes(n); got != want || readProcesses(got) != n {
+			t.Errorf("%d is written %q and read %d", n, got, readProcesses(got))
+		}
+	}
+	for _, odd := range []string{"0", "-5", "many", "50%"} { // by hand: put right
+		if n := readProcesses(odd); n == 0 || n == runtime.NoLimit {
+			t.Errorf("%q is read as %d", odd, n)
+		}
+	}
+}
