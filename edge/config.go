@@ -41,8 +41,9 @@ type Container struct {
 	// Name is "project/name", unique, for aliases and logs.
 	Name string
 
-	// Addr is where the container is reached. The zero Addr says that it is
-	// not running.
+	// Addr is where the container is reached. The zero Addr says that it has no
+	// address of IPv4; it is reached at Addr6 then. Without either it is not
+	// running.
 	Addr netip.Addr
 
 	// Addr6 is a second address, of IPv6, for callers of IPv6 whose own

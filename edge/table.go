@@ -121,6 +121,9 @@ type shared struct {
 
 func (t *Table) addContainer(in Container, named map[string]*container, shared shared) error {
 	var problems []error
+	if !in.Addr.IsValid() { // a container of IPv6 only is called there by everybody
+		in.Addr = in.Addr6
+	}
 	made := in.ID != "" || in.ProjectID != "" || in.Addr.IsValid()
 	for _, id := range []string{in.ProjectID, in.ID} {
 		if made && !isID(id) {

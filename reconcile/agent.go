@@ -91,6 +91,7 @@ type Agent struct {
 	wake     chan struct{} // capacity one
 	asks     chan func(context.Context)
 	journal  journal
+	repairs  repairs
 	said     Report              // that ended last
 	moved    bool                // the Standing changed since the pass began
 	again    bool                // a hint came during a pass and was not for a commit
@@ -525,6 +526,7 @@ func (a *Agent) open(ctx context.Context) error {
 	a.leave = leave
 	if a.wake != nil {
 		go rt.Watch(holding, a.wake) // ends with an error only when told to end
+		go rt.Guard(holding, a.Repaired)
 	}
 	return nil
 }
@@ -599,7 +601,7 @@ func (a *Agent) nowCalled(p schema.Project, name string) string {
 		}
 	}
 	for _, h := range a.seen.Containers {
-		if !a.seen.Addr[h.ID].IsValid() || string(h.ID) != id && (id != "" || h.Ref() != p.Name+"/"+name) {
+		if !a.seen.Reached(h.ID).IsValid() || string(h.ID) != id && (id != "" || h.Ref() != p.Name+"/"+name) {
 			continue
 		}
 		if d, ok := a.declared(a.fleet, h); ok {

@@ -49,12 +49,24 @@ func container(f *schema.Fleet, p schema.Project, c schema.Container) runtime.Co
 		ID: runtime.ID(c.ID), Project: p.Name, Name: c.Name, Image: c.Image, Kit: c.Kit,
 		Status: runtime.Status(c.State), Asked: runtime.Status(c.State),
 		Env: environment(c), Keys: keys(c), Ramdisk: c.Ramdisk, Autostart: c.Autostart,
-		Resources: runtime.Resources{CPU: c.CPU, Memory: c.Memory, Disk: c.Disk},
+		Resources: runtime.Resources{CPU: c.CPU, Memory: c.Memory, Disk: c.Disk, Processes: processes(c)},
 		Firewall:  rules(c.Firewall), Publish: published(c.Publish),
 		Snapshots: runtime.Schedule{Cron: c.Snapshots.Schedule, Days: int(c.Snapshots.Expiry.Hours() / 24), Keep: c.Snapshots.Keep},
 		DependsOn: set(c.DependsOn), Color: c.Color, Comment: c.Comment, Realms: set(c.RealmIDs),
 		Protected: c.Protected || p.Protected, Commit: f.Commit,
 	}
+}
+
+// processes are those of a container in normal form. What is adopted stays as it
+// is unless its file says otherwise.
+func processes(c schema.Container) int {
+	switch {
+	case c.Processes == runtime.DefaultProcesses, c.Processes == 0 && c.Adopt == "":
+		return 0
+	case c.Processes == 0:
+		return runtime.NoLimit
+	}
+	return c.Processes
 }
 
 // set is a list whose order means nothing, in normal form.

@@ -161,7 +161,7 @@ func (a *Agent) target(ref string, c schema.Container) string {
 		return ""
 	}
 	for _, h := range a.seen.Containers {
-		if addr := a.seen.Addr[h.ID]; h.Ref() == ref && h.Status == runtime.Running && addr.IsValid() {
+		if addr := a.seen.Reached(h.ID); h.Ref() == ref && h.Status == runtime.Running && addr.IsValid() {
 			return fmt.Sprint(healthURL(c, addr), *c.Health)
 		}
 	}
@@ -214,7 +214,7 @@ func (a *Agent) examine(ref string) *vital {
 	var addr netip.Addr
 	for _, h := range a.seen.Containers {
 		if h.Ref() == ref {
-			addr = a.seen.Addr[h.ID]
+			addr = a.seen.Reached(h.ID)
 		}
 	}
 	a.probes.Go(func() { v.probe(ctx, ref, healthURL(c, addr), *c.Health, a.hint) })
@@ -243,7 +243,7 @@ func (a *Agent) healthy(ref string, c schema.Container) bool {
 	}
 	for _, h := range a.seen.Containers {
 		if h.Ref() == ref {
-			return a.seen.Addr[h.ID].IsValid()
+			return a.seen.Reached(h.ID).IsValid()
 		}
 	}
 	return false

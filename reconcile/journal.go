@@ -28,6 +28,10 @@ const (
 	StepFailed   = "step.failed"
 	DriftSeen    = "drift"
 	DeletionHeld = "held"
+	// HostRepaired is something of the host that somebody took away: Text says
+	// what, Error why it could not be put back. The same is told at most once a
+	// minute.
+	HostRepaired = "host.repaired"
 	// StandingChanged has the new mode in Text: pinned, suspended, resumed.
 	StandingChanged = "standing"
 )

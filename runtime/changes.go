@@ -33,6 +33,7 @@ func Changes(from, to Container) []string {
 	say(from.Resources.CPU != to.Resources.CPU, "resources.cpu %s", limit(strconv.FormatFloat(to.Resources.CPU, 'g', -1, 64)))
 	say(from.Resources.Memory != to.Resources.Memory, "resources.memory %s", limit(size(to.Resources.Memory)))
 	say(from.Resources.Disk != to.Resources.Disk, "resources.disk %s", limit(size(to.Resources.Disk)))
+	say(from.Resources.Processes != to.Resources.Processes, "resources.processes %s", processes(to.Resources.Processes))
 	say(!equal(from.Firewall, to.Firewall), "firewall %d rules", len(to.Firewall))
 	say(!equal(from.Publish, to.Publish), "publish %d ports", len(to.Publish))
 	say(from.Snapshots != to.Snapshots, "snapshots %s", cmp.Or(to.Snapshots.Cron, "off"))
@@ -78,6 +79,16 @@ func counted(from, to []string) string {
 		}
 	}
 	return fmt.Sprintf("%d added, %d removed", added, removed)
+}
+
+func processes(n int) string {
+	switch n {
+	case 0:
+		n = DefaultProcesses
+	case NoLimit:
+		n = 0
+	}
+	return limit(strconv.Itoa(n))
 }
 
 func limit(s string) string {

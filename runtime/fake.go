@@ -33,6 +33,7 @@ type Fake struct {
 	world   world
 	writes  int
 	watches []chan<- struct{}
+	guards  []*func(Repair)
 }
 
 // Call is a call of a Runtime's method, before or after its effect.
@@ -139,6 +140,9 @@ func (f *Fake) AddForeign(instance string, c Container) {
 	defer f.mu.Unlock()
 	if f.world.Foreign == nil {
 		f.world.Foreign = map[string]Container{}
+	}
+	if c.Resources.Processes == 0 { // as an engine makes one of which no more is said
+		c.Resources.Processes = NoLimit
 	}
 	f.world.Foreign[instance] = c
 	f.changed()
@@ -618,6 +622,32 @@ func (v *fakeView) Watch(ctx context.Context, changed chan<- struct{}) error {
 	defer v.mu.Unlock()
 	v.watches = slices.DeleteFunc(v.watches, func(w chan<- struct{}) bool { return w == changed })
 	return ctx.Err()
+}
+
+// Guard ends with its context: nothing of a host belongs to the engine in memory
+// but what a test says with Repaired.
+func (v *fakeView) Guard(ctx context.Context, tell func(Repair)) error {
+	v.mu.Lock()
+	id := new(func(Repair))
+	*id = tell
+	v.guards = append(v.guards, id)
+	v.mu.Unlock()
+	<-ctx.Done()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.guards = slices.DeleteFunc(v.guards, func(g *func(Repair)) bool { return g == id })
+	return ctx.Err()
+}
+
+// Repaired has everybody who guards tell of a repair, and says how many did.
+func (f *Fake) Repaired(r Repair) int {
+	f.mu.Lock()
+	guards := slices.Clone(f.guards)
+	f.mu.Unlock()
+	for _, tell := range guards {
+		(*tell)(r)
+	}
+	return len(guards)
 }
 
 // leaseKey is the note that holds the lease.

@@ -61,6 +61,13 @@ type Runtime interface {
 	// doubled or lost.
 	Watch(ctx context.Context, changed chan<- struct{}) error
 
+	// Guard puts back, within about a second, what somebody else takes away of
+	// what this host needs for the containers beside the engine's own record:
+	// rules, settings of the kernel, isolation. It tells of each Repair, also of
+	// one that failed, until ctx ends. Only the holder of the lease calls it.
+	// Whoever destroys in a loop gets one repair a second.
+	Guard(ctx context.Context, tell func(Repair)) error
+
 	// Note keeps a short value under a key for the whole scope, where the
 	// next agent finds it with Observe. An empty value takes it away. Watch
 	// tells neither of notes nor of the lease.
@@ -73,6 +80,12 @@ type Runtime interface {
 	Lease(ctx context.Context, h Holder) error
 	// Release gives up the lease if h has it.
 	Release(ctx context.Context, h Holder) error
+}
+
+// Repair is something of this host that was put back, or could not be.
+type Repair struct {
+	What string // for people: "the nftables table inet swage-…"
+	Err  error  // why it could not be; nil: it is as it was
 }
 
 // LeaseTime is how long a lease lasts that is not renewed.

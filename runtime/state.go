@@ -86,11 +86,20 @@ type Container struct {
 	Asleep bool
 }
 
+// DefaultProcesses is how many a container may have of whom nothing else is said.
+const DefaultProcesses = 4096
+
+// NoLimit in the place of a number of processes.
+const NoLimit = -1
+
 // Resources bound what a container may use. Zero: no limit.
 type Resources struct {
 	CPU    float64 // cores
 	Memory int64   // bytes
 	Disk   int64   // bytes of the root disk
+	// Processes and threads at once; 0 stands for DefaultProcesses, so that it
+	// is never written otherwise.
+	Processes int
 }
 
 // Rule is one firewall rule; an empty part matches everything.
@@ -175,6 +184,9 @@ func (c Container) Digest() string {
 		b = strconv.AppendBool(b, yes)
 	}
 	b = fmt.Append(b, c.Resources.CPU, c.Resources.Memory, c.Resources.Disk, c.Snapshots.Days, c.Snapshots.Keep)
+	if c.Resources.Processes != NoLimit { // as before there was one
+		b = fmt.Append(b, " processes ", c.Resources.Processes)
+	}
 	for _, k := range slices.Sorted(maps.Keys(c.Env)) {
 		text(k, c.Env[k])
 	}
@@ -223,6 +235,15 @@ type Actual struct {
 	Addr, Addr6 map[ID]netip.Addr
 	// Notes are what swage itself remembers on this server; see Runtime.Note.
 	Notes map[string]string
+}
+
+// Reached is the address at which a running container is called: that of IPv4,
+// else that of IPv6. It is invalid where none is known.
+func (a Actual) Reached(id ID) netip.Addr {
+	if addr := a.Addr[id]; addr.IsValid() {
+		return addr
+	}
+	return a.Addr6[id]
 }
 
 // Clone returns a copy that shares nothing that changes.

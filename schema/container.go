@@ -15,7 +15,7 @@ func (r *resolver) container(f *Fleet, p *Project, shared *document, d declared[
 		Env: raw.EnvironmentVars, PublicKey: raw.SSHPublicKey, AuthorizedKeys: raw.SSHAuthorizedKeys,
 		Color: raw.Color, Comment: raw.Comment, Autostart: raw.Autostart, AI: raw.AI, Cache: raw.Cache,
 		BypassPrespawn: raw.BypassPrespawn, Ramdisk: raw.Ramdisk, RealmIDs: raw.RealmIDs, State: raw.State,
-		ProxyOpen: true, CPU: raw.Resources.CPU, Memory: size(raw.Resources.Memory), Disk: size(raw.Resources.Disk),
+		ProxyOpen: true, CPU: raw.Resources.CPU, Memory: size(raw.Resources.Memory), Disk: size(raw.Resources.Disk), Processes: raw.Resources.Processes,
 		Publish: raw.Publish, DependsOn: raw.DependsOn, Protected: raw.Protected, Adopt: raw.Adopt,
 		Snapshots: Snapshots{raw.Snapshots.Schedule, time.Duration(raw.Snapshots.Expiry) * 24 * time.Hour, raw.Snapshots.Keep},
 		CopyFrom:  raw.CopyFrom,

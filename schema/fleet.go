@@ -178,6 +178,7 @@ type Container struct {
 	CPU         float64            // cores; 0: no limit
 	Memory      int64              // bytes; 0: no limit
 	Disk        int64              // bytes; 0: no limit
+	Processes   int                // and threads; 0: the default
 	Firewall    []FirewallRule
 	Publish     []Publish
 	Snapshots   Snapshots

@@ -131,6 +131,8 @@ type rawContainer struct {
 		CPU    float64
 		Memory string
 		Disk   string
+
+		Processes int
 	}
 	Firewall  []rawRule
 	Publish   []Publish

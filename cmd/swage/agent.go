@@ -166,6 +166,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 		Pending: certificates.Pending, Strict: certificates.Public, Challenge: certificates.Challenge,
 	})
 	agent.ClientAddresses = front.path.Fault
+	front.path.OnRepair = func(what string) { agent.Repaired(runtime.Repair{What: what}) }
 	published := make(chan struct{})
 	once := sync.OnceFunc(func() { close(published) })
 	agent.Publish = func(e reconcile.Edge) error {

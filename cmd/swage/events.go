@@ -17,7 +17,8 @@ func eventsCommand() *cobra.Command {
 		Use:   "events",
 		Short: "Show what happened on this server, and what happens",
 		Long: `Print the events that the agent remembers, the oldest first: commits accepted,
-rejected and ended, steps done and failed, drift and held deletions. With
+rejected and ended, steps done and failed, drift, held deletions, and what was
+put back on this host. With
 --follow go on with those that come. JSON output has one event a line.`,
 		Example: `  swage events
   swage events --follow --output json`,

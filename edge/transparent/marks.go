@@ -30,20 +30,20 @@ table inet %[1]s {
 
 func tableName(bridge string) string { return fmt.Sprintf("swage-transparent-%04x", number(bridge)) }
 
-// ensureMarks loads the table unless it is as it was right after it was loaded.
-func (p *Path) ensureMarks(ctx context.Context) error {
+// ensureMarks loads the table unless it is as it was right after it was loaded,
+// and reports whether it did.
+func (p *Path) ensureMarks(ctx context.Context) (loaded bool, err error) {
 	if p.listed != "" {
 		if now, err := list(ctx, p.bridge); err == nil && now == p.listed {
-			return nil
+			return false, nil
 		}
 	}
 	p.listed = ""
 	if _, err := nft(ctx, script(p.bridge), "-f", "-"); err != nil {
-		return err
+		return false, err
 	}
-	var err error
 	p.listed, err = list(ctx, p.bridge)
-	return err
+	return true, err
 }
 
 func removeMarks(ctx context.Context, bridge string) error {

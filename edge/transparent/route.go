@@ -60,32 +60,36 @@ func route(bridge string, family int) (*netlink.Route, error) {
 	}, nil
 }
 
-func ensureRoutes(bridge string) error {
+// ensureRoutes reports whether anything was missing.
+func ensureRoutes(bridge string) (made bool, err error) {
 	for _, family := range families() {
 		r, err := route(bridge, family)
 		if err != nil {
-			return err
+			return made, err
 		}
-		if err := ensureRoute(r); err != nil {
-			return fmt.Errorf("add a route to table %d: %w", r.Table, err)
+		added, err := ensureRoute(r)
+		if err != nil {
+			return made, fmt.Errorf("add a route to table %d: %w", r.Table, err)
 		}
+		made = made || added
 		// The route first: what is marked must find it.
-		if err := ensureRule(rule(bridge, family)); err != nil {
-			return fmt.Errorf("add a routing rule for %s: %w", bridge, err)
+		if added, err = ensureRule(rule(bridge, family)); err != nil {
+			return made, fmt.Errorf("add a routing rule for %s: %w", bridge, err)
 		}
+		made = made || added
 	}
-	return nil
+	return made, nil
 }
 
-func ensureRoute(want *netlink.Route) error {
+func ensureRoute(want *netlink.Route) (added bool, err error) {
 	have, err := listRoutes(want.Family, want.Table)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if len(have) == 1 && have[0].Type == unix.RTN_LOCAL && have[0].LinkIndex == want.LinkIndex && isDefault(have[0].Dst) {
-		return nil
+		return false, nil
 	}
-	return netlink.RouteReplace(want)
+	return true, netlink.RouteReplace(want)
 }
 
 func isDefault(dst *net.IPNet) bool {
@@ -100,20 +104,20 @@ func listRoutes(family, table int) ([]netlink.Route, error) {
 	return netlink.RouteListFiltered(family, &netlink.Route{Table: table, Type: unix.RTN_LOCAL}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
 }
 
-func ensureRule(want *netlink.Rule) error {
+func ensureRule(want *netlink.Rule) (added bool, err error) {
 	have, err := netlink.RuleList(want.Family)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, r := range have {
 		if isOurs(r, want) {
-			return nil
+			return false, nil
 		}
 	}
 	if err := netlink.RuleAdd(want); !errors.Is(err, syscall.EEXIST) {
-		return err
+		return true, err
 	}
-	return nil
+	return false, nil
 }
 
 // removeRoutes is content with what is gone already.

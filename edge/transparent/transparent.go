@@ -29,9 +29,14 @@ import (
 // no way: [Path.Obstacle] then always has a reason. Its methods may be called by
 // several goroutines.
 type Path struct {
+	// OnRepair, if not nil, is told by [Path.Watch] of what it made again. It is
+	// set before.
+	OnRepair func(what string)
+
 	mu     sync.Mutex
 	bridge string // empty: not set up
 	listed string // what nft printed right after the table was loaded
+	whole  bool   // everything was there once
 
 	view atomic.Pointer[view]
 }
@@ -50,22 +55,35 @@ func (p *Path) Setup(ctx context.Context, bridge string) error {
 			return err
 		}
 	}
-	p.bridge = bridge
-	return p.repair(ctx)
+	p.bridge, p.whole = bridge, false
+	_, err := p.repair(ctx)
+	return err
 }
 
-// repair makes what is missing and looks at the bridge again.
-func (p *Path) repair(ctx context.Context) error {
+// repair makes what is missing and looks at the bridge again. It says what was
+// missing of what was there before.
+func (p *Path) repair(ctx context.Context) (made []string, err error) {
 	v, err := look(p.bridge)
 	if err == nil && v.why == "" {
-		err = errors.Join(ensureRoutes(p.bridge), p.ensureMarks(ctx))
+		var routed, marked bool
+		var failed error
+		routed, err = ensureRoutes(p.bridge)
+		marked, failed = p.ensureMarks(ctx)
+		err = errors.Join(err, failed)
+		if routed && p.whole {
+			made = append(made, "the routing rule for transparent connections")
+		}
+		if marked && p.whole {
+			made = append(made, "the nftables table inet "+tableName(p.bridge))
+		}
+		p.whole = err == nil
 	}
 	if err != nil {
 		err = fmt.Errorf("transparent: %w", err)
 		v = &view{why: err.Error()}
 	}
 	p.view.Store(v)
-	return err
+	return made, err
 }
 
 // Fault says why no client's address can be used; empty, those of which
@@ -94,7 +112,7 @@ func (p *Path) close(ctx context.Context) error {
 	if err := errors.Join(removeMarks(ctx, p.bridge), removeRoutes(p.bridge)); err != nil {
 		return fmt.Errorf("transparent: %w", err)
 	}
-	p.bridge, p.listed = "", ""
+	p.bridge, p.listed, p.whole = "", "", false
 	return nil
 }
 

@@ -58,7 +58,13 @@ func (p *Path) again(ctx context.Context) error {
 	if p.bridge == "" {
 		return nil
 	}
-	return p.repair(ctx)
+	made, err := p.repair(ctx)
+	if p.OnRepair != nil {
+		for _, what := range made {
+			p.OnRepair(what)
+		}
+	}
+	return err
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -6,10 +6,14 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // settings of the bridge. Its ports are isolated from each other, so that what
@@ -37,8 +41,9 @@ var settings = []struct{ path, value string }{
 	{"ipv6/neigh/%s/proxy_delay", "0"},
 }
 
-// prepareBridge makes the host stand between the containers of the bridge.
-func (f *Firewall) prepareBridge(ctx context.Context, containers []Container) error {
+// prepareBridge makes the host stand between the containers of the bridge, and
+// says what of that was not so.
+func (f *Firewall) prepareBridge(ctx context.Context, containers []Container) (restored []string, err error) {
 	for _, s := range settings {
 		path := filepath.Join("/proc/sys/net", strings.Replace(s.path, "%s", f.Bridge, 1))
 		have, err := os.ReadFile(path)
@@ -47,18 +52,42 @@ func (f *Firewall) prepareBridge(ctx context.Context, containers []Container) er
 		}
 		if err == nil && strings.TrimSpace(string(have)) != s.value {
 			err = os.WriteFile(path, []byte(s.value), 0)
+			restored = append(restored, "the setting "+strings.Replace(s.path, "%s", f.Bridge, 1))
 		}
 		if err != nil {
-			return fmt.Errorf("firewall: set %s of bridge %s: %w", filepath.Base(path), f.Bridge, err)
+			return restored, fmt.Errorf("firewall: set %s of bridge %s: %w", filepath.Base(path), f.Bridge, err)
 		}
 	}
 	var want []string
 	for _, c := range containers {
-		if c.Addr6.IsValid() {
-			want = append(want, c.Addr6.String())
+		for _, addr := range v6.all(c) {
+			want = append(want, addr.String())
 		}
 	}
-	return f.proxyNeighbours(ctx, want)
+	missing, err := f.proxyNeighbours(ctx, want)
+	if missing > 0 {
+		restored = append(restored, fmt.Sprintf("neighbour proxies of %d addresses", missing))
+	}
+	return restored, err
+}
+
+// answersFor reports whether the host answers for exactly these addresses on the
+// bridge, or for others of another scope beside them. It costs one query, where
+// the program ip has to be started to learn whose they are.
+func (f *Firewall) answersFor(want []string) bool {
+	link, err := net.InterfaceByName(f.Bridge)
+	if err != nil {
+		return false
+	}
+	have, err := netlink.NeighProxyList(link.Index, unix.AF_INET6)
+	if err != nil {
+		return false
+	}
+	there := map[string]bool{}
+	for _, n := range have {
+		there[n.IP.String()] = true
+	}
+	return !slices.ContainsFunc(want, func(addr string) bool { return !there[addr] })
 }
 
 // proxyNeighbours makes the host answer for exactly these IPv6 addresses on
@@ -66,16 +95,22 @@ func (f *Firewall) prepareBridge(ctx context.Context, containers []Container) er
 //
 // Entries carry a number made of the table's name, so that scopes that share a
 // bridge leave each other's alone.
-func (f *Firewall) proxyNeighbours(ctx context.Context, want []string) error {
+//
+// It returns how many were missing.
+func (f *Firewall) proxyNeighbours(ctx context.Context, want []string) (missing int, err error) {
+	if f.proxied != nil && slices.Equal(f.proxied, want) && f.answersFor(want) {
+		return 0, nil
+	}
+	f.proxied = nil
 	hash := fnv.New32a()
 	hash.Write([]byte(f.Table))
 	mark := fmt.Sprint(128 + hash.Sum32()%127)
 	listed, err := command(ctx, "", "ip", "-6", "neigh", "show", "proxy", "dev", f.Bridge)
 	if err != nil {
 		if len(want) == 0 {
-			return nil // the bridge may be gone, or the host be without IPv6
+			return 0, nil // the bridge may be gone, or the host be without IPv6
 		}
-		return err
+		return 0, err
 	}
 	var have []string
 	for line := range strings.Lines(listed) {
@@ -93,11 +128,14 @@ func (f *Firewall) proxyNeighbours(ctx context.Context, want []string) error {
 	for _, addr := range want {
 		if !slices.Contains(have, addr) {
 			fmt.Fprintf(&batch, "neigh replace proxy %s dev %s protocol %s\n", addr, f.Bridge, mark)
+			missing++
 		}
 	}
-	if batch.Len() == 0 {
-		return nil
+	if batch.Len() > 0 {
+		if _, err = command(ctx, batch.String(), "ip", "-6", "-batch", "-"); err != nil {
+			return 0, err
+		}
 	}
-	_, err = command(ctx, batch.String(), "ip", "-6", "-batch", "-")
-	return err
+	f.proxied = slices.Clone(want)
+	return missing, nil
 }

@@ -48,10 +48,12 @@ import (
 // (in Incus security.mac_filtering, ipv4_filtering and ipv6_filtering) and keep
 // it from choosing one by itself (the sysctl net.ipv6.conf.<interface>.autoconf).
 type Container struct {
-	Name    string // project/name, for people who read the table
-	Project string // containers of one project reach each other
-	Addr    netip.Addr
-	Addr6   netip.Addr
+	Name    string         // project/name, for people who read the table
+	Project string         // containers of one project reach each other
+	Addr    netip.Addr     // invalid: none
+	Addr6   netip.Addr     // invalid: none
+	More    []netip.Addr   // that it has beside them, of either family
+	MAC     string         // of its interface; empty: its flows are not counted
 	Rules   []runtime.Rule // all that are given are in force
 	Publish []runtime.Publish
 }
@@ -65,11 +67,22 @@ type Firewall struct {
 	// Bridge is the interface that the containers are attached to.
 	Bridge string
 
-	mu     sync.Mutex
-	script string // that was last loaded; empty: none yet
-	listed string // what nft printed right after
-	seen   uint32 // generation of all tables at which ours was as listed
+	mu      sync.Mutex
+	made    bool        // by Apply, and not removed
+	all     []Container // of the last Apply, in order
+	script  string      // that was last loaded; empty: none yet
+	listed  string      // what nft printed right after
+	proxied []string    // addresses that the host was made to answer for; nil: not known
+	// The same of the table that counts flows, of which a container may have so
+	// many; 0: maxFlows.
+	most               int
+	flows, flowsListed string
+	flowsSeen          uint32
+	seen               uint32 // generation of all tables at which ours was as listed
 }
+
+// Tables are the names of all that Apply makes, in the family inet.
+func (f *Firewall) Tables() []string { return []string{f.Table, f.flowsTable()} }
 
 // Apply makes the host guard exactly these containers. The change is atomic:
 // no packet meets a half of it. When the table is as the last Apply left it,
@@ -85,15 +98,51 @@ func (f *Firewall) Apply(ctx context.Context, containers []Container) error {
 	if err != nil {
 		return err
 	}
+	f.made, f.all = true, containers
+	_, _, err = f.restore(ctx)
+	return errors.Join(err, conflict)
+}
+
+// Repair makes again what somebody took away since the last Apply, and names it.
+// Without news of a change of the table [Firewall.RepairBridge] is enough.
+func (f *Firewall) Repair(ctx context.Context) (restored []string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.made {
+		return nil, nil
+	}
+	restored, unbound, err := f.restore(ctx)
+	return restored, errors.Join(err, unbound)
+}
+
+// RepairBridge is Repair for what the kernel tells nobody of: the settings of
+// the bridge, and what it answers for. It costs a few reads.
+func (f *Firewall) RepairBridge(ctx context.Context) (restored []string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.made {
+		return nil, nil
+	}
+	return f.prepareBridge(ctx, f.all)
+}
+
+// restore reports apart what a host may lack and containers be guarded without.
+func (f *Firewall) restore(ctx context.Context) (restored []string, unbound, err error) {
 	// The table first: it guards even where the bridge is not as it should be.
-	loaded, err := f.load(ctx, Script(f.Table, f.Bridge, containers))
+	loaded, err := f.load(ctx, Script(f.Table, f.Bridge, f.all))
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	if loaded {
-		err = forgetFlows(containers)
+		restored = append(restored, "the nftables table inet "+f.Table)
+		err = forgetFlows(f.all)
 	}
-	return errors.Join(err, f.prepareBridge(ctx, containers), conflict)
+	counted := f.flows != ""
+	if loaded, unbound = f.boundFlows(ctx, f.all); loaded && counted && unbound == nil {
+		restored = append(restored, "the nftables table inet "+f.flowsTable())
+	}
+	bridge, failed := f.prepareBridge(ctx, f.all)
+	return append(restored, bridge...), unbound, errors.Join(err, failed)
 }
 
 // load makes the kernel have the script's table, if it has another.
@@ -137,10 +186,15 @@ func (f *Firewall) stands(ctx context.Context) bool {
 func (f *Firewall) Remove(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.script = ""
-	if err := f.proxyNeighbours(ctx, nil); err != nil {
+	f.script, f.made, f.all = "", false, nil
+	if _, err := f.proxyNeighbours(ctx, nil); err != nil {
 		return err
 	}
-	// The first line makes the second succeed when there is no table.
-	return nft(ctx, "table inet "+f.Table+"\ndelete table inet "+f.Table+"\n")
+	// The first of two lines makes the second succeed when there is no table.
+	f.flows = ""
+	var script string
+	for _, table := range f.Tables() {
+		script += "table inet " + table + "\ndelete table inet " + table + "\n"
+	}
+	return nft(ctx, script)
 }

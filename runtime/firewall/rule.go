@@ -59,7 +59,7 @@ func (s *script) rules(containers []Container, kind string) (has []family) {
 		}
 		s.close()
 		for _, f := range families {
-			if addr := f.of(c); addr.IsValid() {
+			for _, addr := range f.all(c) {
 				lead[f] = append(lead[f], fmt.Sprintf("%s : jump %s", addr, chain))
 			}
 		}
@@ -75,10 +75,10 @@ func (s *script) rules(containers []Container, kind string) (has []family) {
 
 // chainName is the container's address: unlike its name it is unique.
 func chainName(c Container) string {
-	if c.Addr.IsValid() {
-		return c.Addr.String()
+	if own := v4.all(c); len(own) > 0 {
+		return own[0].String()
 	}
-	return strings.ReplaceAll(c.Addr6.StringExpanded(), ":", "-")
+	return strings.ReplaceAll(v6.all(c)[0].StringExpanded(), ":", "-")
 }
 
 // judge is the body of a chain: what is dropped, then rejected, then allowed,

@@ -28,6 +28,20 @@ func (f family) of(c Container) netip.Addr {
 	return c.Addr6
 }
 
+// all are the addresses of a container in this family, the one that ports are
+// published to first.
+func (f family) all(c Container) (out []netip.Addr) {
+	if addr := f.of(c); addr.IsValid() {
+		out = append(out, addr)
+	}
+	for _, addr := range c.More {
+		if addr.Is4() == (f == v4) {
+			out = append(out, addr)
+		}
+	}
+	return out
+}
+
 // Script is the whole table as one transaction for `nft -f`. Equal containers
 // make equal scripts, whatever their order. What a packet costs does not
 // depend on the number of containers: every step is a lookup by address.
@@ -108,7 +122,7 @@ func (s *script) projects(containers []Container) {
 		for _, name := range names {
 			var members []string
 			for _, c := range byProject[name] {
-				if addr := f.of(c); addr.IsValid() {
+				for _, addr := range f.all(c) {
 					members = append(members, addr.String())
 					lead = append(lead, fmt.Sprintf("%s comment %s : goto project-%s", addr, comment(c.Name), word(name)))
 				}
@@ -185,11 +199,15 @@ func sorted(containers []Container) (out []Container, conflict, err error) {
 	out = slices.Clone(containers)
 	for i := range out {
 		out[i].Addr, out[i].Addr6 = out[i].Addr.Unmap(), out[i].Addr6.WithZone("")
+		out[i].More = slices.Clone(out[i].More)
+		for j, addr := range out[i].More {
+			out[i].More[j] = addr.Unmap().WithZone("")
+		}
 	}
 	slices.SortFunc(out, func(a, b Container) int {
 		return cmp.Or(strings.Compare(a.Project, b.Project), strings.Compare(a.Name, b.Name), a.Addr.Compare(b.Addr), a.Addr6.Compare(b.Addr6))
 	})
-	out = slices.DeleteFunc(out, func(c Container) bool { return !c.Addr.IsValid() && !c.Addr6.IsValid() })
+	out = slices.DeleteFunc(out, func(c Container) bool { return len(v4.all(c))+len(v6.all(c)) == 0 })
 	owner := map[netip.Addr]string{}
 	for _, c := range out {
 		for i, r := range c.Rules {
@@ -198,17 +216,15 @@ func sorted(containers []Container) (out []Container, conflict, err error) {
 			}
 		}
 		for _, f := range families {
-			addr := f.of(c)
-			if !addr.IsValid() {
-				continue
-			}
-			if addr.Is4() != (f == v4) {
+			if addr := f.of(c); addr.IsValid() && addr.Is4() != (f == v4) {
 				return nil, nil, fmt.Errorf("firewall of %s: %s is not an address of its family", c.Name, addr)
 			}
-			if other, taken := owner[addr]; taken {
-				return nil, nil, fmt.Errorf("firewall: %s and %s have the same address %s", other, c.Name, addr)
+			for _, addr := range f.all(c) {
+				if other, taken := owner[addr]; taken {
+					return nil, nil, fmt.Errorf("firewall: %s and %s have the same address %s", other, c.Name, addr)
+				}
+				owner[addr] = c.Name
 			}
-			owner[addr] = c.Name
 		}
 	}
 	return out, publishConflict(out), nil

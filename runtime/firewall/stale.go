@@ -18,7 +18,7 @@ import (
 func forgetFlows(containers []Container) error {
 	w := ways{to: map[port]netip.AddrPort{}}
 	for _, c := range containers {
-		w.guarded = append(w.guarded, c.Addr, c.Addr6)
+		w.guarded = append(append(w.guarded, v4.all(c)...), v6.all(c)...)
 	}
 	for _, c := range slices.Backward(containers) { // the first in order wins
 		for _, p := range slices.Backward(c.Publish) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -50,14 +51,18 @@ func (a attachment) addr6() netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
-func (a attachment) device() device {
+func (a attachment) hwaddr() string {
 	m := a.mac()
+	return net.HardwareAddr(m[:]).String()
+}
+
+func (a attachment) device() device {
 	out := device{
 		"type":         "nic",
 		"name":         nic,
 		"network":      a.name,
 		"ipv4.address": a.addr.String(),
-		"hwaddr":       fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]),
+		"hwaddr":       a.hwaddr(),
 		// Containers reach each other through this host or not at all.
 		"security.port_isolation": "true",
 		// The firewall knows them by these addresses; they have no others.
@@ -237,5 +242,5 @@ func (r *Runtime) readdress(ctx context.Context, at *place, started error) (bool
 	}
 	at.addr, at.addr6 = a.addr, a.addr6()
 	r.remember(id, *at)
-	return true, r.guard.readdress(ctx, id, a.addr, a.addr6())
+	return true, r.guard.readdress(ctx, id, a)
 }

@@ -1,6 +1,7 @@
 package incus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -136,71 +137,145 @@ func (r *Runtime) patchIf(ctx context.Context, at place, etag string, body map[s
 }
 
 // addressWait is how long a container that was adopted may take to get an
-// address after its start; others have theirs at once.
-const addressWait = 5 * time.Second
+// address after its start; others have theirs at once. secondWait is how long
+// the address of the other family may take after the first.
+const (
+	addressWait = 5 * time.Second
+	secondWait  = time.Second
+)
 
-// address completes what a step left behind.
+// address completes what a step left behind, and has the firewall guard what it
+// found. A container without any address is no error: the next Observe may know
+// more.
 func (r *Runtime) address(ctx context.Context, d *runtime.Done) error {
-	if s := d.Container.Status; d.Addr.IsValid() || s != runtime.Running && s != runtime.Paused {
+	if s := d.Container.Status; s != runtime.Running && s != runtime.Paused {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, addressWait)
+	id := d.Container.ID
+	r.mu.Lock()
+	at, known := r.where[id]
+	r.mu.Unlock()
+	if known && at.fixed {
+		return nil
+	}
+	seen, err := r.awaitAddress(ctx, id)
+	if err != nil {
+		return err
+	}
+	d.Addr, d.Addr6 = seen.addr, seen.addr6
+	return r.guard.found(ctx, d.Container, seen)
+}
+
+// awaitAddress asks until there is an address of both families, or the time for
+// it has passed. Only the end of ctx itself is an error.
+func (r *Runtime) awaitAddress(ctx context.Context, id runtime.ID) (seen addresses, err error) {
+	limited, cancel := context.WithTimeout(ctx, addressWait)
 	defer cancel()
 	runtime.Phase(ctx, "waiting for an address")
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
+	var first time.Time
 	for {
-		in, err := r.lookup(ctx, d.Container.ID)
-		if err != nil {
-			return err
+		in, err := r.lookup(limited, id)
+		var now addresses
+		if err == nil {
+			now, err = r.leased(limited, in)
 		}
-		d.Addr, d.Addr6, err = r.leased(ctx, in)
-		if d.Addr.IsValid() || err != nil {
-			return err
+		switch {
+		case ctx.Err() != nil:
+			return seen, ctx.Err()
+		case limited.Err() != nil: // the query was cut short
+			return seen, nil
+		case err != nil:
+			return seen, err
+		}
+		seen = now
+		if first.IsZero() && !seen.none() {
+			first = time.Now()
+		}
+		if seen.addr.IsValid() && seen.addr6.IsValid() || !first.IsZero() && time.Since(first) >= secondWait {
+			return seen, nil
 		}
 		select {
-		case <-ctx.Done():
-			return nil // the next Observe may know more
+		case <-limited.Done():
+			return seen, ctx.Err()
 		case <-tick.C:
 		}
 	}
 }
 
+// addresses are those of a container: one of each family that the edge uses, and
+// more that it has beside them. Any may be missing.
+type addresses struct {
+	addr, addr6 netip.Addr
+	more        []netip.Addr
+	mac         string // of its first interface
+}
+
+func (a addresses) none() bool { return !a.addr.IsValid() && !a.addr6.IsValid() }
+
 // leased are the addresses that an instance has given itself, or was given.
-// Asking costs as much as a list of fifty instances.
-func (r *Runtime) leased(ctx context.Context, in *api.Instance) (addr, addr6 netip.Addr, err error) {
+// Those of bridges inside it, which no packet from outside is for and which
+// several instances may share, do not count. Asking costs as much as a list of
+// fifty instances.
+func (r *Runtime) leased(ctx context.Context, in *api.Instance) (addresses, error) {
 	state, _, err := r.in(ctx, in.Project).GetInstanceState(in.Name)
 	if notFound(err) {
-		return addr, addr6, nil
+		return addresses{}, nil
 	}
 	if err != nil {
-		return addr, addr6, fmt.Errorf("state of instance %s: %w", in.Name, err)
+		return addresses{}, fmt.Errorf("state of instance %s: %w", in.Name, err)
 	}
-	id := runtime.ID(in.Config[keyID])
+	usable, err := r.usable(runtime.ID(in.Config[keyID]))
+	if err != nil {
+		return addresses{}, err
+	}
+	out := outward(in, state.Network, usable)
+	out.mac = hwaddr(in)
+	return out, nil
+}
+
+// usable tells addresses that may be a container's from those of the host and of
+// others.
+func (r *Runtime) usable(id runtime.ID) (func(netip.Addr) bool, error) {
 	host, err := net.InterfaceAddrs()
 	if err != nil {
-		return addr, addr6, err
+		return nil, err
 	}
-	names := slices.Sorted(maps.Keys(state.Network))
+	return func(ip netip.Addr) bool { return leadsToContainer(ip, host) && !r.isAnothers(ip, id) }, nil
+}
+
+func outward(in *api.Instance, network map[string]api.InstanceStateNetwork, usable func(netip.Addr) bool) (out addresses) {
+	own := map[string]bool{} // interfaces that Incus gave it
+	for device, d := range in.ExpandedDevices {
+		if name := cmp.Or(d["name"], in.Config["volatile."+device+".name"]); d["type"] == "nic" && name != "" {
+			if _, there := network[name]; there {
+				own[name] = true
+			}
+		}
+	}
+	names := slices.Sorted(maps.Keys(network))
 	slices.SortStableFunc(names, func(a, b string) int { // eth0 before docker0
 		return strings.Compare(rank(a), rank(b))
 	})
 	for _, name := range names {
-		if name == "lo" {
+		if name == "lo" || len(own) > 0 && !own[name] {
 			continue
 		}
-		for _, a := range state.Network[name].Addresses {
+		for _, a := range network[name].Addresses {
 			ip, err := netip.ParseAddr(a.Address)
 			switch {
-			case err != nil || a.Scope != "global" || !leadsToContainer(ip, host) || r.isAnothers(ip, id):
-			case ip.Is4() && !addr.IsValid():
-				addr = ip
-			case ip.Is6() && !addr6.IsValid():
-				addr6 = ip
+			case err != nil || a.Scope != "global" || !usable(ip):
+			case ip.Is4() && !out.addr.IsValid():
+				out.addr = ip
+			case ip.Is6() && !out.addr6.IsValid():
+				out.addr6 = ip
+			default:
+				out.more = append(out.more, ip)
 			}
 		}
 	}
-	return addr, addr6, nil
+	return out
 }
 
 func rank(link string) string {
@@ -210,17 +285,17 @@ func rank(link string) string {
 	return "1" + link
 }
 
-// ask finds the addresses that Observe could not read from the instances.
-func (r *Runtime) ask(ctx context.Context, a *runtime.Actual, instances []*api.Instance) error {
-	type addrs struct{ addr, addr6 netip.Addr }
-	found := make([]addrs, len(instances))
+// ask finds the addresses that Observe could not read from the instances. It
+// returns those that go beyond one of each family.
+func (r *Runtime) ask(ctx context.Context, a *runtime.Actual, instances []*api.Instance) (more map[runtime.ID][]netip.Addr, err error) {
+	found := make([]addresses, len(instances))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(askAtOnce)
 	for i, in := range instances {
 		group.Go(func() (err error) {
 			// One whose state cannot be told has no address for now; that must
 			// not hide the others.
-			found[i].addr, found[i].addr6, err = r.leased(ctx, in)
+			found[i], err = r.leased(ctx, in)
 			if err != nil && ctx.Err() == nil {
 				return nil
 			}
@@ -228,7 +303,7 @@ func (r *Runtime) ask(ctx context.Context, a *runtime.Actual, instances []*api.I
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return err
+		return nil, err
 	}
 	claims := claimed{}
 	for _, known := range []map[runtime.ID]netip.Addr{a.Addr, a.Addr6} {
@@ -240,6 +315,7 @@ func (r *Runtime) ask(ctx context.Context, a *runtime.Actual, instances []*api.I
 		claims[f.addr]++
 		claims[f.addr6]++
 	}
+	more = map[runtime.ID][]netip.Addr{}
 	for i, in := range instances {
 		id := runtime.ID(in.Config[keyID])
 		if claims.only(found[i].addr) {
@@ -248,6 +324,7 @@ func (r *Runtime) ask(ctx context.Context, a *runtime.Actual, instances []*api.I
 		if claims.only(found[i].addr6) {
 			a.Addr6[id] = found[i].addr6
 		}
+		more[id] = slices.DeleteFunc(found[i].more, func(ip netip.Addr) bool { return claims[ip] > 0 })
 	}
-	return nil
+	return more, nil
 }

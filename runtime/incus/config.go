@@ -47,7 +47,8 @@ func config(c runtime.Container) map[string]string {
 		keyKeep: number(int64(c.Snapshots.Keep)),
 
 		"snapshots.schedule": c.Snapshots.Cron, "snapshots.expiry": "", "snapshots.pattern": "",
-		"limits.memory": number(c.Resources.Memory),
+		"limits.memory":    number(c.Resources.Memory),
+		"limits.processes": processes(c.Resources.Processes),
 		// Whether a container starts with the host is for the agent to say;
 		// the daemon would start those that a user stopped as well.
 		"boot.autostart": "false",
@@ -108,6 +109,7 @@ func container(in *api.Instance) runtime.Container {
 		Resources: runtime.Resources{
 			CPU:    readCores(in.Config[keyCPU], config["limits.cpu"], config["limits.cpu.allowance"]),
 			Memory: bytes(config["limits.memory"]), Disk: bytes(disks[root]["size"]),
+			Processes: readProcesses(config["limits.processes"]),
 		},
 		Snapshots: runtime.Schedule{
 			Cron: config["snapshots.schedule"], Days: days(config["snapshots.expiry"]), Keep: count(in.Config[keyKeep]),
@@ -204,6 +206,29 @@ func bytes(s string) int64 {
 		return -1
 	}
 	return n
+}
+
+func processes(n int) string {
+	switch n {
+	case 0:
+		n = runtime.DefaultProcesses
+	case runtime.NoLimit:
+		n = 0
+	}
+	return number(int64(n))
+}
+
+func readProcesses(s string) int {
+	switch n, err := strconv.Atoi(s); {
+	case s == "":
+		return runtime.NoLimit
+	case err != nil || n <= 0:
+		return runtime.NoLimit - 1 // nobody wants it
+	case n == runtime.DefaultProcesses:
+		return 0
+	default:
+		return n
+	}
 }
 
 func count(s string) int {

@@ -79,7 +79,7 @@ func (r *Runtime) build(ctx context.Context, w runtime.Container, how recipe) (p
 	maps.Copy(keys, r.mark())
 	keys[keyMaking], keys[keyRole], keys[rawLXC] = how.making, how.role, guest(w, a.raw(""))
 	at := place{
-		project: project, name: instanceName(w), addr: a.addr, addr6: a.addr6(),
+		project: project, name: instanceName(w), addr: a.addr, addr6: a.addr6(), mac: a.hwaddr(), fixed: true,
 		status: api.Stopped, id: w.ID, ramdisk: w.Ramdisk, memory: w.Resources.Memory,
 		comment: w.Comment,
 	}
@@ -104,7 +104,9 @@ func (r *Runtime) build(ctx context.Context, w runtime.Container, how recipe) (p
 	}
 	// Beside the making: it must be guarded before it starts.
 	guarded := make(chan error, 1)
-	go func() { guarded <- r.guard.set(ctx, w.ID, member(w, at.addr, at.addr6)) }()
+	go func() {
+		guarded <- r.guard.set(ctx, w.ID, member(w, addresses{addr: at.addr, addr6: at.addr6, mac: at.mac}))
+	}()
 	op, err := target.CreateInstance(api.InstancesPost{
 		Name: at.name, Type: api.InstanceTypeContainer, Source: how.source, InstancePut: put,
 	})

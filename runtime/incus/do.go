@@ -17,7 +17,7 @@ func (r *Runtime) Do(ctx context.Context, s runtime.Step) (runtime.Done, error) 
 		err = r.address(ctx, &d)
 	}
 	if err == nil {
-		err = r.unguard(ctx, s, d)
+		err = r.unguard(ctx, s)
 	}
 	if err != nil {
 		r.mu.Lock()
@@ -28,16 +28,13 @@ func (r *Runtime) Do(ctx context.Context, s runtime.Step) (runtime.Done, error) 
 	return d, nil
 }
 
-// unguard follows steps that give an address back, or bring one that was not
-// made here.
-func (r *Runtime) unguard(ctx context.Context, s runtime.Step, d runtime.Done) error {
+// unguard follows steps that give an address back.
+func (r *Runtime) unguard(ctx context.Context, s runtime.Step) error {
 	switch s := s.(type) {
 	case runtime.DeleteContainer:
 		return r.guard.forget(ctx, s.Target.ID)
 	case runtime.DeleteSpare:
 		return r.guard.forget(ctx, s.Spare.ID)
-	case runtime.AdoptContainer:
-		return r.guard.set(ctx, d.Container.ID, member(d.Container, d.Addr, d.Addr6))
 	}
 	return nil
 }

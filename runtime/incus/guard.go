@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -34,9 +35,9 @@ type guard struct {
 // member is a container as the firewall knows it. Rules that cannot be read,
 // because somebody wrote them by hand, let nothing through until they are put
 // right.
-func member(c runtime.Container, addr, addr6 netip.Addr) firewall.Container {
+func member(c runtime.Container, at addresses) firewall.Container {
 	m := firewall.Container{
-		Name: c.Ref(), Project: c.Project, Addr: addr, Addr6: addr6,
+		Name: c.Ref(), Project: c.Project, Addr: at.addr, Addr6: at.addr6, More: at.more, MAC: at.mac,
 		Rules: c.Firewall, Publish: c.Publish,
 	}
 	for _, r := range c.Firewall {
@@ -116,7 +117,7 @@ func (g *guard) change(ctx context.Context, c runtime.Container) error {
 	if !ok {
 		return nil
 	}
-	return g.set(ctx, c.ID, member(c, was.Addr, was.Addr6))
+	return g.set(ctx, c.ID, member(c, addresses{was.Addr, was.Addr6, was.More, was.MAC}))
 }
 
 // rename guards one that had another id.
@@ -128,15 +129,30 @@ func (g *guard) rename(ctx context.Context, old, id runtime.ID, m firewall.Conta
 }
 
 // readdress guards one at other addresses.
-func (g *guard) readdress(ctx context.Context, id runtime.ID, addr, addr6 netip.Addr) error {
+func (g *guard) readdress(ctx context.Context, id runtime.ID, a attachment) error {
 	g.mu.Lock()
 	m, ok := g.members[id]
 	g.mu.Unlock()
 	if !ok {
 		return nil
 	}
-	m.Addr, m.Addr6 = addr, addr6
+	m.Addr, m.Addr6, m.MAC = a.addr, a.addr6(), a.hwaddr()
 	return g.set(ctx, id, m)
+}
+
+// found guards one at the addresses that it was seen with, which nobody chose
+// for it. What is known already costs nothing.
+func (g *guard) found(ctx context.Context, c runtime.Container, at addresses) error {
+	if at.none() {
+		return nil
+	}
+	g.mu.Lock()
+	was, ok := g.members[c.ID]
+	g.mu.Unlock()
+	if ok && was.Addr == at.addr && was.Addr6 == at.addr6 && slices.Equal(was.More, at.more) {
+		return nil
+	}
+	return g.set(ctx, c.ID, member(c, at))
 }
 
 // forget guards one no more.
@@ -145,6 +161,36 @@ func (g *guard) forget(ctx context.Context, id runtime.ID) error {
 	delete(g.members, id)
 	g.mu.Unlock()
 	return g.enforce(ctx)
+}
+
+// distinct lists the members in a fixed order, each address once: the first by
+// ID keeps it, and the other keeps the addresses that are its own. An address
+// that a member does not have is invalid, and nobody's.
+func distinct(members map[runtime.ID]firewall.Container) []firewall.Container {
+	var list []firewall.Container
+	taken := map[netip.Addr]bool{}
+	claim := func(addr netip.Addr) netip.Addr {
+		if !addr.IsValid() || taken[addr] {
+			return netip.Addr{}
+		}
+		taken[addr] = true
+		return addr
+	}
+	for _, id := range slices.Sorted(maps.Keys(members)) {
+		m := members[id]
+		m.Addr, m.Addr6 = claim(m.Addr), claim(m.Addr6)
+		var more []netip.Addr
+		for _, addr := range m.More {
+			if addr = claim(addr); addr.IsValid() {
+				more = append(more, addr)
+			}
+		}
+		m.More = more
+		if m.Addr.IsValid() || m.Addr6.IsValid() || len(m.More) > 0 {
+			list = append(list, m)
+		}
+	}
+	return list
 }
 
 // enforce returns when what was asked for before is in force. Those who ask at
@@ -164,14 +210,7 @@ func (g *guard) enforce(ctx context.Context) error {
 	}
 	g.mu.Lock()
 	upTo := g.asked
-	var list []firewall.Container
-	owner := map[netip.Addr]bool{} // two that have one address cannot both run
-	for _, m := range g.members {
-		if !owner[m.Addr] {
-			list = append(list, m)
-		}
-		owner[m.Addr] = true
-	}
+	list := distinct(g.members)
 	g.mu.Unlock()
 	if err := g.firewall.Apply(ctx, list); err != nil {
 		return err

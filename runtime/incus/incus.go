@@ -92,6 +92,8 @@ type Runtime struct {
 type place struct {
 	project, name string
 	addr, addr6   netip.Addr
+	mac           string
+	fixed         bool // swage chose the addresses, and there are no others
 	status        api.StatusCode
 	partial       bool // it was not seen whole
 	id            runtime.ID

@@ -191,10 +191,11 @@ var recorded = map[string][]map[string]string{
 		{"limits.cpu.allowance": "33ms/100ms"},
 		{"limits.cpu": "2", "limits.cpu.allowance": ""},
 	},
-	"Resources.Memory": {{"limits.memory": "268435456"}, {"limits.memory": "1073741824"}, {"limits.memory": "536875008"}},
-	"Resources.Disk":   {{"root.size": "1073741824", "root.pool": "default"}, {"root.size": "2147483648"}},
-	"Firewall":         {{}, {}}, // the kernel's; here they are only kept
-	"Publish":          {{}, {}},
+	"Resources.Memory":    {{"limits.memory": "268435456"}, {"limits.memory": "1073741824"}, {"limits.memory": "536875008"}},
+	"Resources.Processes": {{"limits.processes": "512"}, {"limits.processes": ""}, {"limits.processes": "20000"}},
+	"Resources.Disk":      {{"root.size": "1073741824", "root.pool": "default"}, {"root.size": "2147483648"}},
+	"Firewall":            {{}, {}}, // the kernel's; here they are only kept
+	"Publish":             {{}, {}},
 	"Snapshots": {
 		{"snapshots.schedule": "@daily", "snapshots.expiry": ""},
 		{"snapshots.schedule": "0 4 1 * *", "snapshots.expiry": "30d", "user.swage.keep": "7"},

@@ -1,8 +1,10 @@
 package incus
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -73,7 +75,7 @@ func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
 		kept = append(kept, in)
 		a.Containers = append(a.Containers, h)
 		d := done(h, at)
-		if !at.addr.IsValid() && (h.Status == runtime.Running || h.Status == runtime.Paused) {
+		if !at.fixed && (h.Status == runtime.Running || h.Status == runtime.Paused) {
 			unknown = append(unknown, in)
 		}
 		if d.Addr.IsValid() {
@@ -86,10 +88,11 @@ func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
 	if a.Snapshots, err = r.snapshots(ctx, kept); err != nil {
 		return a, err
 	}
-	if err := r.ask(ctx, &a, unknown); err != nil {
+	more, err := r.ask(ctx, &a, unknown)
+	if err != nil {
 		return a, err
 	}
-	if err := r.guard.replace(ctx, members(&a, where)); err != nil {
+	if err := r.guard.replace(ctx, members(&a, where, more)); err != nil {
 		return a, err
 	}
 	a.Sort()
@@ -101,15 +104,18 @@ func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
 
 // members are all that the firewall must know: what has an address, whether it
 // runs or not.
-func members(a *runtime.Actual, all map[runtime.ID]place) map[runtime.ID]firewall.Container {
+func members(a *runtime.Actual, all map[runtime.ID]place, more map[runtime.ID][]netip.Addr) map[runtime.ID]firewall.Container {
 	out := map[runtime.ID]firewall.Container{}
 	add := func(c runtime.Container) {
-		addr, addr6 := all[c.ID].addr, all[c.ID].addr6
-		if !addr.IsValid() { // adopted: as it is now
-			addr, addr6 = a.Addr[c.ID], a.Addr6[c.ID]
+		at := addresses{all[c.ID].addr, all[c.ID].addr6, more[c.ID], all[c.ID].mac}
+		if now := a.Addr[c.ID]; now.IsValid() && !all[c.ID].fixed { // adopted: as it is now
+			at.addr = now
 		}
-		if addr.IsValid() || addr6.IsValid() {
-			out[c.ID] = member(c, addr, addr6)
+		if now := a.Addr6[c.ID]; now.IsValid() && !all[c.ID].fixed {
+			at.addr6 = now
+		}
+		if !at.none() {
+			out[c.ID] = member(c, at)
 		}
 	}
 	for _, c := range a.Containers {
@@ -212,10 +218,21 @@ func located(in *api.Instance) place {
 	addr, _ := netip.ParseAddr(in.Devices[nic]["ipv4.address"])
 	return place{
 		project: in.Project, name: in.Name, addr: addr, addr6: addr6(in.Config),
+		fixed:  addr.IsValid() && strings.Contains(in.Config[rawLXC], lineNet+"4.address"),
 		status: in.StatusCode, partial: halfMade(in.Config),
 		id: c.ID, ramdisk: c.Ramdisk, memory: max(0, c.Resources.Memory),
 		comment: in.Description,
 	}
+}
+
+// hwaddr is the MAC of the interface that swage gives containers, and most others
+// have; empty if there is none.
+func hwaddr(in *api.Instance) string {
+	mac, err := net.ParseMAC(cmp.Or(in.Devices[nic]["hwaddr"], in.Config["volatile."+nic+".hwaddr"]))
+	if err != nil {
+		return ""
+	}
+	return mac.String()
 }
 
 // settle waits for what an earlier process, or a step that was given up, may

@@ -1,6 +1,7 @@
 package incus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,11 +21,11 @@ const ramdiskPath = "/ramdisk"
 // the mount is missing so is the folder, and a start fails where it would
 // else write to the disk in silence.
 func ramdiskDir(s runtime.Scope, id runtime.ID) string {
-	if s.Ramdisks == "" {
-		s.Ramdisks = "/run/swage/ramdisk"
-	}
-	return filepath.Join(s.Ramdisks, string(id))
+	return filepath.Join(ramdisksDir(s), string(id))
 }
+
+// ramdisksDir is the folder of them all.
+func ramdisksDir(s runtime.Scope) string { return cmp.Or(s.Ramdisks, "/run/swage/ramdisk") }
 
 func ramdiskDevice(s runtime.Scope, id runtime.ID) device {
 	return device{
@@ -48,9 +49,12 @@ func (r *Runtime) mount(at place) error {
 // kernel's own choice. What is in it stays.
 func (r *Runtime) mountRamdisk(id runtime.ID, size int64) error {
 	dir := ramdiskDir(r.scope, id)
+	if _, err := closeFolder(filepath.Dir(dir)); err != nil {
+		return fmt.Errorf("ramdisk: %w", err)
+	}
 	mounted, err := isMount(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = os.MkdirAll(dir, 0o755) // the mount itself is closed to others
+		err = os.Mkdir(dir, 0o700)
 	}
 	if err != nil {
 		return fmt.Errorf("ramdisk: %w", err)
@@ -71,6 +75,35 @@ func (r *Runtime) mountRamdisk(id runtime.ID, size int64) error {
 		return fmt.Errorf("ramdisk: %w", err)
 	}
 	return nil
+}
+
+// closeFolder makes sure of the folder of all ramdisks: what is in them is for
+// every user of a container, so that this folder alone keeps the users of the
+// host out. It reports whether it was open. One that is a link, or belongs to
+// somebody else, is an error.
+func closeFolder(dir string) (opened bool, err error) {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return false, err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return false, err
+	}
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false, fmt.Errorf("the folder of ramdisks %s must be a folder of its own and no link: %w", dir, err)
+	}
+	defer unix.Close(fd)
+	var is unix.Stat_t
+	if err := unix.Fstat(fd, &is); err != nil {
+		return false, fmt.Errorf("%s: %w", dir, err)
+	}
+	if int(is.Uid) != os.Geteuid() {
+		return false, fmt.Errorf("the folder of ramdisks %s belongs to user %d; remove it, or give it to user %d", dir, is.Uid, os.Geteuid())
+	}
+	if is.Mode&0o077 == 0 {
+		return false, nil
+	}
+	return true, unix.Fchmod(fd, 0o700)
 }
 
 // dropRamdisk ends the ramdisk of a stopped container that is given up. It

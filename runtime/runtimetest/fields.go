@@ -45,6 +45,7 @@ var Fields = []Field{
 	field("Autostart", func(c *runtime.Container) *bool { return &c.Autostart }, true, false),
 	field("Resources.CPU", func(c *runtime.Container) *float64 { return &c.Resources.CPU }, 0, 1, 0.5, 1.5, 0.333, 2),
 	field("Resources.Memory", func(c *runtime.Container) *int64 { return &c.Resources.Memory }, 0, 256<<20, 1<<30, 512<<20+4096),
+	field("Resources.Processes", func(c *runtime.Container) *int { return &c.Resources.Processes }, 0, 512, runtime.NoLimit, 20000),
 	field("Resources.Disk", func(c *runtime.Container) *int64 { return &c.Resources.Disk }, 0, 1<<30, 2<<30),
 	field("Firewall", func(c *runtime.Container) *[]runtime.Rule { return &c.Firewall },
 		nil,

@@ -238,6 +238,7 @@ func (s *suite) adopt(h Hands) {
 	}
 	c := s.container("taken_over", runtime.Running)
 	c.Color, c.Env, c.Protected = "e74c3c", found.Env, true
+	c.Resources.Processes = runtime.NoLimit // as one that was made by hand
 	step := runtime.AdoptContainer{New: c, Instance: instance}
 	if changes := runtime.Changes(step.Adopted(found), c); len(changes) != 0 {
 		s.Errorf("adopting it would change %v", changes)

@@ -56,6 +56,7 @@ func Run(t *testing.T, image string, open func(*testing.T, runtime.Scope) runtim
 		{"what was made under another prefix stays in use", (*suite).prefix},
 		{"a cancelled context ends a call", (*suite).cancelled},
 		{"changes are hinted at", (*suite).watch},
+		{"a guard ends with its context", (*suite).guard},
 	})
 }
 
@@ -134,6 +135,28 @@ func (s *suite) do(step runtime.Step) runtime.Done {
 		s.Fatal(err)
 	}
 	return d
+}
+
+func (s *suite) guard() {
+	ctx, cancel := context.WithCancel(s.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- s.rt.Guard(ctx, func(r runtime.Repair) { s.Errorf("nothing was taken away, and it tells of %+v", r) })
+	}()
+	select {
+	case err := <-ended:
+		s.Errorf("it ended by itself: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	cancel()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, context.Canceled) {
+			s.Errorf("it ended with %v", err)
+		}
+	case <-time.After(time.Minute):
+		s.Fatal("it goes on without its context")
+	}
 }
 
 func (s *suite) observe() runtime.Actual {

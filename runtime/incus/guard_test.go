@@ -1,0 +1,113 @@
+package incus
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/lxc/incus/v6/shared/api"
+
+	"swage/runtime"
+	"swage/runtime/firewall"
+)
+
+// An address that a container does not have is nobody's, and one that two have
+// is the first one's; whatever else they have is guarded.
+func TestS7EachMemberIsGuardedAtItsOwnAddresses(t *testing.T) {
+	addr := netip.MustParseAddr
+	none := netip.Addr{}
+	type member = firewall.Container
+	for _, c := range []struct {
+		name    string
+		members map[runtime.ID]member
+		want    []member
+	}{
+		{"IPv6 only, three of them", map[runtime.ID]member{
+			"a": {Name: "a", Addr6: addr("fd00::1")}, "b": {Name: "b", Addr6: addr("fd00::2")}, "c": {Name: "c", Addr6: addr("fd00::3")},
+		}, []member{
+			{Name: "a", Addr6: addr("fd00::1")}, {Name: "b", Addr6: addr("fd00::2")}, {Name: "c", Addr6: addr("fd00::3")},
+		}},
+		{"IPv4 only, two of them", map[runtime.ID]member{
+			"a": {Name: "a", Addr: addr("198.18.0.1")}, "b": {Name: "b", Addr: addr("198.18.0.2")},
+		}, []member{
+			{Name: "a", Addr: addr("198.18.0.1")}, {Name: "b", Addr: addr("198.18.0.2")},
+		}},
+		{"none at all", map[runtime.ID]member{"a": {Name: "a"}, "b": {Name: "b"}}, nil},
+		{"one IPv4 address twice", map[runtime.ID]member{
+			"a": {Name: "a", Addr: addr("198.18.0.1"), Addr6: addr("fd00::1")}, "b": {Name: "b", Addr: addr("198.18.0.1"), Addr6: addr("fd00::2")},
+		}, []member{
+			{Name: "a", Addr: addr("198.18.0.1"), Addr6: addr("fd00::1")}, {Name: "b", Addr: none, Addr6: addr("fd00::2")},
+		}},
+		{"one IPv6 address twice", map[runtime.ID]member{
+			"a": {Name: "a", Addr: addr("198.18.0.1"), Addr6: addr("fd00::1")}, "b": {Name: "b", Addr: addr("198.18.0.2"), Addr6: addr("fd00::1")},
+		}, []member{
+			{Name: "a", Addr: addr("198.18.0.1"), Addr6: addr("fd00::1")}, {Name: "b", Addr: addr("198.18.0.2"), Addr6: none},
+		}},
+		{"more than one of a family", map[runtime.ID]member{
+			"a": {Name: "a", Addr6: addr("fd00::1"), More: []netip.Addr{addr("fd00::2"), addr("fd00::3")}},
+			"b": {Name: "b", Addr6: addr("fd00::3"), More: []netip.Addr{addr("fd00::4")}},
+		}, []member{
+			{Name: "a", Addr6: addr("fd00::1"), More: []netip.Addr{addr("fd00::2"), addr("fd00::3")}},
+			{Name: "b", More: []netip.Addr{addr("fd00::4")}},
+		}},
+	} {
+		for range 20 { // a map has another order each time
+			got := distinct(c.members)
+			if !slices.EqualFunc(got, c.want, func(a, b member) bool {
+				return a.Name == b.Name && a.Addr == b.Addr && a.Addr6 == b.Addr6 && slices.Equal(a.More, b.More)
+			}) {
+				t.Fatalf("%s: guarded %v, want %v", c.name, got, c.want)
+			}
+		}
+	}
+}
+
+// Addresses of bridges inside an instance are not its own; several instances
+// with Docker inside have the same.
+func TestS7AddressesAreThoseOfItsNICs(t *testing.T) {
+	network := func(addrs map[string][]string) map[string]api.InstanceStateNetwork {
+		out := map[string]api.InstanceStateNetwork{}
+		for link, list := range addrs {
+			var n api.InstanceStateNetwork
+			for _, a := range list {
+				scope := "global"
+				if ip := netip.MustParseAddr(a); ip.IsLinkLocalUnicast() || ip.IsLoopback() {
+					scope = "link"
+				}
+				n.Addresses = append(n.Addresses, api.InstanceStateNetworkAddress{Address: a, Scope: scope})
+			}
+			out[link] = n
+		}
+		return out
+	}
+	nics := map[string]map[string]string{"eth0": {"type": "nic", "name": "eth0"}, "root": {"type": "disk"}}
+	for _, c := range []struct {
+		name    string
+		devices map[string]map[string]string
+		config  map[string]string
+		links   map[string][]string
+		want    string
+	}{
+		{"both families", nics, nil, map[string][]string{"lo": {"127.0.0.1"}, "eth0": {"198.18.0.5", "fd00::5", "fe80::5"}}, "198.18.0.5 fd00::5 []"},
+		{"IPv6 only", nics, nil, map[string][]string{"eth0": {"fe80::5", "fd00::5"}}, "invalid IP fd00::5 []"},
+		{"IPv6 only, with Docker", nics, nil, map[string][]string{"eth0": {"fd00::5"}, "docker0": {"172.17.0.1"}}, "invalid IP fd00::5 []"},
+		{"two of IPv6", nics, nil, map[string][]string{"eth0": {"fd00::5", "fd00::6"}}, "invalid IP fd00::5 [fd00::6]"},
+		{"a second interface", map[string]map[string]string{"eth0": {"type": "nic", "name": "eth0"}, "lan": {"type": "nic"}}, map[string]string{"volatile.lan.name": "eth1"},
+			map[string][]string{"eth0": {"fd00::5"}, "eth1": {"198.18.0.6"}}, "198.18.0.6 fd00::5 []"},
+		{"renamed inside", nics, nil, map[string][]string{"wan": {"198.18.0.5"}}, "198.18.0.5 invalid IP []"},
+		{"none", nics, nil, map[string][]string{"eth0": {"fe80::5"}}, "invalid IP invalid IP []"},
+	} {
+		in := &api.Instance{ExpandedDevices: c.devices, InstancePut: api.InstancePut{Config: c.config}}
+		got := outward(in, network(c.links), func(netip.Addr) bool { return true })
+		more := "["
+		for i, a := range got.more {
+			if i > 0 {
+				more += " "
+			}
+			more += a.String()
+		}
+		if text := got.addr.String() + " " + got.addr6.String() + " " + more + "]"; text != c.want {
+			t.Errorf("%s: %s, want %s", c.name, text, c.want)
+		}
+	}
+}
