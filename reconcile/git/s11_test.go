@@ -455,6 +455,7 @@ func TestS11HostileRemotes(t *testing.T) {
 		}
 		t.Run(h.name, func(t *testing.T) {
 			bare, work := fixture(t)
+			run(t, bare, "config", "pack.window", "0") // or the server takes long
 			r := newRemote(t, serveWeb(t, filepath.Dir(bare)).options(t))
 			tipIs(t, r, work)
 			p := newPack(t)
