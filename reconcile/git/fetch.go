@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -65,26 +66,14 @@ func (l Local) onBranches(ctx context.Context, asked []plumbing.Hash) error {
 	if err != nil {
 		return err
 	}
-	refs, err := repo.References()
-	if err != nil {
-		return err
-	}
-	tips := map[plumbing.Hash]bool{}
-	err = refs.ForEach(func(r *plumbing.Reference) error {
-		if r.Name().IsBranch() && r.Type() == plumbing.HashReference {
-			tips[r.Hash()] = true
-		}
-		return nil
-	})
+	tips, err := branches(repo)
 	if err != nil {
 		return err
 	}
 	for _, h := range asked {
-		ok := tips[h]
-		for tip := range tips {
-			if !ok { // the branch may have moved on since it was listed
-				ok = all.follows(ctx, h, tip) == nil
-			}
+		ok := slices.Contains(tips, h)
+		for _, tip := range tips {
+			ok = ok || all.follows(ctx, h, tip) == nil // it may have moved on since it was listed
 		}
 		if !ok {
 			return fmt.Errorf("no branch leads to %s; fetch again", h)

@@ -38,10 +38,14 @@ func Prepare(ctx context.Context, dir, branch string, command ...string) error {
 		{"receive.unpackLimit", "1"}, // for pushes from this machine, which no Server serves
 		{"core.bigFileThreshold", "1m"},
 		{"receive.maxInputSize", fmt.Sprint(maxPush)},
+		{"transfer.hideRefs", "refs"}, // but for branches, see below
 	} {
 		if _, err := stock(ctx, dir, nil, append([]string{"config", "--replace-all"}, c...)...); err != nil {
 			return err
 		}
+	}
+	if _, err := stock(ctx, dir, nil, "config", "--add", "transfer.hideRefs", "!refs/heads"); err != nil {
+		return err
 	}
 	for i, word := range command {
 		command[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
@@ -76,7 +80,11 @@ func (u Update) Deletes() bool { return strings.Trim(u.New, "0") == "" }
 // Incoming is a commit of a push whose objects are still apart, in quarantine
 // (git-receive-pack(1)), as a tree and raw.
 func (l Local) Incoming(quarantine, commit string) (s reconcile.Snapshot, raw []byte, err error) {
-	all, err := l.incoming(quarantine)
+	repo, all, err := l.withQuarantine(quarantine)
+	if err != nil {
+		return s, nil, err
+	}
+	tips, err := branches(repo)
 	if err != nil {
 		return s, nil, err
 	}
@@ -84,8 +92,8 @@ func (l Local) Incoming(quarantine, commit string) (s reconcile.Snapshot, raw []
 	if raw, err = rawObject(all, hash); err == nil {
 		s, err = Local{Folder: l.Folder}.snapshotOf(all, hash)
 	}
-	if err == nil && quarantine != "" {
-		err = all.strays(quarantine, hash)
+	if err == nil {
+		err = all.admit(quarantine, hash, tips)
 	}
 	return s, raw, err
 }
@@ -93,21 +101,26 @@ func (l Local) Incoming(quarantine, commit string) (s reconcile.Snapshot, raw []
 // incoming are the objects of the repository and, unless it is empty, of the
 // quarantine of a push.
 func (l Local) incoming(quarantine string) (*objects, error) {
-	_, all, err := open(l.Path, l.Names)
+	_, all, err := l.withQuarantine(quarantine)
+	return all, err
+}
+
+func (l Local) withQuarantine(quarantine string) (*gogit.Repository, *objects, error) {
+	repo, all, err := open(l.Path, l.Names)
 	if err != nil {
-		return nil, fmt.Errorf("open repository %s: %w", l.Path, err)
+		return nil, nil, fmt.Errorf("open repository %s: %w", l.Path, err)
 	}
 	if quarantine == "" {
-		return all, nil
+		return repo, all, nil
 	}
 	top, err := filepath.EvalSymlinks(l.Path) // git names real paths
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	inside, err := filepath.Rel(filepath.Join(top, "objects"), quarantine)
 	if err != nil || !filepath.IsLocal(inside) || !strings.HasPrefix(inside, "tmp_objdir-") {
-		return nil, fmt.Errorf("%s is no quarantine of %s", quarantine, l.Path)
+		return nil, nil, fmt.Errorf("%s is no quarantine of %s", quarantine, l.Path)
 	}
 	all.dirs = append([]string{quarantine}, all.dirs...)
-	return all, nil
+	return repo, all, nil
 }

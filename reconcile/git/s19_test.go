@@ -2,10 +2,13 @@ package git
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/go-git/go-git/v5/plumbing"
 )
 
 // leaked is a repository whose main once led to a secret and does not any more.
@@ -148,5 +151,42 @@ func TestS19RawRequests(t *testing.T) {
 	}
 	if n := len(strings.Fields(run(t, r.bare, "for-each-ref", "--format=%(refname)", replacedRefs))); n != mostReplaced {
 		t.Errorf("%d replaced tips are kept", n)
+	}
+}
+
+// Nor is it had back by a push that refers to it: by somebody who knows its
+// hash, and has nothing of it.
+func TestS19WithdrawnObjectsAreNotTakenUp(t *testing.T) {
+	r, _, bad, blob := leaked(t)
+	main := strings.TrimSpace(run(t, r.bare, "rev-parse", "main"))
+	for name, make := range map[string]func(p *hostilePack) plumbing.Hash{
+		"its very tip": func(*hostilePack) plumbing.Hash { return plumbing.NewHash(bad) },
+		"as a parent": func(p *hostilePack) plumbing.Hash {
+			text := commitOf(p.small(plumbing.TreeObject, ""), plumbing.NewHash(main), "merge")
+			return p.small(plumbing.CommitObject, strings.Replace(text, "\nauthor", "\nparent "+bad+"\nauthor", 1))
+		},
+		"as a file": func(p *hostilePack) plumbing.Hash {
+			return p.withCommit(plumbing.NewHash(main), treeEntry{plainFile, "a", plumbing.NewHash(blob)})
+		},
+		"as what a delta is made of": func(p *hostilePack) plumbing.Hash {
+			p.refDelta(plumbing.NewHash(blob), copies(7, 6, 1)) // hunter2 without its last letter
+			h := hasher(plumbing.BlobObject, 6)
+			h.Write([]byte("hunter"))
+			return p.withCommit(plumbing.NewHash(main), treeEntry{plainFile, "a", plumbing.Hash(h.Sum(nil))})
+		},
+	} {
+		p := newPack(t)
+		tip := make(p)
+		pack := p.done(0)
+		_, said := r.post(t, "receive-pack", io.MultiReader(strings.NewReader(commands(fmt.Sprintf("%s %s refs/heads/main", main, tip))), io.NewSectionReader(pack, 0, p.at)))
+		if !strings.Contains(said, "to which no branch leads") || !strings.Contains(said, "ng refs/heads/main") {
+			t.Errorf("%s: %.300q", name, said)
+		}
+	}
+	// Who has it may send it, and an earlier commit of the branch is no secret.
+	for _, c := range []string{bad, main + "~1", main} {
+		if said, ok := r.git(t, r.work, "push", "--force", r.url, c+":main"); !ok {
+			t.Errorf("%s: %s", c, said)
+		}
 	}
 }
