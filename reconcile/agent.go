@@ -87,6 +87,8 @@ type Agent struct {
 	current   atomic.Pointer[schema.Fleet]
 	published atomic.Pointer[told]
 	signing   atomic.Pointer[schema.Signers] // of the commit accepted last, whatever is in force
+	last      atomic.Pointer[string]         // that commit
+	letIn     atomic.Pointer[string]         // see ApproveCommit
 
 	wake     chan struct{} // capacity one
 	asks     chan func(context.Context)
@@ -330,6 +332,13 @@ func (a *Agent) plan(ctx context.Context, r *Report) (plan Plan, rejected, err e
 		return Plan{}, rejected, a.blind(fmt.Errorf("observe: %w", err))
 	}
 	a.seen = &seen
+	accepted := a.newest.Commit
+	if replayed, err := a.confirm(ctx); err != nil {
+		return Plan{}, rejected, err
+	} else if replayed != nil && rejected == nil { // else it was recalled from the folder
+		a.reject(r, accepted, replayed)
+		rejected = replayed
+	}
 	if err := a.settle(ctx, r); err != nil {
 		return Plan{}, rejected, err
 	}
@@ -435,28 +444,29 @@ func (a *Agent) accept(ctx context.Context, r *Report) (rejected, err error) {
 		for _, w := range fleet.Warnings {
 			a.Log.Warn(w.Warning(), "commit", newest.Commit)
 		}
-		if a.Accepted != nil {
-			if err := a.Accepted.Save(newest.Commit); err != nil {
-				a.Log.Error("the accepted commit cannot be remembered", "err", err)
-			}
-		}
+		a.remember(newest.Commit)
 		return nil, nil
 	}
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	old := a.report.Load()
-	if old == nil || old.Rejected == nil || old.Rejected.Commit != newest.Commit {
-		a.Log.Error("commit rejected; what runs is left as it is", "commit", newest.Commit, "err", err)
-		a.journal.add(Event{Type: CommitRejected, Commit: newest.Commit, Text: "rejected", Error: err.Error()})
-	}
-	r.Rejected = &Rejected{newest.Commit, err.Error()}
+	a.reject(r, newest.Commit, err)
 	rejected = fmt.Errorf("commit %s is rejected:\n%w", newest.Commit, err)
 	a.recall(ctx)
 	if a.newest == nil {
 		return nil, rejected
 	}
 	return rejected, nil
+}
+
+// reject tells of a commit that is not applied, once.
+func (a *Agent) reject(r *Report, commit string, why error) {
+	old := a.report.Load()
+	if old == nil || old.Rejected == nil || old.Rejected.Commit != commit {
+		a.Log.Error("commit rejected; what runs is left as it is", "commit", commit, "err", why)
+		a.journal.add(Event{Type: CommitRejected, Commit: commit, Text: "rejected", Error: why.Error()})
+	}
+	r.Rejected = &Rejected{commit, why.Error()}
 }
 
 // recall takes up the commit that an earlier process accepted, when this one

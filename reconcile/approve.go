@@ -10,9 +10,13 @@ import (
 	"swage/runtime"
 )
 
-// Approve has the held deletions of a plan id done. Any goroutine may call it
+// Approve has the held deletions of a plan id done, or a commit accepted: see
+// ApproveCommit. Any goroutine may call it
 // while Run runs.
 func (a *Agent) Approve(ctx context.Context, id string) error {
+	if wholeHash.MatchString(id) {
+		return a.ApproveCommit(ctx, id)
+	}
 	return a.ask(ctx, func(ctx context.Context) error {
 		var ids, plans []string
 		for _, h := range a.report.Load().Held {

@@ -92,6 +92,8 @@ const (
 	noteApproved = "approved" // ids of containers whose deletion a person approved
 	noteStanding = "standing" // see Standing
 	noteHistory  = "history"  // see HistoryEntry
+	noteTrusted  = "trusted"  // commit accepted last, with its signers, where commits must be signed
+	noteLetIn    = "let-in"   // commit that may be accepted without being on top of that
 )
 
 // recallBefore takes up the fleet that was accepted before this one.

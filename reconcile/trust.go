@@ -15,16 +15,29 @@ type Verifier interface {
 	// allowed_signers file, or armored OpenPGP keys. Its error says why none
 	// did.
 	Signer(ctx context.Context, commit string, ssh, openpgp []string) (string, error)
+	// Follows says why a commit was not made on top of another one, by
+	// whichever parent. A commit follows itself.
+	Follows(ctx context.Context, commit, last string) error
 }
 
-// signed refuses a commit that no signer of the last accepted one signed. What
-// the commit itself says of signers counts only for those after it.
+// signed refuses a commit that no signer of the last accepted one signed, or
+// that was not made on top of that. What the commit itself says of signers
+// counts only for those after it.
 func (a *Agent) signed(ctx context.Context, commit string) error {
 	signers, err := a.CommitSigners()
 	if err != nil {
 		return err
 	}
-	if len(signers.SSH)+len(signers.OpenPGP) == 0 {
+	last, err := a.LastAccepted()
+	if err != nil {
+		return err
+	}
+	return a.signedBy(ctx, commit, signers, last)
+}
+
+// signedBy is signed for the signers that count after the commit last.
+func (a *Agent) signedBy(ctx context.Context, commit string, signers schema.Signers, last string) error {
+	if empty(signers) {
 		return nil
 	}
 	v, ok := a.Source.(Verifier)
@@ -34,6 +47,9 @@ func (a *Agent) signed(ctx context.Context, commit string) error {
 	who, err := v.Signer(ctx, commit, signers.SSH, signers.OpenPGP)
 	if err != nil {
 		return fmt.Errorf("the commit is ignored: %w. Only what a signer of the last accepted commit signed is applied: let one of them sign a commit on top of it (git commit -S)", err)
+	}
+	if err := a.descends(ctx, commit, last); err != nil {
+		return fmt.Errorf("the commit is ignored: %w", err)
 	}
 	a.Log.Info("signed", "commit", commit, "by", who)
 	return nil

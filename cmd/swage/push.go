@@ -58,6 +58,17 @@ func (p pushes) judge(ctx context.Context, u api.Push, tell func(string)) error 
 		if _, err := git.Signer(raw, signers.SSH, signers.OpenPGP, time.Now()); err != nil {
 			return fmt.Errorf("the commit must be signed by a signer of the last accepted one (git commit -S): %w", err)
 		}
+		// The branch may be ahead of what a pass has accepted.
+		branch := u.Old
+		if strings.Trim(branch, "0") == "" { // there is none yet
+			branch = ""
+		}
+		err := p.agent.MayReplace(u.New, branch, func(last string) error {
+			return p.repo.FollowsIncoming(ctx, u.Quarantine, u.New, last)
+		})
+		if err != nil {
+			return err
+		}
 	}
 	var own func(ref string) bool // nil: all is
 	if u.Realm != "" {

@@ -26,10 +26,10 @@ func sourceOf(ctx context.Context, node schema.Node, keys schema.Keys, log *slog
 		if err := git.Prepare(ctx, fleetRepository(node), s.Branch, self, "hook", "--socket", node.Socket); err != nil {
 			return nil, err
 		}
-		return git.Follow(fleetRepository(node), s.Branch, s.Folder), nil
+		return named(git.Follow(fleetRepository(node), s.Branch, s.Folder), node), nil
 	}
 	if s.Path != "" {
-		return git.Follow(s.Path, s.Branch, s.Folder), nil
+		return named(git.Follow(s.Path, s.Branch, s.Folder), node), nil
 	}
 	o := git.RemoteOptions{
 		URL: s.URL, Branch: s.Branch, Folder: s.Folder, Username: s.Username, CA: s.CA,
@@ -39,7 +39,17 @@ func sourceOf(ctx context.Context, node schema.Node, keys schema.Keys, log *slog
 	if !s.Token.IsZero() { // read anew each time: tokens are exchanged under a running agent
 		o.Password = func() (string, error) { return s.Token.Reveal(keys) }
 	}
-	return git.NewRemote(o)
+	r, err := git.NewRemote(o)
+	if err == nil {
+		r.Local = named(r.Local, node)
+	}
+	return r, err
+}
+
+// named holds a repository to as many files as the node file allows.
+func named(l git.Local, node schema.Node) git.Local {
+	l.Names = node.Limits.Files
+	return l
 }
 
 // fleetRepository is where pushes go.

@@ -12,7 +12,6 @@ import (
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
-	"github.com/go-git/go-git/v5/plumbing/storer"
 
 	"swage/reconcile"
 )
@@ -53,7 +52,7 @@ func (l Local) Change(ctx context.Context, quarantine, before, after string) (Ch
 	if c.Forward, err = old.IsAncestor(tip); err != nil {
 		return c, fmt.Errorf("walk from commit %s: %w", after, err)
 	}
-	d := comparison{ctx, objects, nil}
+	d := comparison{ctx: ctx, objects: objects, most: 2 * objects.names}
 	if err := d.trees("", old.TreeHash, tip.TreeHash); err != nil {
 		return c, err
 	}
@@ -74,8 +73,10 @@ func (l Local) Change(ctx context.Context, quarantine, before, after string) (Ch
 // kind.
 type comparison struct {
 	ctx     context.Context
-	objects storer.EncodedObjectStorer
+	objects *objects
 	files   []string
+	most    int // names of folders that differ
+	seen    int
 }
 
 func (d *comparison) trees(dir string, before, after plumbing.Hash) error {
@@ -89,6 +90,9 @@ func (d *comparison) trees(dir string, before, after plumbing.Hash) error {
 	is, err := d.list(after)
 	if err != nil {
 		return err
+	}
+	if d.seen += len(was) + len(is); d.seen > d.most {
+		return fmt.Errorf("more than %d names stand in folders that it changes; push it in parts, or with a token that is held to no realm", d.most)
 	}
 	for name := range is {
 		if _, ok := was[name]; !ok {

@@ -10,16 +10,13 @@ import (
 	"os/exec"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Bounds on the stock git that works on a repository for us, whatever a
 // stranger's pack makes it do: it dies of them, and the agent does not.
-const (
-	childMemory = 1 << 30
-	childTime   = 10 * time.Minute
-)
+const childTime = 10 * time.Minute
+
+var childLimits = rlimits{data: 1 << 30, cpu: uint64(childTime / time.Second), file: 4 << 30}
 
 // stock runs the stock git in a bare repository, with nobody's configuration
 // and within bounds, and gives what it prints.
@@ -28,6 +25,7 @@ func stock(ctx context.Context, dir string, stdin func(io.Writer) error, args ..
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "git", append([]string{
 		"-c", "pack.threads=1", "-c", "pack.windowMemory=64m", "-c", "core.bigFileThreshold=16m",
+		"-c", "pack.deltaCacheSize=64m", "-c", "core.deltaBaseCacheLimit=64m",
 		"-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0",
 	}, args...)...)
 	cmd.Dir = dir
@@ -52,9 +50,8 @@ func stock(ctx context.Context, dir string, stdin func(io.Writer) error, args ..
 	if err := cmd.Start(); err != nil {
 		return "", fmt.Errorf("the stock git is needed: install the package git: %w", err)
 	}
-	// Memory of its own, not the packs that it maps.
-	err := unix.Prlimit(cmd.Process.Pid, unix.RLIMIT_DATA, &unix.Rlimit{Cur: childMemory, Max: childMemory}, nil)
-	if err != nil && !errors.Is(err, unix.ESRCH) {
+	err := childLimits.set(cmd.Process.Pid)
+	if err != nil {
 		cancel()
 	}
 	var fed error
@@ -69,8 +66,8 @@ func stock(ctx context.Context, dir string, stdin func(io.Writer) error, args ..
 	switch {
 	case fed != nil && !errors.Is(fed, syscall.EPIPE):
 		return "", fed
-	case err != nil && !errors.Is(err, unix.ESRCH):
-		return "", fmt.Errorf("bound the memory of git: %w", err)
+	case err != nil:
+		return "", err
 	case ended != nil:
 		return "", &stockError{args[0], said.String(), ended}
 	}

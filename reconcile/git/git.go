@@ -13,10 +13,8 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
-	gogit "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
-	"github.com/go-git/go-git/v5/plumbing/storer"
 
 	"swage/reconcile"
 )
@@ -28,17 +26,22 @@ type Local struct {
 	Path   string // of the repository, bare or not
 	Branch string
 	Folder string // of the repository that holds the fleet; empty: its root
+	// Names bounds the files of a snapshot, and its folders, and the names in
+	// each tree that is read; 0: 20,000.
+	Names int
 
 	known *trees // of the snapshots before; nil remembers nothing
 }
 
 // Follow is a Local that remembers what one snapshot has in common with the
 // next.
-func Follow(path, branch, folder string) Local { return Local{path, branch, folder, &trees{}} }
+func Follow(path, branch, folder string) Local {
+	return Local{Path: path, Branch: branch, Folder: folder, known: &trees{}}
+}
 
 // Latest is the tip of the branch.
 func (l Local) Latest(ctx context.Context) (reconcile.Snapshot, error) {
-	repo, err := gogit.PlainOpen(l.Path)
+	repo, all, err := open(l.Path, l.Names)
 	if err != nil {
 		return reconcile.Snapshot{}, fmt.Errorf("open repository %s: %w", l.Path, err)
 	}
@@ -49,24 +52,20 @@ func (l Local) Latest(ctx context.Context) (reconcile.Snapshot, error) {
 	if err != nil {
 		return reconcile.Snapshot{}, fmt.Errorf("read branch %q of %s: %w", l.Branch, l.Path, err)
 	}
-	return l.snapshot(repo, ref.Hash())
+	return l.snapshotOf(all, ref.Hash())
 }
 
 // At is any commit of the repository.
 func (l Local) At(ctx context.Context, commit string) (reconcile.Snapshot, error) {
-	repo, err := gogit.PlainOpen(l.Path)
+	_, all, err := open(l.Path, l.Names)
 	if err != nil {
 		return reconcile.Snapshot{}, fmt.Errorf("open repository %s: %w", l.Path, err)
 	}
-	return l.snapshot(repo, plumbing.NewHash(commit))
+	return l.snapshotOf(all, plumbing.NewHash(commit))
 }
 
-func (l Local) snapshot(repo *gogit.Repository, hash plumbing.Hash) (reconcile.Snapshot, error) {
-	return l.snapshotOf(repo.Storer, hash)
-}
-
-func (l Local) snapshotOf(objects storer.EncodedObjectStorer, hash plumbing.Hash) (reconcile.Snapshot, error) {
-	commit, err := object.GetCommit(objects, hash)
+func (l Local) snapshotOf(all *objects, hash plumbing.Hash) (reconcile.Snapshot, error) {
+	commit, err := object.GetCommit(all, hash)
 	if err != nil {
 		return reconcile.Snapshot{}, fmt.Errorf("read commit %s: %w", hash, err)
 	}
@@ -79,7 +78,7 @@ func (l Local) snapshotOf(objects storer.EncodedObjectStorer, hash plumbing.Hash
 			return reconcile.Snapshot{}, fmt.Errorf("folder %s of commit %s: %w", folder, hash, notExist(err))
 		}
 	}
-	return reconcile.Snapshot{Commit: hash.String(), Tree: newTree(objects, l.known, root)}, nil
+	return reconcile.Snapshot{Commit: hash.String(), Tree: newTree(all, l.known, root)}, nil
 }
 
 // recheck is how often the watched folders are compared with those at the

@@ -17,6 +17,9 @@ import (
 
 func TestMain(m *testing.M) {
 	recheck = 50 * time.Millisecond
+	if len(os.Args) > 1 && os.Args[1] == asAgent {
+		os.Exit(agentPart(os.Args[2:]))
+	}
 	goleak.VerifyTestMain(m)
 }
 

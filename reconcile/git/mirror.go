@@ -48,7 +48,7 @@ func makeMirror(dir, branch, origin string) (mirror, error) {
 
 // of reports whether it is a mirror of that repository.
 func (m mirror) of(origin string) bool {
-	repo, err := gogit.PlainOpen(m.dir)
+	repo, err := m.open()
 	if err != nil {
 		return false
 	}
@@ -58,9 +58,14 @@ func (m mirror) of(origin string) bool {
 
 func (m mirror) ref() plumbing.ReferenceName { return plumbing.NewBranchReferenceName(m.branch) }
 
+func (m mirror) open() (*gogit.Repository, error) {
+	repo, _, err := open(m.dir, 0)
+	return repo, err
+}
+
 // tip is the commit that the mirror has; zero if it has none.
 func (m mirror) tip() (plumbing.Hash, error) {
-	repo, err := gogit.PlainOpen(m.dir)
+	repo, err := m.open()
 	if err != nil {
 		return plumbing.ZeroHash, err
 	}
@@ -80,7 +85,7 @@ func (m mirror) tip() (plumbing.Hash, error) {
 // thrown the newest ones away still finds one that it knows. To go back farther
 // would cost every fetch what all sent anew costs once.
 func (m mirror) haves() []plumbing.Hash {
-	repo, err := gogit.PlainOpen(m.dir)
+	repo, err := m.open()
 	if err != nil {
 		return nil
 	}
@@ -114,7 +119,26 @@ func (m mirror) receive(ctx context.Context, tip plumbing.Hash, max int64, pack 
 	if max <= 0 {
 		return errTooLarge
 	}
-	_, err := stock(ctx, m.dir, pack, "index-pack", "--stdin", "--fix-thin", fmt.Sprintf("--max-input-size=%d", max))
+	refused := make(chan error, 1)
+	_, err := stock(ctx, m.dir, func(to io.Writer) error {
+		// What is compared goes to git at the same time, which has limits of
+		// its own.
+		in, checked := io.Pipe()
+		go func() {
+			err := mirrorLimits.check(in)
+			if err == nil {
+				_, err = io.Copy(io.Discard, in)
+			}
+			in.CloseWithError(err)
+			refused <- err
+		}()
+		err := pack(io.MultiWriter(checked, to))
+		checked.CloseWithError(err)
+		if e := <-refused; e != nil && err == nil {
+			err = e
+		}
+		return err
+	}, "index-pack", "--stdin", "--fix-thin", fmt.Sprintf("--max-input-size=%d", max))
 	if err != nil {
 		if e, ok := errors.AsType[*stockError](err); ok && strings.Contains(e.said, "maximum allowed size") {
 			return errTooLarge
@@ -132,20 +156,30 @@ var errTooLarge = errors.New("the repository is larger than what is mirrored")
 
 // move sets the branch, and keeps what a force-push replaces.
 func (m mirror) move(ctx context.Context, tip plumbing.Hash) error {
-	repo, err := gogit.PlainOpen(m.dir)
+	repo, err := m.open()
 	if err != nil {
 		return err
 	}
-	old, err := repo.Reference(m.ref(), true)
-	if err == nil && old.Hash() != tip && !follows(repo, tip, old.Hash()) {
-		if _, err := stock(ctx, m.dir, nil, "merge-base", "--is-ancestor", old.Hash().String(), tip.String()); err != nil {
-			name := fmt.Sprintf("%s%020d", replacedRefs, time.Now().UnixNano())
-			if err := repo.Storer.SetReference(plumbing.NewHashReference(plumbing.ReferenceName(name), old.Hash())); err != nil {
-				return err
-			}
+	if old, err := repo.Reference(m.ref(), true); err == nil {
+		if err := m.keep(ctx, old.Hash(), tip); err != nil {
+			return err
 		}
 	}
-	if err := repo.Storer.SetReference(plumbing.NewHashReference(m.ref(), tip)); err != nil {
+	return repo.Storer.SetReference(plumbing.NewHashReference(m.ref(), tip))
+}
+
+// keep gives a tip a name of its own when the one that takes its place does not
+// lead to it.
+func (m mirror) keep(ctx context.Context, old, tip plumbing.Hash) error {
+	repo, err := m.open()
+	if err != nil || old == tip || follows(repo, tip, old) {
+		return err
+	}
+	if _, err := stock(ctx, m.dir, nil, "merge-base", "--is-ancestor", old.String(), tip.String()); err == nil {
+		return nil
+	}
+	name := fmt.Sprintf("%s%020d", replacedRefs, time.Now().UnixNano())
+	if err := repo.Storer.SetReference(plumbing.NewHashReference(plumbing.ReferenceName(name), old)); err != nil {
 		return err
 	}
 	return m.forget(repo)

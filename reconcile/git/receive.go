@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+
+	"github.com/go-git/go-git/v5/plumbing"
 )
 
 // ReadUpdates reads what a pre-receive hook is told (githooks(5)).
@@ -91,8 +93,19 @@ func ProcReceive(in io.Reader, out io.Writer, do func(u Update, options []string
 }
 
 // Move changes a ref of the repository whose hook this process is, if nobody
-// else did meanwhile.
+// else did meanwhile. What it takes back stays readable for the agent, under a
+// name that is served to nobody.
 func Move(ctx context.Context, u Update) error {
+	dir, err := os.Getwd() // githooks(5)
+	if err != nil {
+		return err
+	}
+	m := mirror{dir: dir, branch: strings.TrimPrefix(u.Ref, "refs/heads/")}
+	if strings.Trim(u.Old, "0") != "" && !u.Deletes() {
+		if err := m.keep(ctx, plumbing.NewHash(u.Old), plumbing.NewHash(u.New)); err != nil {
+			return err
+		}
+	}
 	cmd := exec.CommandContext(ctx, "git", "update-ref", u.Ref, u.New, u.Old)
 	cmd.Env = os.Environ()
 	if out, err := cmd.CombinedOutput(); err != nil {

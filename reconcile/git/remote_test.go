@@ -399,7 +399,7 @@ func TestHostileServers(t *testing.T) {
 		"ends in the pack": {behind(answers(func(rw http.ResponseWriter, r *http.Request) { fmt.Fprint(rw, line("NAK\n")+line("\x01PACK")) })), "ended in the middle"},
 		"a pack of garbage": {behind(answers(func(rw http.ResponseWriter, r *http.Request) {
 			fmt.Fprint(rw, line("NAK\n")+line("\x01PICK and so on")+"0000")
-		})), "index-pack"},
+		})), "the pack is broken"},
 		"an error in the pack": {behind(answers(func(rw http.ResponseWriter, r *http.Request) {
 			fmt.Fprint(rw, line("NAK\n")+line("\x03out of \x1b[31mmemory\n"))
 		})), "the server says: out of  [31mmemory"},

@@ -4,19 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/go-git/go-billy/v5"
-	"github.com/go-git/go-billy/v5/osfs"
 	gogit "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/plumbing/cache"
-	"github.com/go-git/go-git/v5/plumbing/storer"
-	"github.com/go-git/go-git/v5/storage/filesystem"
 
 	"swage/reconcile"
 )
@@ -41,11 +35,17 @@ func Prepare(ctx context.Context, dir, branch string, command ...string) error {
 		{"receive.procReceiveRefs", "refs/heads"},
 		{"receive.advertisePushOptions", "true"},
 		{"receive.fsckObjects", "true"},
+		{"receive.unpackLimit", "1"}, // for pushes from this machine, which no Server serves
+		{"core.bigFileThreshold", "1m"},
 		{"receive.maxInputSize", fmt.Sprint(maxPush)},
+		{"transfer.hideRefs", "refs"}, // but for branches, see below
 	} {
 		if _, err := stock(ctx, dir, nil, append([]string{"config", "--replace-all"}, c...)...); err != nil {
 			return err
 		}
+	}
+	if _, err := stock(ctx, dir, nil, "config", "--add", "transfer.hideRefs", "!refs/heads"); err != nil {
+		return err
 	}
 	for i, word := range command {
 		command[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
@@ -80,100 +80,47 @@ func (u Update) Deletes() bool { return strings.Trim(u.New, "0") == "" }
 // Incoming is a commit of a push whose objects are still apart, in quarantine
 // (git-receive-pack(1)), as a tree and raw.
 func (l Local) Incoming(quarantine, commit string) (s reconcile.Snapshot, raw []byte, err error) {
-	objects, err := l.incoming(quarantine)
+	repo, all, err := l.withQuarantine(quarantine)
+	if err != nil {
+		return s, nil, err
+	}
+	tips, err := branches(repo)
 	if err != nil {
 		return s, nil, err
 	}
 	hash := plumbing.NewHash(commit)
-	if raw, err = rawObject(objects, hash); err == nil {
-		s, err = Local{Folder: l.Folder}.snapshotOf(objects, hash)
+	if raw, err = rawObject(all, hash); err == nil {
+		s, err = Local{Folder: l.Folder}.snapshotOf(all, hash)
+	}
+	if err == nil {
+		err = all.admit(quarantine, hash, tips)
 	}
 	return s, raw, err
 }
 
 // incoming are the objects of the repository and, unless it is empty, of the
 // quarantine of a push.
-func (l Local) incoming(quarantine string) (storer.EncodedObjectStorer, error) {
-	repo, err := gogit.PlainOpen(l.Path)
+func (l Local) incoming(quarantine string) (*objects, error) {
+	_, all, err := l.withQuarantine(quarantine)
+	return all, err
+}
+
+func (l Local) withQuarantine(quarantine string) (*gogit.Repository, *objects, error) {
+	repo, all, err := open(l.Path, l.Names)
 	if err != nil {
-		return nil, fmt.Errorf("open repository %s: %w", l.Path, err)
+		return nil, nil, fmt.Errorf("open repository %s: %w", l.Path, err)
 	}
 	if quarantine == "" {
-		return repo.Storer, nil
+		return repo, all, nil
 	}
 	top, err := filepath.EvalSymlinks(l.Path) // git names real paths
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	inside, err := filepath.Rel(filepath.Join(top, "objects"), quarantine)
 	if err != nil || !filepath.IsLocal(inside) || !strings.HasPrefix(inside, "tmp_objdir-") {
-		return nil, fmt.Errorf("%s is no quarantine of %s", quarantine, l.Path)
+		return nil, nil, fmt.Errorf("%s is no quarantine of %s", quarantine, l.Path)
 	}
-	return overlay{filesystem.NewStorage(apart{osfs.New(quarantine)}, cache.NewObjectLRUDefault()), repo.Storer}, nil
-}
-
-// apart is a folder of objects as if it stood in a repository: of that nothing
-// else is there. go-git looks into quarantines by itself, but only while there
-// is one.
-type apart struct{ billy.Filesystem }
-
-func (a apart) inside(name string) (string, error) {
-	name, err := filepath.Rel("objects", name)
-	if err != nil || !filepath.IsLocal(name) {
-		return "", fs.ErrNotExist
-	}
-	return name, nil
-}
-
-func (a apart) Open(name string) (billy.File, error) {
-	name, err := a.inside(name)
-	if err != nil {
-		return nil, err
-	}
-	return a.Filesystem.Open(name)
-}
-
-func (a apart) Stat(name string) (fs.FileInfo, error) {
-	name, err := a.inside(name)
-	if err != nil {
-		return nil, err
-	}
-	return a.Filesystem.Stat(name)
-}
-
-func (a apart) ReadDir(name string) ([]fs.FileInfo, error) {
-	name, err := a.inside(name)
-	if err != nil {
-		return nil, err
-	}
-	return a.Filesystem.ReadDir(name)
-}
-
-// overlay looks for objects in one place and then in another.
-type overlay struct {
-	storer.EncodedObjectStorer
-	below storer.EncodedObjectStorer
-}
-
-func (o overlay) EncodedObject(t plumbing.ObjectType, h plumbing.Hash) (plumbing.EncodedObject, error) {
-	obj, err := o.EncodedObjectStorer.EncodedObject(t, h)
-	if err != nil {
-		return o.below.EncodedObject(t, h)
-	}
-	return obj, nil
-}
-
-func (o overlay) EncodedObjectSize(h plumbing.Hash) (int64, error) {
-	n, err := o.EncodedObjectStorer.EncodedObjectSize(h)
-	if err != nil {
-		return o.below.EncodedObjectSize(h)
-	}
-	return n, nil
-}
-
-func (o overlay) HasEncodedObject(h plumbing.Hash) error {
-	if o.EncodedObjectStorer.HasEncodedObject(h) == nil {
-		return nil
-	}
-	return o.below.HasEncodedObject(h)
+	all.dirs = append([]string{quarantine}, all.dirs...)
+	return repo, all, nil
 }

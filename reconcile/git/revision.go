@@ -20,13 +20,17 @@ func Revision(dir, revision string) (reconcile.Snapshot, error) {
 	if abs, err = filepath.EvalSymlinks(abs); err != nil {
 		return reconcile.Snapshot{}, err
 	}
-	repo, err := gogit.PlainOpenWithOptions(abs, &gogit.PlainOpenOptions{DetectDotGit: true, EnableDotGitCommonDir: true})
+	how := gogit.PlainOpenOptions{DetectDotGit: true, EnableDotGitCommonDir: true}
+	repo, all, err := openWith(abs, 0, &how)
 	if err != nil {
 		return reconcile.Snapshot{}, fmt.Errorf("%s is in no Git repository: %w", dir, err)
 	}
 	hash, err := repo.ResolveRevision(plumbing.Revision(revision))
 	if err != nil {
 		return reconcile.Snapshot{}, fmt.Errorf("revision %q: %w; in CI, fetch it first", revision, err)
+	}
+	if repo, err = gogit.PlainOpenWithOptions(abs, &how); err != nil {
+		return reconcile.Snapshot{}, err
 	}
 	work, err := repo.Worktree()
 	if err != nil {
@@ -40,5 +44,5 @@ func Revision(dir, revision string) (reconcile.Snapshot, error) {
 	if err != nil {
 		return reconcile.Snapshot{}, err
 	}
-	return Local{Folder: filepath.ToSlash(sub)}.snapshot(repo, *hash)
+	return Local{Folder: filepath.ToSlash(sub)}.snapshotOf(all, *hash)
 }

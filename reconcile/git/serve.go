@@ -3,13 +3,14 @@ package git
 import (
 	"compress/gzip"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -50,8 +51,6 @@ const (
 func NewServer(dir string, allow func(token, right string) (Visitor, bool), log *slog.Logger) *Server {
 	return &Server{dir, allow, log, make(chan struct{}, atOnce)}
 }
-
-var protocol = regexp.MustCompile(`^[a-z0-9=:.]{1,64}$`)
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path, ok := strings.CutPrefix(r.URL.Path, "/fleet.git/")
@@ -129,29 +128,84 @@ func (s *Server) run(w http.ResponseWriter, r *http.Request, service string, who
 	args := []string{service, "--stateless-rpc"}
 	w.Header().Set("Cache-Control", "no-store")
 	out := &flushed{w: w, c: http.NewResponseController(w)}
+	packets := &packets{out: out}
 	if r.Method == http.MethodGet {
 		args = append(args, "--advertise-refs")
 		w.Header().Set("Content-Type", "application/x-git-"+service+"-advertisement")
-		if !strings.Contains(r.Header.Get("Git-Protocol"), "version=2") || service != "upload-pack" {
-			out.first = line("# service=git-%s\n", service) + "0000"
-		}
+		out.first = line("# service=git-%s\n", service) + "0000"
 	} else {
 		w.Header().Set("Content-Type", "application/x-git-"+service+"-result")
 	}
-	var body io.Reader = http.MaxBytesReader(w, r.Body, maxPush+1<<20)
+	most := int64(maxPush + 1<<20)
+	if service == "upload-pack" {
+		most = maxRequest
+	}
+	var body io.Reader = http.MaxBytesReader(w, r.Body, most)
 	if r.Header.Get("Content-Encoding") == "gzip" {
 		z, err := gzip.NewReader(body)
 		if err != nil {
 			http.Error(w, "the body is not gzip", http.StatusBadRequest)
 			return
 		}
-		body = io.LimitReader(z, maxPush+1<<20)
+		body = bounded(z, most)
 	}
-	cmd := s.command(ctx, who, r.Header.Get("Git-Protocol"), args...)
-	cmd.Stdin, cmd.Stdout = body, out
-	if !s.wait(cmd, who, cmd.Run) && !out.begun {
+	feed := func(to io.Writer) error { return nil }
+	switch {
+	case r.Method == http.MethodGet:
+	case service == "receive-pack":
+		feed = func(to io.Writer) error {
+			err := checkPush(io.TeeReader(body, to))
+			if err != nil && !errors.Is(err, syscall.EPIPE) {
+				s.Log.Info("a push is refused", "by", who.Name, "err", err)
+				packets.tell(err)
+				// A client that is still sending reads no answer.
+				_, _ = io.CopyN(io.Discard, body, mostUnread)
+			}
+			return err
+		}
+	default:
+		checked, err := Local{Path: s.Dir}.reachable(ctx, body)
+		if err != nil {
+			s.Log.Info("a fetch is refused", "by", who.Name, "err", err)
+			_, _ = io.WriteString(out, line("ERR swage: %s\n", err)) // the client may have gone
+			return
+		}
+		feed = func(to io.Writer) error {
+			_, err := io.Copy(to, checked)
+			return err
+		}
+	}
+	cmd := s.command(ctx, who, args...)
+	cmd.Stdout = packets
+	if !s.wait(cmd, who, func() error { return start(cmd, feed) }) && !out.begun {
 		http.Error(w, failed, http.StatusInternalServerError)
 	}
+}
+
+// mostUnread is how much of a push is read, in bytes, once it is refused.
+const mostUnread = 64 << 20
+
+// start runs a git within its limits. It is fed once they are in force: until
+// then it waits for its input, and starts nothing itself.
+func start(cmd *exec.Cmd, feed func(io.Writer) error) error {
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	if err := served.set(cmd.Process.Pid); err != nil {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		return errors.Join(err, cmd.Wait())
+	}
+	// Its reader ends with the request or the channel, which is after the
+	// command.
+	go func() {
+		_ = feed(in) // git says what it lacks
+		in.Close()
+	}()
+	return cmd.Wait()
 }
 
 const failed = "git failed; the agent's log says why"
@@ -172,7 +226,7 @@ func (s *Server) wait(cmd *exec.Cmd, who Visitor, wait func() error) bool {
 		late.Stop()
 	}
 	if err != nil {
-		s.Log.Warn("git ended badly", "service", cmd.Args[1], "by", who.Name, "err", err, "said", said.String())
+		s.Log.Warn("git ended badly", "service", cmd.Args[1+2*len(servedConfig)], "by", who.Name, "err", err, "said", said.String())
 		sweep(s.Dir, time.Now().Add(-servedFor-time.Minute))
 	}
 	return err == nil
@@ -192,16 +246,35 @@ func sweep(dir string, before time.Time) {
 	}
 }
 
-// command is the stock git on the repository, with nobody's configuration.
-func (s *Server) command(ctx context.Context, who Visitor, version string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "git", append(args, s.Dir)...)
+// served are the limits of a git that is served. All hooks of a push run
+// within them, too.
+var served = rlimits{data: 512 << 20, cpu: 300, file: maxPush + 1<<28}
+
+// servedConfig holds git to what a client may have of it, whatever stands in
+// the configuration of the repository. Objects of pushes stay packed: to unpack
+// them is to hold each in memory.
+var servedConfig = []string{
+	"pack.threads=1", "pack.windowMemory=32m", "pack.deltaCacheSize=16m",
+	"core.deltaBaseCacheLimit=32m", "core.bigFileThreshold=1m",
+	"receive.unpackLimit=1", "receive.fsckObjects=true", fmt.Sprint("receive.maxInputSize=", maxPush),
+	"transfer.hideRefs=refs", "transfer.hideRefs=!refs/heads",
+	"uploadpack.allowTipSHA1InWant=false", "uploadpack.allowReachableSHA1InWant=false",
+	"uploadpack.allowAnySHA1InWant=false", "uploadpack.allowFilter=false",
+}
+
+// command is the stock git on the repository, with nobody's configuration. It
+// speaks version 0 of the protocol: in version 2 a client may have any object
+// that is there.
+func (s *Server) command(ctx context.Context, who Visitor, args ...string) *exec.Cmd {
+	var all []string
+	for _, c := range servedConfig {
+		all = append(all, "-c", c)
+	}
+	cmd := exec.CommandContext(ctx, "git", append(append(all, args...), s.Dir)...)
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "LC_ALL=C",
 		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null",
 		EnvVisitor + "=" + who.Name, EnvRealm + "=" + who.Realm,
-	}
-	if protocol.MatchString(version) {
-		cmd.Env = append(cmd.Env, "GIT_PROTOCOL="+version)
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // what it starts ends with it
 	cmd.WaitDelay = 2 * grace

@@ -12,9 +12,7 @@ import (
 
 	"github.com/ProtonMail/go-crypto/openpgp"
 	pgppacket "github.com/ProtonMail/go-crypto/openpgp/packet"
-	gogit "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/plumbing/storer"
 	"github.com/hiddeco/sshsig"
 	gossh "golang.org/x/crypto/ssh"
 )
@@ -159,11 +157,11 @@ func pgpSigner(payload, signature []byte, keys []string, now time.Time) (string,
 
 // Signer is who signed a commit of the repository: see the function.
 func (l Local) Signer(_ context.Context, commit string, ssh, pgp []string) (string, error) {
-	repo, err := gogit.PlainOpen(l.Path)
+	_, all, err := open(l.Path, l.Names)
 	if err != nil {
 		return "", fmt.Errorf("open repository %s: %w", l.Path, err)
 	}
-	raw, err := rawObject(repo.Storer, plumbing.NewHash(commit))
+	raw, err := rawObject(all, plumbing.NewHash(commit))
 	if err != nil {
 		return "", err
 	}
@@ -171,8 +169,8 @@ func (l Local) Signer(_ context.Context, commit string, ssh, pgp []string) (stri
 }
 
 // rawObject is a commit byte for byte.
-func rawObject(objects storer.EncodedObjectStorer, hash plumbing.Hash) ([]byte, error) {
-	o, err := objects.EncodedObject(plumbing.CommitObject, hash)
+func rawObject(all *objects, hash plumbing.Hash) ([]byte, error) {
+	o, err := all.EncodedObject(plumbing.CommitObject, hash)
 	if err != nil {
 		return nil, fmt.Errorf("read commit %s: %w", hash, err)
 	}
@@ -181,7 +179,7 @@ func rawObject(objects storer.EncodedObjectStorer, hash plumbing.Hash) ([]byte, 
 		return nil, fmt.Errorf("read commit %s: %w", hash, err)
 	}
 	defer r.Close()
-	raw, err := io.ReadAll(io.LimitReader(r, maxBlob))
+	raw, err := io.ReadAll(io.LimitReader(r, maxCommit))
 	if err == nil && plumbing.ComputeHash(plumbing.CommitObject, raw) != hash {
 		err = errors.New("it is damaged")
 	}

@@ -13,16 +13,36 @@ import (
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
-	"github.com/go-git/go-git/v5/plumbing/storer"
 )
 
 // tree is a Git tree as a file system, for any number of goroutines. Symbolic
 // links and submodules show as what they are; they are never followed.
 type tree struct {
-	objects storer.EncodedObjectStorer
+	objects *objects
 	*trees
 	read *sync.Once
 	dirs map[string]*object.Tree // by path
+	seen *names
+}
+
+// names counts the files and the folders of a snapshot as they are come upon.
+// A tree may hold another one many times, so that few objects have more paths
+// than anybody can walk.
+type names struct{ files, folders int }
+
+// add counts the names of one folder.
+func (n *names) add(t *object.Tree, most int) error {
+	for _, e := range t.Entries {
+		if e.Mode == filemode.Dir {
+			n.folders++
+		} else {
+			n.files++
+		}
+	}
+	if n.files > most || n.folders > most {
+		return fmt.Errorf("the repository has more than %d files or folders; the limit (limits.files) can be raised in the node file", most)
+	}
+	return nil
 }
 
 // trees are the decoded trees of a snapshot and of the one before it: of two
@@ -32,7 +52,7 @@ type trees struct {
 	now, old map[plumbing.Hash]*object.Tree
 }
 
-func (t *trees) get(objects storer.EncodedObjectStorer, hash plumbing.Hash) (*object.Tree, error) {
+func (t *trees) get(objects *objects, hash plumbing.Hash) (*object.Tree, error) {
 	d, ok := t.now[hash]
 	if !ok {
 		d, ok = t.old[hash]
@@ -52,15 +72,12 @@ func (t *trees) begin() { t.now, t.old = map[plumbing.Hash]*object.Tree{}, t.now
 
 // newTree is a snapshot; known may be nil. Many are asked for only to see
 // their commit, so it counts as one from its first read on.
-func newTree(objects storer.EncodedObjectStorer, known *trees, root *object.Tree) tree {
+func newTree(objects *objects, known *trees, root *object.Tree) tree {
 	if known == nil {
 		known = &trees{}
 	}
-	return tree{objects, known, new(sync.Once), map[string]*object.Tree{".": root}}
+	return tree{objects, known, new(sync.Once), map[string]*object.Tree{".": root}, &names{}}
 }
-
-// maxBlob bounds a file that is read; schema.Load has closer limits.
-const maxBlob = 64 << 20
 
 func (t tree) Open(name string) (fs.File, error) {
 	if !fs.ValidPath(name) {
@@ -96,13 +113,11 @@ func (t tree) open(name string) (fs.File, error) {
 	if e.Mode == filemode.Submodule {
 		return nil, errors.New("is a submodule")
 	}
-	blob, err := object.GetBlob(t.objects, e.Hash)
+	blob, err := object.GetBlob(t.objects, e.Hash) // within its bounds
 	if err != nil {
 		return nil, err
 	}
-	if here.size = blob.Size; here.size > maxBlob {
-		return nil, fmt.Errorf("has %d bytes, more than %d", here.size, maxBlob)
-	}
+	here.size = blob.Size
 	r, err := blob.Reader()
 	if err != nil {
 		return nil, err
@@ -130,6 +145,9 @@ func (t tree) dir(name string) (*object.Tree, error) {
 	}
 	d, err := t.get(t.objects, e.Hash)
 	if err != nil {
+		return nil, err
+	}
+	if err := t.seen.add(d, t.objects.names); err != nil {
 		return nil, err
 	}
 	t.dirs[name] = d

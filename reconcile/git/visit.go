@@ -2,9 +2,11 @@ package git
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
+	"syscall"
 	"time"
 
 	gossh "golang.org/x/crypto/ssh"
@@ -24,20 +26,12 @@ const mostAsked = 64
 // connection where nothing is done.
 func (v *visit) serve(ctx context.Context, asked <-chan *gossh.Request, idle *time.Timer) {
 	defer v.ch.Close()
-	var version string
 	for n := 0; n < mostAsked; n++ {
 		r, ok := <-asked
 		if !ok {
 			return
 		}
 		switch r.Type {
-		case "env":
-			var e struct{ Name, Value string }
-			ok := gossh.Unmarshal(r.Payload, &e) == nil && e.Name == "GIT_PROTOCOL" && protocol.MatchString(e.Value)
-			if ok {
-				version = e.Value
-			}
-			_ = r.Reply(ok, nil)
 		case "exec":
 			var e struct{ Command string }
 			if gossh.Unmarshal(r.Payload, &e) != nil {
@@ -46,7 +40,7 @@ func (v *visit) serve(ctx context.Context, asked <-chan *gossh.Request, idle *ti
 			}
 			idle.Stop()
 			_ = r.Reply(true, nil)
-			v.exit(v.exec(ctx, asked, e.Command, version))
+			v.exit(v.exec(ctx, asked, e.Command))
 			idle.Reset(farewell)
 			gossh.DiscardRequests(asked)
 			return
@@ -55,7 +49,7 @@ func (v *visit) serve(ctx context.Context, asked <-chan *gossh.Request, idle *ti
 			v.exit(v.refuse(onlyGit))
 			gossh.DiscardRequests(asked)
 			return
-		default: // no terminal, no agent, no X11, no subsystem
+		default: // no variable, no terminal, no agent, no X11, no subsystem
 			_ = r.Reply(false, nil)
 		}
 	}
@@ -73,7 +67,7 @@ func (v *visit) refuse(why string) uint32 {
 }
 
 // exec runs git for a command, between the channel and the repository.
-func (v *visit) exec(ctx context.Context, asked <-chan *gossh.Request, command, version string) uint32 {
+func (v *visit) exec(ctx context.Context, asked <-chan *gossh.Request, command string) uint32 {
 	service, err := order(command)
 	if err != nil {
 		return v.refuse(err.Error())
@@ -113,24 +107,24 @@ func (v *visit) exec(ctx context.Context, asked <-chan *gossh.Request, command, 
 	if service == "upload-pack" {
 		args = append(args, fmt.Sprintf("--timeout=%d", int(silence.Seconds())))
 	}
-	cmd := s.command(ctx, who, version, args...)
+	cmd := s.command(ctx, who, args...)
 	cmd.Stdout = v.ch
-	ended := s.wait(cmd, who, func() error {
-		in, err := cmd.StdinPipe()
-		if err != nil {
+	feed := func(to io.Writer) error {
+		// Without HTTP git itself sees to what a client may want.
+		_, err := io.Copy(to, bounded(v.ch, maxRequest))
+		return err
+	}
+	if service == "receive-pack" {
+		feed = func(to io.Writer) error {
+			err := checkPush(io.TeeReader(bounded(v.ch, maxPush+1<<20), to))
+			if err != nil && !errors.Is(err, syscall.EPIPE) {
+				s.Log.Info("a push is refused", "by", who.Name, "err", err)
+				v.refuse("refused: " + err.Error())
+			}
 			return err
 		}
-		if err := cmd.Start(); err != nil {
-			return err
-		}
-		// It ends with the channel, which is after the command.
-		go func() {
-			_, _ = io.Copy(in, io.LimitReader(v.ch, maxPush+1<<20))
-			in.Close()
-		}()
-		return cmd.Wait()
-	})
-	if !ended {
+	}
+	if !s.wait(cmd, who, func() error { return start(cmd, feed) }) {
 		return v.refuse(failed)
 	}
 	return 0

@@ -1,0 +1,167 @@
+package git
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"strings"
+
+	gogit "github.com/go-git/go-git/v5"
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/filemode"
+	"github.com/go-git/go-git/v5/plumbing/object"
+)
+
+// branches are the tips that are served.
+func branches(repo *gogit.Repository) ([]plumbing.Hash, error) {
+	refs, err := repo.References()
+	if err != nil {
+		return nil, err
+	}
+	var tips []plumbing.Hash
+	err = refs.ForEach(func(r *plumbing.Reference) error {
+		if r.Name().IsBranch() && r.Type() == plumbing.HashReference {
+			tips = append(tips, r.Hash())
+		}
+		return nil
+	})
+	return tips, err
+}
+
+// admit refuses a push with objects to which its commit does not lead: nobody
+// would ever see them. And it refuses one whose commit leads to, or whose deltas
+// are made of, objects that the repository has and no branch leads to: that
+// would bring back what was withdrawn, to somebody who knows no more of it than
+// its hash. Git itself asks only whether all is there.
+func (o *objects) admit(quarantine string, tip plumbing.Hash, tips []plumbing.Hash) error {
+	reached, err := o.quarantined(quarantine)
+	if err != nil {
+		return err
+	}
+	elsewhere := map[plumbing.Hash]bool{} // not in the quarantine
+	w := walk{o, nil, func(h plumbing.Hash) bool {
+		done, here := reached[h]
+		if !here {
+			elsewhere[h] = true
+			return false
+		}
+		reached[h] = true
+		return !done
+	}}
+	if err := w.from(tip); err != nil {
+		return err
+	}
+	before := objectsIn(o.names, o.dirs...)
+	if quarantine != "" {
+		before = objectsIn(o.names, o.dirs[1:]...)
+	}
+	for h, done := range reached {
+		if done {
+			continue
+		}
+		if before.HasEncodedObject(h) != nil {
+			return fmt.Errorf("the push brings objects to which its commit does not lead, such as %s; push from a fresh clone", h)
+		}
+		elsewhere[h] = true // git adds what deltas are made of
+	}
+	seen := map[plumbing.Hash]bool{}
+	w = walk{before, nil, func(h plumbing.Hash) bool {
+		delete(elsewhere, h)
+		if seen[h] || len(elsewhere) == 0 {
+			return false
+		}
+		seen[h] = true
+		return true
+	}}
+	for _, t := range tips {
+		if len(elsewhere) == 0 {
+			break
+		}
+		if err := w.from(t); err != nil {
+			return err
+		}
+	}
+	for h := range maps.Keys(elsewhere) {
+		return fmt.Errorf("the push needs %s, to which no branch leads; fetch, and push again", h)
+	}
+	return nil
+}
+
+// quarantined are the objects of a quarantine, each not reached yet.
+func (o *objects) quarantined(quarantine string) (map[plumbing.Hash]bool, error) {
+	out := map[plumbing.Hash]bool{}
+	if quarantine == "" {
+		return out, nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err := o.list(); err != nil {
+		return nil, err
+	}
+	inside := filepath.Clean(quarantine) + string(filepath.Separator)
+	for _, p := range o.packs {
+		if strings.HasPrefix(p.name, inside) {
+			for h := range p.all {
+				out[h] = false
+			}
+		}
+	}
+	loose, _ := filepath.Glob(filepath.Join(escaped(quarantine), "[0-9a-f][0-9a-f]", "*")) // the pattern is good
+	for _, name := range loose {
+		if h := filepath.Base(filepath.Dir(name)) + filepath.Base(name); plumbing.IsHash(h) {
+			out[plumbing.NewHash(h)] = false
+		}
+	}
+	return out, nil
+}
+
+// walk visits what a commit leads to: further from where visit says so.
+type walk struct {
+	objects *objects
+	next    []step
+	visit   func(plumbing.Hash) bool
+}
+
+type step struct {
+	kind plumbing.ObjectType
+	hash plumbing.Hash
+}
+
+func (w *walk) see(kind plumbing.ObjectType, h plumbing.Hash) {
+	if w.visit(h) && kind != plumbing.BlobObject {
+		w.next = append(w.next, step{kind, h})
+	}
+}
+
+func (w *walk) from(commit plumbing.Hash) error {
+	w.see(plumbing.CommitObject, commit)
+	for len(w.next) > 0 {
+		at := w.next[len(w.next)-1]
+		w.next = w.next[:len(w.next)-1]
+		if at.kind == plumbing.CommitObject {
+			c, err := object.GetCommit(w.objects, at.hash)
+			if err != nil {
+				return fmt.Errorf("read commit %s: %w", at.hash, err)
+			}
+			for _, p := range c.ParentHashes {
+				w.see(plumbing.CommitObject, p)
+			}
+			w.see(plumbing.TreeObject, c.TreeHash) // first: most of what is looked for is in the newest
+			continue
+		}
+		t, err := object.GetTree(w.objects, at.hash)
+		if err != nil {
+			return fmt.Errorf("read tree %s: %w", at.hash, err)
+		}
+		for _, e := range t.Entries {
+			switch e.Mode {
+			case filemode.Dir:
+				w.see(plumbing.TreeObject, e.Hash)
+			case filemode.Submodule:
+			default:
+				w.see(plumbing.BlobObject, e.Hash)
+			}
+		}
+	}
+	return nil
+}
