@@ -17,9 +17,16 @@ func (x *exchange) fields(tell func(name, value string)) {
 		if isHopByHop(name) || isFraming(name) || isForged(name) || listed(connection, name) {
 			continue
 		}
-		for _, value := range x.evidence.spent.field(name, values) {
+		values = x.evidence.spent.field(name, values)
+		if tellsURL(name) {
+			values = x.urls(name, values)
+		}
+		for _, value := range values {
 			tell(name, value)
 		}
+	}
+	if x.keepsDestination() {
+		tell("Overwrite", "F")
 	}
 	if listed(x.r.Header["Te"], "trailers") {
 		tell("Te", "trailers")

@@ -43,6 +43,7 @@ type Table struct {
 	alias    map[string]*alias // by label
 	domain   map[string]*alias // by custom domain
 	sections sections          // all containers, for comparing
+	params   bool              // some document takes credentials from queries
 }
 
 type container struct {
@@ -147,6 +148,7 @@ func (t *Table) addContainer(in Container, named map[string]*container, shared s
 			shared.documents[in.Permissions] = compiled
 		}
 		out.document = compiled
+		t.params = t.params || compiled != nil && compiled.reading.query
 	}
 	if in.Catalogue != nil {
 		compiled, done := shared.catalogues[in.Catalogue]
