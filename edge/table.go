@@ -44,6 +44,7 @@ type Table struct {
 	domain   map[string]*alias // by custom domain
 	sections sections          // all containers, for comparing
 	params   bool              // some document takes credentials from queries
+	parents  map[string]bool   // custom domains that lie above another host of the table
 }
 
 type container struct {
@@ -111,6 +112,7 @@ func Compile(c Config) (*Table, error) {
 		return nil, errors.Join(problems...)
 	}
 	t.byKey = newIndex(t.byID)
+	t.parents = t.parentDomains()
 	return t, nil
 }
 
