@@ -90,7 +90,8 @@ func (t *Table) documentAt(r *Request) *document {
 type pageURL struct{ scheme, host, path, query string }
 
 // splitURL reads a URL as browsers do (WHATWG URL, section 4.4): "\" is "/",
-// and the last "@" ends the user. One without a host is relative.
+// and the last "@" ends the user. One without a host is relative, whether or
+// not it has a scheme.
 func splitURL(url string) (p pageURL) {
 	url, _, _ = strings.Cut(url, "#")
 	rest := url
@@ -101,7 +102,7 @@ func splitURL(url string) (p pageURL) {
 	for slashes < len(rest) && (rest[slashes] == '/' || rest[slashes] == '\\') {
 		slashes++
 	}
-	if p.scheme != "" || slashes > 1 {
+	if slashes > 1 {
 		p.scheme, rest = p.scheme+rest[:slashes], rest[slashes:]
 		end := strings.IndexAny(rest, "/\\?")
 		if end < 0 {
