@@ -24,7 +24,7 @@ func (t *Table) Decide(r Request) (d Decision) {
 		d.judge(at.container, &at.endpoint, &r)
 		return d
 	}
-	d.judgeAlias(&at, &r)
+	d.judgeAlias(t, &at, &r)
 	return d
 }
 
@@ -122,7 +122,7 @@ func (t *Table) locateAlias(a *alias, otherwise string, r *Request, at *spot, d 
 	return true
 }
 
-func (d *Decision) judgeAlias(at *spot, r *Request) {
+func (d *Decision) judgeAlias(t *Table, at *spot, r *Request) {
 	a := at.alias
 	d.judge(at.container, &at.endpoint, r)
 	if d.Verdict == Deny {
@@ -143,6 +143,7 @@ func (d *Decision) judgeAlias(at *spot, r *Request) {
 		if later(d.Until, a.expires) {
 			d.Until = a.expires
 		}
+		d.judgeTargets(t, at, r)
 	}
 }
 

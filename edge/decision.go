@@ -14,6 +14,7 @@ const (
 	Allow                      // passed on
 	NotFound                   // nothing has this host or path: 404
 	Unavailable                // the container does not run, or is closed: 503
+	Elsewhere                  // names a second target that is not to be had with the first: 502
 )
 
 // String returns the verdict as it stands in logs.
@@ -25,6 +26,8 @@ func (v Verdict) String() string {
 		return "not found"
 	case Unavailable:
 		return "unavailable"
+	case Elsewhere:
+		return "elsewhere"
 	default:
 		return "deny"
 	}
@@ -40,6 +43,15 @@ type Request struct {
 	Method   string // empty: GET
 	Upgrade  bool   // asks for a WebSocket or another protocol on the connection
 	Override bool   // names another method than Method, as some frameworks heed
+
+	// Targets are the other resources that the header names: the values of
+	// Destination, and the resource tags of If (RFC 4918, sections 10.3 and
+	// 10.4.2), as received. One that cannot be read is empty.
+	Targets []string
+
+	// Overwrite says that the header Overwrite is there and is not "F" (RFC
+	// 4918, section 10.6): what Destination names is deleted first.
+	Overwrite bool
 
 	Identity Identity
 }

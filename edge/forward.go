@@ -141,6 +141,7 @@ func (x *exchange) hint(status int, header http.Header) {
 	h := x.w.Header()
 	maps.Copy(h, header)
 	removeHopByHop(h)
+	x.keepToHost(h)
 	x.WriteHeader(status)
 	clear(h)
 }
@@ -151,12 +152,14 @@ func (x *exchange) pass(res *http.Response, in *bufio.Reader) {
 	h := x.w.Header()
 	removeHopByHop(res.Header)
 	maps.Copy(h, res.Header)
+	x.keepToHost(h)
 	// The only header that the edge adds to an application's answer: a
 	// generated host works as a credential, so links must not carry it to
 	// other sites.
 	if x.decision.Generated && len(h["Referrer-Policy"]) == 0 {
 		h["Referrer-Policy"] = []string{"no-referrer"}
 	}
+	maps.DeleteFunc(res.Trailer, func(name string, _ []string) bool { return setsSite(name) })
 	announced := len(res.Trailer)
 	if announced > 0 {
 		h["Trailer"] = []string{strings.Join(slices.Sorted(maps.Keys(res.Trailer)), ", ")}
@@ -170,6 +173,9 @@ func (x *exchange) pass(res *http.Response, in *bufio.Reader) {
 		// alone have trailers.
 		_ = x.FlushError()
 		for name, values := range res.Trailer {
+			if setsSite(name) {
+				continue
+			}
 			if len(res.Trailer) != announced {
 				name = http.TrailerPrefix + name
 			}

@@ -105,8 +105,7 @@ func FuzzPaths(f *testing.F) {
 }
 
 // FuzzCredentials: however a request spells what it brings along, nothing
-// panics, only what is there once proves anything, and what is stripped leaves
-// the rest as it was.
+// panics, what proves something is stripped, and the rest stays as it was.
 func FuzzCredentials(f *testing.F) {
 	f.Add("Bearer k", "key=k; a=b", "key=k&a=b", "X-Method", "k")
 	f.Add("Basic YTpi", "a; ;key=\"k\"", "&&%6bey=k&_method=x", "X_Http_Method", "")
@@ -132,13 +131,13 @@ func FuzzCredentials(f *testing.F) {
 		r.Header = http.Header{"Authorization": {authorized}, "Cookie": {cookie}, "X-Key": {value}, name: {value}}
 		_ = NewRequest(r, noon)
 		e := verify(t.Context(), openVerifier{}, d.claims(nil, r))
-		if len(e.identity.proofs) != len(e.spent) {
+		if len(e.identity.proofs) > len(e.spent) {
 			t.Errorf("%d proofs from %d places", len(e.identity.proofs), len(e.spent))
 		}
 		out := r.Clone(t.Context())
 		leave(e.spent, out)
 		for _, s := range e.spent {
-			if _, n := s.read(out); n != 0 {
+			if s.read(out).n != 0 {
 				t.Errorf("%+v is still there: %q %q", s, out.Header, out.URL.RawQuery)
 			}
 		}

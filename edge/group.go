@@ -42,7 +42,7 @@ type Token struct {
 
 // JWT is a JSON Web Token (RFC 7519) that meets rules.
 type JWT struct {
-	Sources []Source // where it may stand; the first that holds one counts
+	Sources []Source // where it may stand
 	Rules   JWTRules
 }
 
@@ -80,7 +80,7 @@ type credential struct {
 	token    *Token
 	jwt      *JWT
 
-	sources []Source // canonical, of a token or JWT; the first that has one counts
+	sources []Source // canonical, of a token or JWT
 }
 
 // credential returns the definition of a group, nil if it is none.

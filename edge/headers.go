@@ -17,9 +17,16 @@ func (x *exchange) fields(tell func(name, value string)) {
 		if isHopByHop(name) || isFraming(name) || isForged(name) || listed(connection, name) {
 			continue
 		}
-		for _, value := range x.evidence.spent.field(name, values) {
+		values = x.evidence.spent.field(name, values)
+		if tellsURL(name) {
+			values = x.urls(name, values)
+		}
+		for _, value := range values {
 			tell(name, value)
 		}
+	}
+	if x.keepsDestination() {
+		tell("Overwrite", "F")
 	}
 	if listed(x.r.Header["Te"], "trailers") {
 		tell("Te", "trailers")
@@ -95,34 +102,4 @@ func forwarded(client, host, proto string) string {
 func isWebSocket(r *http.Request) bool {
 	return len(r.Header["Upgrade"]) > 0 && r.Method == http.MethodGet &&
 		strings.EqualFold(r.Header.Get("Upgrade"), "websocket") && listed(r.Header["Connection"], "upgrade")
-}
-
-// isForged says that by a header of this name applications are told who calls.
-// Only the edge may say so. Many servers read "_" and "." in a name as "-", so
-// these spellings are meant too.
-func isForged(name string) bool {
-	var buf [32]byte
-	plain := buf[:min(len(name), len(buf))] // no name below is longer
-	for i := range plain {
-		switch c := name[i]; {
-		case c == '_', c == '.':
-			plain[i] = '-'
-		case 'A' <= c && c <= 'Z':
-			plain[i] = c + 'a' - 'A'
-		default:
-			plain[i] = c
-		}
-	}
-	switch string(plain) {
-	case "forwarded", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "client-ip",
-		"true-client-ip", "cf-connecting-ip", "fastly-client-ip",
-		"x-original-forwarded-for", "x-original-host", "x-original-url", "x-rewrite-url",
-		"remote-user", "x-remote-user", "x-remote-addr", "x-request-id":
-		return len(name) == len(plain)
-	}
-	return hasPrefix(plain, "x-forwarded") || hasPrefix(plain, "swage-")
-}
-
-func hasPrefix(b []byte, prefix string) bool {
-	return len(b) >= len(prefix) && string(b[:len(prefix)]) == prefix
 }

@@ -6,7 +6,6 @@ import (
 	"crypto/subtle"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -28,10 +27,12 @@ type Verifier interface {
 // NewRequest is what decides about r when it comes at a time. Its Identity is
 // left to [Table.Identify].
 func NewRequest(r *http.Request, at time.Time) Request {
-	return Request{
+	out := Request{
 		Host: r.Host, Client: clientAddr(r), Path: rawPath(r), Time: at,
-		Method: method(r), Upgrade: upgrades(r), Override: overrides(r),
+		Method: method(r), Upgrade: upgrades(r),
 	}
+	out.readFields(r)
+	return out
 }
 
 // Identify finds out what a request proves to have of all that the document of
@@ -60,39 +61,42 @@ type claim struct {
 	from     Source
 	user     string // of HTTP Basic, whose from is the header Authorization
 	value    string
-	unclear  bool // there is more than one value, so there is none
 	meets    []*credential
 	password *credential // any, checked for a user that there is none of
+
+	met, unsure bool // set by verify
 }
 
 // fewClaims is room for what most requests present, on the stack.
 const fewClaims = 4
 
-// claims appends what a request presents of that which a document asks for.
+// claims appends what a request presents of that which a document asks for: a
+// claim for each value of each source.
 func (d *document) claims(out []claim, r *http.Request) []claim {
 	if d == nil || len(d.credentials) == 0 {
 		return out
 	}
-	add := func(from Source, c []*credential) (there bool) {
+	add := func(from Source, c []*credential) {
+		known := false
 		for i := range out {
 			if out[i].from == from && out[i].password == nil {
-				out[i].meets = append(out[i].meets, c...)
-				return true
+				known = true
+				out[i].meets = append(out[i].meets[:len(out[i].meets):len(out[i].meets)], c...)
 			}
 		}
-		value, n := from.read(r)
-		if n > 0 {
-			out = append(out, claim{from: from, value: value, unclear: n > 1, meets: c})
+		if known {
+			return
 		}
-		return n > 0
+		there := from.read(r)
+		for _, value := range there.all[:there.n] {
+			out = append(out, claim{from: from, value: value, meets: c})
+		}
 	}
 	user, password, basic := basicAuth(r)
 	for i, c := range d.credentials {
 		this := d.credentials[i : i+1 : i+1] // for a start: most claims may meet one
 		for _, from := range c.sources {
-			if add(from, this) {
-				break
-			}
+			add(from, this)
 		}
 		if basic && c.password != nil {
 			at := slices.IndexFunc(out, func(x claim) bool { return x.password != nil })
@@ -121,19 +125,20 @@ type evidence struct {
 }
 
 // verify checks claims. Every definition that a claim may meet is tried, so
-// that a later table which asks for another of them finds it proven.
+// that a later table which asks for another of them finds it proven, and every
+// source that holds something, so that what is spent is known wherever it
+// stands.
 func verify(ctx context.Context, v Verifier, claims []claim) (e evidence) {
 	var proofs []Proof
 	for i := range claims {
 		c := &claims[i]
-		met, unsure := false, false
 		for _, want := range c.meets {
 			until, ok, err := c.check(ctx, v, want)
 			if err != nil {
-				e.err, unsure = err, true
+				e.err, c.unsure = err, true
 			}
 			if ok {
-				met = true
+				c.met = true
 				proofs = append(proofs, Proof{want.id, until})
 			}
 		}
@@ -141,20 +146,40 @@ func verify(ctx context.Context, v Verifier, claims []claim) (e evidence) {
 			// An unknown user takes as long to refuse as a known one.
 			_, _ = v.Password(ctx, c.password.password.Hash, c.value)
 		}
+	}
+	e.identity = identityOf(proofs)
+	for i := range claims {
+		c := &claims[i]
 		switch {
-		case met:
-			e.spent = append(e.spent, c.from)
-		case !unsure:
+		case c.met, c.repeats(claims):
+			if !slices.Contains(e.spent, c.from) {
+				e.spent = append(e.spent, c.from)
+			}
+		case !c.unsure && c.guesses(claims, &e.identity):
 			e.failed = true
 		}
 	}
-	e.identity = identityOf(proofs)
 	return e
+}
+
+// repeats says that a claim that is not met has the value of one that is.
+func (c *claim) repeats(claims []claim) bool {
+	return slices.ContainsFunc(claims, func(o claim) bool { return o.met && o.value == c.value })
+}
+
+// guesses says that a claim that is not met may be a guess. It is none where
+// all that it could meet is proven already. Nor is a cookie beside the right
+// one: any host of the zone can plant it in a visitor's browser.
+func (c *claim) guesses(claims []claim, proven *Identity) bool {
+	open := len(c.meets) == 0
+	for _, want := range c.meets {
+		open = open || !slices.ContainsFunc(proven.proofs, func(p Proof) bool { return p.Credential == want.id })
+	}
+	return open && !(c.from.Cookie != "" && slices.ContainsFunc(claims, func(o claim) bool { return o.met && o.from == c.from }))
 }
 
 func (c *claim) check(ctx context.Context, v Verifier, want *credential) (until time.Time, ok bool, err error) {
 	switch {
-	case c.unclear:
 	case want.token != nil:
 		sum := sha256.Sum256([]byte(c.value))
 		ok = subtle.ConstantTimeCompare(sum[:], want.token.SHA256[:]) == 1
@@ -177,28 +202,4 @@ func method(r *http.Request) string {
 // upgrades says that a request asks for another protocol on its connection.
 func upgrades(r *http.Request) bool {
 	return len(r.Header["Upgrade"]) > 0 || r.Method == http.MethodConnect
-}
-
-// dashes stand for what many servers read as one.
-var dashes = strings.NewReplacer("_", "-", ".", "-")
-
-// overrides says that a request names another method than its own in a way
-// that some frameworks heed: a header in any spelling, or the parameter that
-// Rails and its kin read.
-func overrides(r *http.Request) bool {
-	for name := range r.Header {
-		if len(name) < len("X-Http-Method") || len(name) > len("X-Http-Method-Override") || name[0] != 'X' {
-			continue
-		}
-		switch strings.ToLower(dashes.Replace(name)) {
-		case "x-http-method-override", "x-http-method", "x-method-override":
-			return true
-		}
-	}
-	for part := range strings.SplitSeq(r.URL.RawQuery, "&") {
-		if name, _, _ := strings.Cut(part, "="); len(name) >= len("_method") && unescape(name) == "_method" {
-			return true
-		}
-	}
-	return false
 }

@@ -6,14 +6,16 @@ package edge
 // What could be more than it looks like needs the full level: a method that is
 // not known, a header that asks for another method, and an upgrade, whose
 // messages nobody reads here, unless the program holds itself to the level
-// that it is told.
+// that it is told. So does a COPY that asks to delete what is at its
+// destination; one that does not say gets the header "Overwrite: F" below the
+// full level.
 func (p *program) needs(r *Request) int {
 	if p == nil || len(p.levels) < 2 {
 		return 0
 	}
 	full := len(p.levels) - 1
 	switch {
-	case r.Override:
+	case r.Override, r.Overwrite && r.Method == "COPY":
 		return full
 	case r.Upgrade && p.honours:
 		return 0
@@ -34,7 +36,7 @@ func levelHas(level string, rank int, method string) bool {
 	switch level {
 	case "write":
 		switch method {
-		case "PUT", "POST", "PATCH", "MKCOL", "COPY":
+		case "PUT", "POST", "PATCH", "MKCOL", "COPY", "PROPPATCH", "LOCK", "UNLOCK":
 			return true
 		}
 		return false

@@ -152,7 +152,7 @@ func (n naive) covers(c Cell, number uint16) bool {
 // methodsUpTo lists what each level adds.
 var methodsUpTo = map[string]string{
 	"read-only": "GET HEAD OPTIONS", "view": "GET HEAD OPTIONS",
-	"read": "GET HEAD OPTIONS PROPFIND", "write": "PUT POST PATCH MKCOL COPY",
+	"read": "GET HEAD OPTIONS PROPFIND", "write": "PUT POST PATCH MKCOL COPY LOCK UNLOCK PROPPATCH",
 	"query": "GET HEAD",
 }
 
@@ -167,7 +167,7 @@ func (n naive) suffices(p Program, granted string, r Request) bool {
 	if at == len(p.Levels)-1 {
 		return true
 	}
-	if r.Override {
+	if r.Override || r.Method == "COPY" && r.Overwrite {
 		return false
 	}
 	if r.Upgrade {
@@ -311,8 +311,8 @@ func (w *world) compare(t *testing.T, seed int, rnd *rand.Rand, table *Table) in
 	}
 	r := Request{
 		Host: c.ProjectID + "-" + c.ID + fmt.Sprintf("-%s-%d.", program, number) + zone, Path: "/", Time: noon,
-		Method:  pick(rnd, "GET", "HEAD", "OPTIONS", "PROPFIND", "PUT", "POST", "PATCH", "MKCOL", "COPY", "DELETE", "MOVE", "LOCK", "get", "TRACE"),
-		Upgrade: rnd.IntN(8) == 0, Override: rnd.IntN(12) == 0,
+		Method:  pick(rnd, "GET", "HEAD", "OPTIONS", "PROPFIND", "PUT", "POST", "PATCH", "MKCOL", "COPY", "DELETE", "MOVE", "LOCK", "UNLOCK", "PROPPATCH", "get", "TRACE"),
+		Upgrade: rnd.IntN(8) == 0, Override: rnd.IntN(12) == 0, Overwrite: rnd.IntN(4) == 0,
 	}
 	if rnd.IntN(20) > 0 {
 		r.Client = netip.MustParseAddr(pick(rnd, someAddrs...))

@@ -39,6 +39,7 @@ var (
 	unknown         = refusal{http.StatusNotFound, "unknown", "There is nothing at this address. It may be misspelt, or no longer in use."}
 	wrongConnection = refusal{http.StatusMisdirectedRequest, "wrong-connection", "This connection is not for that host. Open the address anew."}
 	unsupported     = refusal{http.StatusNotImplemented, "unsupported", "This method is not supported."}
+	elsewhere       = refusal{http.StatusBadGateway, "elsewhere", "The destination is not at this address."}
 	nothingListens  = refusal{http.StatusBadGateway, "nothing-listens", "Nothing listens there at the moment. What should may still be starting."}
 	brokenAnswer    = refusal{http.StatusBadGateway, "broken-answer", "What listens there gave no proper answer."}
 	starting        = refusal{http.StatusServiceUnavailable, "starting", "This server is starting. Try again in a moment."}
@@ -59,6 +60,8 @@ func (d *Decision) refusal() refusal {
 		return closed
 	case d.Verdict == Unavailable:
 		return notRunning
+	case d.Verdict == Elsewhere:
+		return elsewhere
 	case d.Verdict == Deny && d.Ask != 0:
 		return unproven
 	default:

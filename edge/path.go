@@ -36,36 +36,6 @@ func (a *alias) route(path string) (replace, prefix string, ok bool) {
 	}
 }
 
-// climbs says that an application might read the path as leading above where
-// it starts: it has a segment ".." in some spelling. The path itself is passed
-// on unread, so every spelling that is known to work somewhere counts.
-// Browsers never send one (RFC 3986, section 5.2.4).
-func climbs(path string) bool {
-	dots, other := 0, false
-	for i := 0; i < len(path); i++ {
-		c := path[i]
-		if c == '%' && i+2 < len(path) {
-			hi, ok1 := unhex(path[i+1])
-			lo, ok2 := unhex(path[i+2])
-			if ok1 && ok2 {
-				c, i = hi<<4|lo, i+2
-			}
-		}
-		switch c {
-		case '/', '\\', ';': // ";" starts the parameters of a segment
-			if dots == 2 && !other {
-				return true
-			}
-			dots, other = 0, c == ';'
-		case '.':
-			dots++
-		default:
-			other = true
-		}
-	}
-	return dots == 2 && !other
-}
-
 func unhex(c byte) (byte, bool) {
 	switch {
 	case '0' <= c && c <= '9':

@@ -19,27 +19,36 @@ func (s Source) canonical() Source {
 	return s
 }
 
-// read returns what stands at a canonical source, and how often there is
-// something. More than once is one too many: two readers of the request might
-// mean different ones.
-func (s Source) read(r *http.Request) (value string, n int) {
+// maxValues is how many values of one source are looked at. Each costs a check,
+// and is a guess.
+const maxValues = 4
+
+// values are what stands at a canonical source: the first that differ from each
+// other and are not empty. An empty one is what a logout leaves.
+type values struct {
+	all [maxValues]string
+	n   int
+}
+
+func (v *values) add(value string) {
+	if value != "" && v.n < maxValues && !slices.Contains(v.all[:v.n], value) {
+		v.all[v.n] = value
+		v.n++
+	}
+}
+
+func (s Source) read(r *http.Request) (out values) {
 	switch {
 	case s == authorization:
-		values := r.Header[s.Header]
-		if len(values) == 0 {
-			return "", 0
+		for _, value := range r.Header[s.Header] {
+			if token, ok := scheme(value, "Bearer"); ok {
+				out.add(token)
+			}
 		}
-		token, ok := scheme(values[0], "Bearer")
-		if !ok && len(values) == 1 {
-			return "", 0
-		}
-		return token, len(values)
 	case s.Header != "":
-		values := r.Header[s.Header]
-		if len(values) == 0 {
-			return "", 0
+		for _, value := range r.Header[s.Header] {
+			out.add(value)
 		}
-		return values[0], len(values)
 	case s.Cookie != "":
 		for _, line := range r.Header["Cookie"] {
 			for part := range strings.SplitSeq(line, ";") {
@@ -47,24 +56,22 @@ func (s Source) read(r *http.Request) (value string, n int) {
 				if strings.TrimRight(name, " \t") != s.Cookie {
 					continue
 				}
-				n++
-				value = strings.Trim(v, " \t")
-				if len(value) >= 2 && value[0] == '"' && value[len(value)-1] == '"' {
-					value = value[1 : len(value)-1] // RFC 6265, section 4.1.1
+				v = strings.Trim(v, " \t")
+				if len(v) >= 2 && v[0] == '"' && v[len(v)-1] == '"' {
+					v = v[1 : len(v)-1] // RFC 6265, section 4.1.1
 				}
+				out.add(v)
 			}
 		}
-		return value, n
 	default:
 		for part := range strings.SplitSeq(r.URL.RawQuery, "&") {
 			name, v, _ := strings.Cut(part, "=")
 			if unescape(name) == s.Param {
-				n++
-				value = unescape(v)
+				out.add(unescape(v))
 			}
 		}
-		return value, n
 	}
+	return out
 }
 
 // scheme returns the credentials of an Authorization header of a scheme (RFC
@@ -103,15 +110,15 @@ func unescape(s string) string {
 	return s
 }
 
-// spent are credentials that must not be passed on.
+// spent are sources whose credentials must not be passed on.
 type spent []Source
 
 // field is what is left of a header field; all else stays as it is, byte for
-// byte.
+// byte. Of a header every spelling goes that servers may take for it.
 func (s spent) field(name string, values []string) []string {
 	for _, from := range s {
 		switch {
-		case from.Header != "" && from.Header == name:
+		case from.Header != "" && sameName(from.Header, name):
 			return nil
 		case from.Cookie != "" && name == "Cookie":
 			values = stripCookie(values, from.Cookie)

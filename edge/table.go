@@ -43,6 +43,8 @@ type Table struct {
 	alias    map[string]*alias // by label
 	domain   map[string]*alias // by custom domain
 	sections sections          // all containers, for comparing
+	params   bool              // some document takes credentials from queries
+	parents  map[string]bool   // custom domains that lie above another host of the table
 }
 
 type container struct {
@@ -110,6 +112,7 @@ func Compile(c Config) (*Table, error) {
 		return nil, errors.Join(problems...)
 	}
 	t.byKey = newIndex(t.byID)
+	t.parents = t.parentDomains()
 	return t, nil
 }
 
@@ -150,6 +153,7 @@ func (t *Table) addContainer(in Container, named map[string]*container, shared s
 			shared.documents[in.Permissions] = compiled
 		}
 		out.document = compiled
+		t.params = t.params || compiled != nil && compiled.reading.query
 	}
 	if in.Catalogue != nil {
 		compiled, done := shared.catalogues[in.Catalogue]

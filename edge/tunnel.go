@@ -45,6 +45,7 @@ func (p *Proxy) tunnel(x *exchange, res *http.Response, key string) {
 	}
 	removeHopByHop(res.Header)
 	maps.Copy(x.w.Header(), res.Header)
+	x.keepToHost(x.w.Header())
 	if key == "" {
 		p.tunnelConn(x, c)
 	} else {

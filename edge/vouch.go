@@ -36,6 +36,7 @@ var headerKey = func() (key [16]byte) {
 type reading struct {
 	headers []string // canonical
 	query   bool
+	params  []string // of the query
 }
 
 func (d *document) reads(c *credential) {
@@ -50,6 +51,9 @@ func (d *document) reads(c *credential) {
 			name = "Cookie"
 		case s.Param != "":
 			d.reading.query = true
+			if !slices.Contains(d.reading.params, s.Param) {
+				d.reading.params = append(d.reading.params, s.Param)
+			}
 			continue
 		}
 		if !slices.Contains(d.reading.headers, name) {
