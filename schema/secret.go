@@ -18,6 +18,7 @@ import (
 type Secret struct {
 	form secretForm
 	text string // the value, or what leads to it
+	of   string // Opaque of the declaration, where Resolved put the value in its place
 }
 
 type secretForm byte
@@ -32,7 +33,11 @@ const (
 )
 
 // Plain makes a Secret of a value.
-func Plain(value string) Secret { return Secret{plainSecret, value} }
+func Plain(value string) Secret { return Secret{form: plainSecret, text: value} }
+
+// Resolved is a Secret with the value that s leads to. It is still the same
+// declaration: Opaque stays what it is.
+func (s Secret) Resolved(value string) Secret { return Secret{plainSecret, value, s.Opaque()} }
 
 // Lost makes a Secret that cannot be revealed, in place of one that could not.
 func Lost() Secret { return Secret{form: lostSecret} }
@@ -69,11 +74,11 @@ func (s *Secret) UnmarshalJSON(src []byte) error {
 	}
 	switch {
 	case form.Age != "":
-		*s = Secret{ageSecret, form.Age}
+		*s = Secret{form: ageSecret, text: form.Age}
 	case form.File != "":
-		*s = Secret{fileSecret, form.File}
+		*s = Secret{form: fileSecret, text: form.File}
 	case form.Env != "":
-		*s = Secret{envSecret, form.Env}
+		*s = Secret{form: envSecret, text: form.Env}
 	}
 	return nil
 }
