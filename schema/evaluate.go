@@ -52,11 +52,15 @@ const (
 	outputAnswers = 'a'
 )
 
+// maxRefused is how many files may pass a limit of the evaluation until the
+// others are not tried any more.
+const maxRefused = 3
+
 // evaluate has the files of todo parsed and evaluated. A file that passes a
 // limit gets that as its problem, and the others are tried without it.
 func (r *reading) evaluate(todo []int) error {
 	left := r.limits.EvaluationTime
-	for len(todo) > 0 {
+	for refused := 0; len(todo) > 0 && refused < maxRefused; refused++ {
 		start := time.Now()
 		waited, at, err := r.evaluateOnce(left, todo)
 		left -= time.Since(start) - waited

@@ -3,6 +3,7 @@ package schema
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -120,7 +121,6 @@ func (r *reading) parse(todo []int) (left []int, err error) {
 	for _, u := range r.units {
 		broken = broken || u != nil && isLib(u.name) && len(u.problems) > 0
 	}
-	budget := int64(inProcess)
 	for _, i := range todo {
 		if err := r.ctx.Err(); err != nil {
 			return nil, err
@@ -128,10 +128,6 @@ func (r *reading) parse(todo []int) (left []int, err error) {
 		src, err := r.source(i)
 		if err != nil {
 			return nil, err
-		}
-		if budget -= int64(len(src)); budget < 0 { // its size was a lie
-			left = append(left, i)
-			continue
 		}
 		u := r.unit(i, src)
 		a := parseFile(u.name, src)
@@ -161,16 +157,16 @@ func (r *reading) unit(i int, src []byte) *unit {
 	return u
 }
 
-// source reads a file, and not much more of it than the limit: it may have
-// grown, or its size may have been a lie.
+// source reads a file, of which no more counts than the size that it was listed
+// with: it may have grown, or its size may have been a lie.
 func (r *reading) source(i int) ([]byte, error) {
 	f := r.files[i]
-	src, err := readPlain(r.tree, f.name, r.limits.FileBytes)
+	src, err := readPlain(r.tree, f.name, f.size)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", f.name, err)
 	}
-	if int64(len(src)) > r.limits.FileBytes {
-		return nil, Problems{tell(Pos{File: f.name}, "", "has more than %d bytes", r.limits.FileBytes)}
+	if int64(len(src)) > f.size {
+		return nil, Problems{tell(Pos{File: f.name}, "", "has more than the %d bytes that it was listed with; if it is being written, try again", f.size)}
 	}
 	return src, nil
 }
@@ -187,7 +183,7 @@ func readPlain(tree fs.FS, name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("it is no plain file any more")
+		return nil, errors.New("it is no plain file any more")
 	}
 	src := make([]byte, 0, min(info.Size(), limit)+1)
 	for {
