@@ -83,6 +83,7 @@ func (l *Loader) load(ctx context.Context, tree fs.FS, turn func(context.Context
 		remember[u.name] = u
 	}
 	res := newResolver(shapes)
+	res.maxMerged = maxMerged(r.limits.LoadedBytes, r.loaded)
 	res.problems = problems
 	res.unread = len(problems) > 0
 	for _, u := range units {

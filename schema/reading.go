@@ -17,9 +17,10 @@ type reading struct {
 	limits Limits
 	turn   func(context.Context) error // may be nil
 
-	files []entry
-	units []*unit // by file; nil: it has to be parsed
-	lib   string  // digest of lib/; empty: not known before its files are read
+	files  []entry
+	units  []*unit // by file; nil: it has to be parsed
+	loaded int64   // weight of all units
+	lib    string  // digest of lib/; empty: not known before its files are read
 }
 
 // read returns a unit for each file. Those of files that did not change are
@@ -41,12 +42,11 @@ func (r *reading) read(known map[string]*unit) ([]*unit, error) {
 		return nil, err
 	}
 	r.lib = r.libDigest()
-	loaded := int64(0)
 	for _, u := range r.units {
 		if u.expression && u.context == "" && u.hash != "" {
 			u.context = r.lib
 		}
-		if loaded += u.weight(); loaded > r.limits.LoadedBytes {
+		if r.loaded += u.weight(); r.loaded > r.limits.LoadedBytes {
 			return nil, Problems{tooHeavy(u.name, r.limits.LoadedBytes)}
 		}
 	}

@@ -31,6 +31,7 @@ type resolver struct {
 	realms        map[string]bool   // of the project that is resolved now
 	baseBroken    bool              // its permissions have problems of their own
 	merged        int               // parts of inherited permissions that were copied
+	maxMerged     int
 }
 
 // parts are what the files of one project declare.

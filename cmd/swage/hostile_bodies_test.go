@@ -66,7 +66,7 @@ func hostileBodies() []hostileBody {
 				raw(z, fmt.Sprintf("projects/web/f%d.cue", i), zip.Deflate, mib-1, packed)
 			}
 		}), 422, "more than 67108864 bytes", true},
-		{"a million names", names(1000000, func(i int) string { return fmt.Sprintf("p/%d", i) }), 400, "too many files", false},
+		{"a million names", names(1000000, func(i int) string { return fmt.Sprintf("p/%d", i) }), 0, "too many files|the archive has more than", false},
 		{"100,000 names", names(100000, func(i int) string { return fmt.Sprint(i) }), 400, "too many files", true},
 		{"long names", names(40, func(i int) string { return fmt.Sprint(i) + strings.Repeat("/a", 30000) }), 400, "a name may have 1024", true},
 		{"many folders", names(10000, func(i int) string { return fmt.Sprint(i) + strings.Repeat("/a", 100) }), 400, "too many files", false},

@@ -352,39 +352,54 @@ func TestS3HostileInput(t *testing.T) {
 		if !h.quick && !soak {
 			continue
 		}
-		files := h.files()
-		body := v.zipOf(files)
-		v.attack(h.name, "plan", idle, h.want, func() (string, error) {
-			status, text, err := v.plan(t.Context(), body)
-			return verdict(status, h.want == "", text, err)
-		})
-		if h.want == "" || !soak && !h.push || len(files) > 100000 {
-			continue // it would be in force, or Git takes long to make it
-		}
-		v.attack(h.name, "push", idle, h.want, func() (string, error) {
-			out, err := v.push("hostile", files)
-			if err == nil {
-				return "", fmt.Errorf("it was accepted: %s", out)
+		v.sub(h.name, func(v *victim) {
+			files := h.files()
+			body := v.zipOf(files)
+			v.attack(h.name, "plan", idle, h.want, func() (string, error) {
+				status, text, err := v.plan(t.Context(), body)
+				return verdict(status, h.want == "", text, err)
+			})
+			if h.want == "" || !soak && !h.push || len(files) > 100000 {
+				return // it would be in force, or Git takes long to make it
 			}
-			return out, nil
+			v.attack(h.name, "push", idle, h.want, func() (string, error) {
+				out, err := v.push("hostile", files)
+				if err == nil {
+					return "", fmt.Errorf("it was accepted: %s", out)
+				}
+				return out, nil
+			})
 		})
 	}
 	for _, h := range hostileBodies() {
 		if !h.quick && !soak {
 			continue
 		}
-		body := h.body()
-		v.attack(h.name, "body", idle, h.want, func() (string, error) {
-			status, text, err := v.plan(t.Context(), body)
-			if h.status != 0 && status != h.status {
-				err = fmt.Errorf("status %d: %.300s: %w", status, text, err)
-			}
-			return text, err
+		v.sub(h.name, func(v *victim) {
+			body := h.body()
+			v.attack(h.name, "body", idle, h.want, func() (string, error) {
+				status, text, err := v.plan(t.Context(), body)
+				if err == nil && (h.status != 0 && status != h.status || status == http.StatusOK) {
+					err = fmt.Errorf("status %d: %.300s", status, text)
+				}
+				return text, err
+			})
 		})
 	}
-	v.attack("50 plans at once", "plan", idle, "", func() (string, error) { return "", v.atOnce(50) })
+	v.sub("50 plans at once", func(v *victim) {
+		v.attack("50 plans at once", "plan", idle, "", func() (string, error) { return "", v.atOnce(50) })
+	})
 	v.eventually("its memory goes back", func() bool { return v.memory("VmRSS") < idle+hostileRest })
 	t.Logf("after all: %d MiB more than idle", (v.memory("VmRSS")-idle)/mib)
+}
+
+// sub is a subtest on the same agent.
+func (v *victim) sub(name string, do func(*victim)) {
+	v.Run(name, func(t *testing.T) {
+		w := *v
+		w.T = t
+		do(&w)
+	})
 }
 
 // verdict is what a plan was answered: accepted, or refused with what is wrong.
@@ -414,6 +429,9 @@ func (v *victim) attack(name, as string, idle int64, want string, do func() (str
 	peak := v.memory("VmHWM") - idle
 	found := false
 	line := text
+	if want != "" {
+		want += "|is not evaluated within" // on a machine that is busy
+	}
 	for _, w := range strings.Split(want, "|") {
 		if i := strings.Index(text, w); i >= 0 && !found {
 			found, line = true, text[max(0, i-60):]

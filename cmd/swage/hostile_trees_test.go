@@ -135,8 +135,8 @@ func (c *corpus) plainData() {
 		return repeated(20, "projects/web/f%d.cue", fill(mib, strings.Repeat("k", mib/2)+": {", "a: 1\n", "}\n"))
 	})
 	add(false, "long names in each other", "names that are longer than 1024 bytes", func() map[string]string {
-		open := strings.Repeat(strings.Repeat("k", 1000)+": {", 90)
-		return repeated(20, "projects/web/f%d.cue", fill(mib, open, "a: 1\n", strings.Repeat("}", 90)))
+		open := strings.Repeat(strings.Repeat("k", 1000)+": {", 40)
+		return repeated(20, "projects/web/f%d.cue", fill(mib, open, "a: 1\n", strings.Repeat("}", 40)))
 	})
 	add(false, "one field many times", "", func() map[string]string {
 		return repeated(1, "projects/web/f%d.cue", fill(mib, "", "containers: app: comment: \"x\"\n", ""))
@@ -166,7 +166,7 @@ func (c *corpus) plainData() {
 			}
 		})
 	})
-	add(false, "folders in each other", "nest deeper than 100 levels", func() map[string]string {
+	add(false, "folders in each other", "nest deeper than 100 levels|a name may have 1024", func() map[string]string {
 		return one("projects/web/"+strings.Repeat("a/", 3000)+"a.cue", "")
 	})
 	add(false, "a number without end", "out of all bounds", func() map[string]string {
@@ -175,7 +175,7 @@ func (c *corpus) plainData() {
 	add(false, "a number of a MiB", "out of all bounds", func() map[string]string {
 		return repeated(60, "projects/web/f%d.cue", fill(mib, "a: 1", "0", "\n"))
 	})
-	add(false, "anchors in YAML", "anchors (&) and aliases (*) are not read", func() map[string]string {
+	add(false, "anchors in YAML", "are not read; write the value out", func() map[string]string {
 		var b strings.Builder
 		b.WriteString("a0: &a0 [x, x, x, x, x, x, x, x, x]\n")
 		for i := range 60 {
@@ -198,12 +198,49 @@ func (c *corpus) plainData() {
 			}
 		})
 	})
-	add(false, "aliases of nothing", "more; mend these first", func() map[string]string {
+	add(false, "each container depends on all before it", "", func() map[string]string {
+		return treeOf(func(add func(name, text string)) {
+			var before []string
+			for i := range 600 {
+				add(fmt.Sprintf("projects/web/f%d.cue", i), fmt.Sprintf("containers: con%d: depends_on: [%s]\n", i, strings.Join(before, ",")))
+				before = append(before, fmt.Sprintf("%q", fmt.Sprint("con", i)))
+			}
+		})
+	})
+	add(false, "domains and paths of aliases", "", func() map[string]string {
 		return treeOf(func(add func(name, text string)) {
 			for i := range 40 {
 				var b strings.Builder
+				fmt.Fprintf(&b, "containers: con%d: {}\n", i)
+				for j := range 50 {
+					fmt.Fprintf(&b, "aliases: \"a%d-%d\": {container: \"con%d\", program: \"http\", port: 80, domains: [", i, j, i)
+					for k := range 20 {
+						fmt.Fprintf(&b, "\"d%d-%d-%d.example.org\", ", i, j, k)
+					}
+					b.WriteString("], paths: {")
+					for k := range 20 {
+						fmt.Fprintf(&b, "\"/p%d\": {port: 81}, ", k)
+					}
+					b.WriteString("}}\n")
+				}
+				add(fmt.Sprintf("projects/web/f%d.cue", i), b.String())
+			}
+		})
+	})
+	add(false, "rules and ports of firewalls", "", func() map[string]string {
+		return treeOf(func(add func(name, text string)) {
+			for i := range 40 {
+				rule := "{direction: \"ingress\", action: \"drop\", source: \"10.0.0.0/8,10.1.0.0/16,10.2.0.0/16\", destination_port: \"1-100,200,300\"}, "
+				add(fmt.Sprintf("projects/web/f%d.cue", i), fmt.Sprintf("containers: con%d: firewall: [%s]\n", i, strings.Repeat(rule, 500)))
+			}
+		})
+	})
+	add(false, "aliases of nothing", "more; mend these first", func() map[string]string {
+		return treeOf(func(add func(name, text string)) {
+			for i := range 20 {
+				var b strings.Builder
 				for j := range 1000 {
-					fmt.Fprintf(&b, "aliases: a%d-%d: {container: \"none\", program: \"http\", port: 80}\n", i, j)
+					fmt.Fprintf(&b, "aliases: \"a%d-%d\": {container: \"none\", program: \"http\", port: 80}\n", i, j)
 				}
 				add(fmt.Sprintf("projects/web/f%d.cue", i), b.String())
 			}
@@ -243,7 +280,7 @@ func (c *corpus) expressions() {
 	add(false, "lists that double in many files", "", func() map[string]string {
 		return repeated(300, "projects/web/f%d.cue", doubling("[1, 1]", "[for a in x%[2]d for b in [1, 2] {a + b}]"))
 	})
-	add(false, "counting without end", "is not evaluated within 10s", func() map[string]string {
+	add(false, "counting without end", "is not evaluated within 10s|of memory to evaluate", func() map[string]string {
 		var b strings.Builder
 		b.WriteString("import \"list\"\ncontainers: app: comment: \"\\(list.Sum([")
 		for i := range 9 {
