@@ -36,6 +36,7 @@ const (
 type victim struct {
 	*testing.T
 	dir, port string
+	app       string // port of what runs in the container
 	agent     *exec.Cmd
 	client    *http.Client
 }
@@ -47,7 +48,7 @@ const victimFleet = "containers: app: id: \"111111111111111111111111\"\n"
 func (v *victim) files() map[string]string {
 	return map[string]string{
 		"servers/lab.cue":       fmt.Sprintf("listen: [\"127.0.0.1:%s\"]\ntokens: {p: {value: \"plans\", allow: [\"plan\"]}, a: {value: \"pushes\", allow: [\"push\"]}}\n", v.port),
-		"projects/base/app.cue": victimFleet + "aliases: site: {container: \"app\", program: \"http\", port: 3000}\n",
+		"projects/base/app.cue": victimFleet + "aliases: site: {container: \"app\", program: \"http\", port: " + v.app + "}\n",
 	}
 }
 
@@ -58,7 +59,7 @@ func newVictim(t *testing.T) *victim {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	v := &victim{T: t, dir: dir, port: freePort(t)}
+	v := &victim{T: t, dir: dir, port: freePort(t), app: freePort(t)}
 	// The hooks of the repository start the agent's own file, by that name.
 	self, err := os.Executable()
 	if err != nil {
@@ -124,7 +125,7 @@ func (v *victim) backend() {
 		if err != nil || len(r.Containers) == 0 || r.Containers[0].Address == "" {
 			return false
 		}
-		l, err = net.Listen("tcp", net.JoinHostPort(r.Containers[0].Address, "3000"))
+		l, err = net.Listen("tcp", net.JoinHostPort(r.Containers[0].Address, v.app))
 		return err == nil
 	})
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })}
