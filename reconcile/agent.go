@@ -81,6 +81,8 @@ type Agent struct {
 	vitals map[string]*vital // by ref
 	probes sync.WaitGroup
 
+	weighing turns // of plans: one large tree at a time is in memory
+
 	// For other goroutines: what was observed last, the accepted fleet, and
 	// what was published.
 	state     atomic.Pointer[runtime.Actual]
@@ -280,8 +282,8 @@ func (a *Agent) Fleet() *schema.Fleet { return a.current.Load() }
 // ErrNotObserved is the error of PlanFor before the first pass.
 var ErrNotObserved = errors.New("the agent has not seen yet what runs here")
 
-// PlanFor is the plan for another repository, on what was observed last. Any
-// goroutine may call it.
+// PlanFor is the plan for another repository, on what was observed last. It
+// reads nothing of this machine: see unresolved. Any goroutine may call it.
 func (a *Agent) PlanFor(ctx context.Context, tree fs.FS) (Proposal, error) {
 	return a.PlanAfter(ctx, tree, func(string) (int, error) { return 0, nil })
 }
@@ -290,8 +292,18 @@ func (a *Agent) PlanFor(ctx context.Context, tree fs.FS) (Proposal, error) {
 // allow that lead to it from the one applied last.
 func (a *Agent) PlanAfter(ctx context.Context, tree fs.FS, allowed func(applied string) (int, error)) (Proposal, error) {
 	var out Proposal
-	f, err := a.load(ctx, &schema.Loader{Limits: a.Loader.Limits}, Snapshot{Tree: tree})
+	turn := a.weighing.turn()
+	defer turn.end()
+	f, err := a.Loader.Trial(ctx, tree, turn.take)
 	if err != nil {
+		return out, err
+	}
+	if _, ok := f.Servers[a.Server]; !ok {
+		return out, a.notServer()
+	}
+	f = unresolved(f, a.Fleet(), a.Server)
+	f = revealGroups(f, schema.Keys{}, func(schema.Pos, string, error) {}) // of plain ones the form
+	if _, err := edge.Compile(Routes(f, a.Server, View{})); err != nil {
 		return out, err
 	}
 	state := a.state.Load()
@@ -305,7 +317,11 @@ func (a *Agent) PlanAfter(ctx context.Context, tree fs.FS, allowed func(applied 
 		}
 	}
 	out.Add(a.Server, Diff(state.State, Desired(f, a.Server), terms), a.Fleet(), f)
-	return out, nil
+	return out, ctx.Err()
+}
+
+func (a *Agent) notServer() error {
+	return fmt.Errorf("the fleet has no server %q; declare it in servers/%s.cue, or correct the name in the node file", a.Server, a.Server)
 }
 
 // plan does everything up to the steps. A new commit's permissions are live,
@@ -497,7 +513,7 @@ func (a *Agent) load(ctx context.Context, loader *schema.Loader, s Snapshot) (*s
 		return nil, err
 	}
 	if _, ok := f.Servers[a.Server]; !ok {
-		return nil, fmt.Errorf("the fleet has no server %q; declare it in servers/%s.cue, or correct the name in the node file", a.Server, a.Server)
+		return nil, a.notServer()
 	}
 	f = revealGroups(revealed(f, a.Keys), a.Keys, func(at schema.Pos, group string, err error) {
 		a.Log.Warn("a group matches nobody: its secret cannot be read", "commit", s.Commit, "at", at.String(), "group", group, "err", err)

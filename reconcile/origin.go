@@ -13,18 +13,50 @@ type Origin struct {
 	At    string `json:"at"`              // file:line:column
 }
 
+// declarations are what a fleet says of one server, for many questions.
+type declarations struct {
+	projects map[string]schema.Pos
+	byID     map[string]*schema.Container
+	byRef    map[string]*schema.Container // project/name
+}
+
+func declarationsOf(f *schema.Fleet, server string) declarations {
+	d := declarations{map[string]schema.Pos{}, map[string]*schema.Container{}, map[string]*schema.Container{}}
+	for i := range f.Projects {
+		p := &f.Projects[i]
+		d.projects[p.Name] = p.Pos
+		for j := range p.Containers {
+			c := &p.Containers[j]
+			if c.Server != server {
+				continue
+			}
+			d.byRef[p.Name+"/"+c.Name] = c
+			if c.ID != "" {
+				d.byID[c.ID] = c
+			}
+		}
+	}
+	return d
+}
+
+// of is a container: by its ID, else by name.
+func (d declarations) of(c runtime.Container) *schema.Container {
+	if found := d.byID[string(c.ID)]; found != nil && c.ID != "" {
+		return found
+	}
+	return d.byRef[c.Ref()]
+}
+
 // origins finds what in the fleet asks for a step. Nothing does for a
 // deletion: its declaration is gone.
-func origins(f *schema.Fleet, server string, s runtime.Step) []Origin {
+func (d declarations) origins(s runtime.Step) []Origin {
 	if p, ok := s.(runtime.CreateProject); ok {
-		for _, x := range f.Projects {
-			if x.Name == p.Project.Name {
-				return []Origin{{At: x.Pos.String()}}
-			}
+		if at, ok := d.projects[p.Project.Name]; ok {
+			return []Origin{{At: at.String()}}
 		}
 		return nil
 	}
-	c := declaration(f, server, s.Container())
+	c := d.of(s.Container())
 	if c == nil {
 		return nil
 	}

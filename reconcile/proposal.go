@@ -50,13 +50,17 @@ func (p *Proposal) Add(server string, plan Plan, before, fleet *schema.Fleet) {
 		Server: server, Steps: []ProposedStep{}, Held: append([]Held{}, plan.Held...),
 		Opens: openings(before, fleet, server), StaysOpen: staysOpen(fleet, server), Drift: plan.Drift,
 	}
+	var declared declarations
+	if fleet != nil {
+		declared = declarationsOf(fleet, server)
+	}
 	for i, x := range plan.Steps {
 		step := ProposedStep{Sign: sign(x), Step: x.String(), Effect: x.Effect(), After: plan.After[i]}
 		if c := x.Container(); c.Name != "" {
 			step.Container = c.Ref()
 		}
 		if fleet != nil {
-			step.AskedBy = origins(fleet, server, x)
+			step.AskedBy = declared.origins(x)
 		}
 		s.Steps = append(s.Steps, step)
 	}

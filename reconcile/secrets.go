@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"crypto/rand"
 	"errors"
 	"maps"
 	"slices"
@@ -16,7 +17,7 @@ func revealed(f *schema.Fleet, keys schema.Keys) *schema.Fleet {
 		if err != nil {
 			return s.Unreadable(err)
 		}
-		return schema.Plain(value)
+		return s.Resolved(value)
 	})
 }
 
@@ -26,20 +27,63 @@ func opaque(f *schema.Fleet) *schema.Fleet {
 	return eachSecret(f, func(s schema.Secret) schema.Secret { return schema.Plain(s.Opaque()) })
 }
 
+// unresolved is a fleet for a plan: no secret of it is resolved. A variable
+// that is declared as the fleet in force declares it has the value that it has
+// there. Any other has one that nothing has, so that a plan says that it
+// changes and confirms nobody's guess of what is stored.
+func unresolved(f, inForce *schema.Fleet, server string) *schema.Fleet {
+	known := map[string]map[string]schema.Secret{} // by id and by project/name
+	if inForce != nil {
+		for _, p := range inForce.Projects {
+			for _, c := range p.Containers {
+				if c.Server != server {
+					continue
+				}
+				known[p.Name+"/"+c.Name] = c.Env
+				if c.ID != "" {
+					known[c.ID] = c.Env
+				}
+			}
+		}
+	}
+	other := schema.Plain("unknown " + rand.Text())
+	return eachContainer(f, func(p schema.Project, c schema.Container) map[string]schema.Secret {
+		was, ok := known[c.ID]
+		if !ok || c.ID == "" {
+			was = known[p.Name+"/"+c.Name]
+		}
+		env := make(map[string]schema.Secret, len(c.Env))
+		for name, s := range c.Env {
+			env[name] = other
+			if old, ok := was[name]; ok && old.Opaque() == s.Opaque() {
+				env[name] = old
+			}
+		}
+		return env
+	})
+}
+
 // eachSecret replaces the values of environments in a copy: a Fleet is never
 // written after Load.
 func eachSecret(f *schema.Fleet, replace func(schema.Secret) schema.Secret) *schema.Fleet {
+	return eachContainer(f, func(_ schema.Project, c schema.Container) map[string]schema.Secret {
+		env := make(map[string]schema.Secret, len(c.Env))
+		for name, s := range c.Env {
+			env[name] = replace(s)
+		}
+		return env
+	})
+}
+
+// eachContainer replaces environments in a copy.
+func eachContainer(f *schema.Fleet, env func(schema.Project, schema.Container) map[string]schema.Secret) *schema.Fleet {
 	out := *f
 	out.Projects = slices.Clone(f.Projects)
 	for i := range out.Projects {
 		p := &out.Projects[i]
 		p.Containers = slices.Clone(p.Containers)
 		for j := range p.Containers {
-			env := make(map[string]schema.Secret, len(p.Containers[j].Env))
-			for name, s := range p.Containers[j].Env {
-				env[name] = replace(s)
-			}
-			p.Containers[j].Env = env
+			p.Containers[j].Env = env(*p, p.Containers[j])
 		}
 	}
 	return &out

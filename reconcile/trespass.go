@@ -20,12 +20,13 @@ func (a *Agent) Trespass(ctx context.Context, realm string, before, after fs.FS,
 	if state == nil {
 		return nil, ErrNotObserved
 	}
-	loader := &schema.Loader{Limits: a.Loader.Limits}
-	was, err := loader.Load(ctx, before)
+	turn := a.weighing.turn()
+	defer turn.end()
+	was, err := a.Loader.Trial(ctx, before, nil)
 	if err != nil {
 		return nil, fmt.Errorf("what the branch holds now cannot be read, and what is not known cannot be compared: %v", err) // no mistake of this push
 	}
-	is, err := loader.Load(ctx, after)
+	is, err := a.Loader.Trial(ctx, after, turn.take)
 	if err != nil {
 		return nil, err
 	}

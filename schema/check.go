@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 )
 
 // checker holds what the author wrote to the schema, field by field.
@@ -15,15 +16,21 @@ import (
 type checker struct {
 	shapes   map[string]*shape
 	problems Problems
+	told     *atomic.Int64 // problems of all files; nil: nobody counts
+	dropped  bool          // some, since enough is told
 }
 
 // maxProblems bounds what one file may have to say.
 const maxProblems = 200
 
 func (c *checker) add(at spot, format string, args ...any) {
+	if c.told != nil && c.told.Add(1) > maxTold {
+		c.dropped = true
+		return
+	}
 	switch n := len(c.problems); {
 	case n < maxProblems:
-		c.problems = append(c.problems, Problem{at.pos, at.path, fmt.Sprintf(format, args...)})
+		c.problems = append(c.problems, tell(at.pos, at.path, format, args...))
 	case n == maxProblems:
 		c.problems = append(c.problems, Problem{Pos{File: at.pos.File}, "", "has more problems than these; mend them first"})
 	}
@@ -310,8 +317,11 @@ func show(v *value) string {
 }
 
 func cut(text string) string {
-	if r := []rune(text); len(r) > 60 {
-		return string(r[:60]) + "…"
+	n := 0
+	for i := range text {
+		if n++; n > 60 {
+			return text[:i] + "…"
+		}
 	}
 	return text
 }

@@ -218,6 +218,9 @@ func (r *resolver) copies(f *Fleet) {
 	}
 }
 
+// maxCircles are told of a graph, which may have more than anybody can count.
+const maxCircles = 20
+
 // circles finds the circles of a graph, each once, beginning at its first
 // name.
 func circles(next map[string][]string) [][]string {
@@ -231,7 +234,9 @@ func circles(next map[string][]string) [][]string {
 		case done:
 			return
 		case visiting:
-			found = append(found, slices.Clone(path[slices.Index(path, name):]))
+			if len(found) < maxCircles {
+				found = append(found, slices.Clone(path[slices.Index(path, name):]))
+			}
 			return
 		}
 		state[name] = visiting

@@ -4,104 +4,92 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
-	"strings"
+	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
 
 // A CUE file is a program: three lines can take all memory of a machine, and
-// an evaluation that runs cannot be stopped. Files with expressions are
-// therefore evaluated by a process of their own, this program started again,
-// which is told its limits and is killed when it passes them. It gets all
-// that it may read through its standard input and opens nothing.
+// an evaluation that runs cannot be stopped. Plain data, too, comes to a
+// hundred times its size while it is parsed. Files with expressions, and all
+// files where they are many, are therefore taken by a process of their own,
+// this program started again, which is told its limits and is killed when it
+// passes them. It gets all that it may read through its standard input and
+// opens nothing. What it answers is weighed before any of it is read.
 
 // evaluating marks the environment of that process.
 const evaluating = "SWAGE_EVALUATES"
 
-// request is what the process is asked.
+// request is the first line that the process reads. The files follow: those of
+// lib/ first, then the others, each as a byte of inputBits, its name and its
+// text; a zero byte ends them.
 type request struct {
-	Module string            // import path of the repository; empty: it has none
-	Lib    map[string]string // files that may be imported, by name
-	Files  []requestFile
-	Memory int64 // bytes
+	Memory int64         // bytes
+	Time   time.Duration // of the processor
+	Loaded int64         // weight that its answers may have
+	Broken bool          // lib/ has problems
 }
 
-type requestFile struct{ Name, Src string }
+const (
+	inputFile  = 1 << iota // always
+	inputAsked             // an answer is wanted, not only what others import
+)
 
-// answer is what it says of one file, one line of JSON each, in their order.
-type answer struct {
-	Value    *value
-	Problems Problems
-}
+// What the process says while it works, each with the number of a file among
+// those asked: which one it begins, or with which the answers weigh too much.
+// Once all are done the answers follow, in order.
+const (
+	outputBegins  = 'b'
+	outputHeavy   = 'h'
+	outputAnswers = 'a'
+)
 
-// evaluateUnits gives every unit with expressions its value. Units that were
-// evaluated before with the same lib/ are left as they are.
-func evaluateUnits(ctx context.Context, units []*unit, limits Limits) error {
-	req := request{Lib: map[string]string{}, Memory: limits.EvaluationMemory}
-	sum := sha256.New()
-	broken := false
-	for _, u := range units {
-		if !isLib(u.name) || u.src == nil {
-			continue
+// maxRefused is how many files may pass a limit of the evaluation until the
+// others are not tried any more.
+const maxRefused = 3
+
+// evaluate has the files of todo parsed and evaluated. A file that passes a
+// limit gets that as its problem, and the others are tried without it.
+func (r *reading) evaluate(todo []int) error {
+	left := r.limits.EvaluationTime
+	for refused := 0; len(todo) > 0 && refused < maxRefused; refused++ {
+		start := time.Now()
+		waited, at, err := r.evaluateOnce(left, todo)
+		left -= time.Since(start) - waited
+		if err == nil {
+			return nil
 		}
-		fmt.Fprintf(sum, "%s %s\n", u.name, u.hash)
-		broken = broken || len(u.problems) > 0
-		if u.name == moduleName {
-			v, _, _ := parse(u.name, u.src)
-			if m := v.get("module"); m != nil {
-				req.Module, _, _ = strings.Cut(m.Text, "@")
-			}
-			continue
+		if r.ctx.Err() != nil {
+			return r.ctx.Err()
 		}
-		req.Lib[u.name] = string(u.src)
-	}
-	lib := fmt.Sprintf("%x", sum.Sum(nil))
-	var todo []*unit
-	for i, u := range units {
-		if !u.expression || u.context == lib {
-			continue
-		}
-		u = &unit{name: u.name, size: u.size, hash: u.hash, src: u.src, expression: true, context: lib}
-		units[i] = u
-		todo = append(todo, u)
-	}
-	if broken { // what they say follows from that, and is told there
-		for _, u := range todo {
-			u.checked, u.context = true, ""
-		}
-		return nil
-	}
-	deadline, cancel := context.WithTimeout(ctx, limits.EvaluationTime)
-	defer cancel()
-	for len(todo) > 0 {
-		n, err := evaluate(deadline, req, todo)
-		if todo = todo[n:]; err == nil {
-			continue
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		why, limited := limitText(err, limits)
+		why, limited := limitText(err, r.limits)
 		if !limited {
 			return err
 		}
-		todo[0].problems = Problems{{Pos{File: todo[0].name}, "", why}}
-		if errors.Is(err, errTime) {
-			todo[0].context = "" // the machine may have been busy: try again next time
+		f := r.files[todo[at]]
+		// With a hash it is not tried again until it or lib/ changes.
+		u := &unit{name: f.name, size: f.size, hash: f.digest()}
+		if errors.Is(err, errTime) || left <= 0 {
+			u.hash = "" // the machine may have been busy
 		}
-		todo = todo[1:]
-		if deadline.Err() != nil {
-			for _, u := range todo {
-				u.context = ""
-			}
-			return nil
+		u.take(answer{expression: true, problems: Problems{tell(Pos{File: f.name}, "", "%s", why)}})
+		r.units[todo[at]] = u
+		todo = slices.Delete(todo, at, at+1)
+		if left <= 0 || errors.Is(err, errTime) {
+			break
 		}
+	}
+	for _, i := range todo { // not known, and not remembered
+		u := &unit{name: r.files[i].name, size: r.files[i].size}
+		r.units[i] = u.take(answer{})
 	}
 	return nil
 }
@@ -124,71 +112,161 @@ func limitText(err error, limits Limits) (string, bool) {
 	return "", false
 }
 
-// evaluate runs one process. It returns how many units are done; with an
-// error that limitText knows, the next one is to blame.
-func evaluate(ctx context.Context, req request, units []*unit) (done int, err error) {
+// evaluateOnce runs one process and takes its answers. With an error that
+// limitText knows, the file at that place of todo is to blame. waited is how
+// long others had their turn.
+func (r *reading) evaluateOnce(left time.Duration, todo []int) (waited time.Duration, at int, err error) {
 	if os.Getenv(evaluating) != "" {
-		return 0, errors.New("schema: EvaluateMain must be called first in main")
+		return 0, 0, errors.New("schema: EvaluateMain must be called first in main")
 	}
-	req.Files = nil
-	for _, u := range units {
-		req.Files = append(req.Files, requestFile{u.name, string(u.src)})
-	}
-	input, err := json.Marshal(req)
+	running, stop := context.WithCancel(r.ctx)
+	defer stop()
+	cmd, err := evaluation(running)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return 0, 0, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return 0, 0, err
+	}
+	var complaint tail
+	cmd.Stderr = &complaint
+	if err := cmd.Start(); err != nil {
+		return 0, 0, fmt.Errorf("start the evaluation: %w", err)
+	}
+	var late atomic.Bool
+	deadline := time.AfterFunc(left, func() { late.Store(true); stop() })
+	defer deadline.Stop()
+
+	budget := r.limits.LoadedBytes
+	for _, u := range r.units {
+		if u != nil {
+			budget -= u.weight()
+		}
+	}
+	fed := make(chan error, 1)
+	units := make([]*unit, len(todo))
+	go func() {
+		err := r.feed(in, request{r.limits.EvaluationMemory, r.limits.EvaluationTime, budget, false}, todo, units)
+		fed <- errors.Join(err, in.Close())
+	}()
+	w := &incoming{Reader: bufio.NewReader(out), left: budget + fileWeight}
+	at, err = w.until(len(todo))
+	if err == nil {
+		deadline.Stop() // it is done, and waits to be heard
+		if err = <-fed; err == nil && r.turn != nil {
+			start := time.Now()
+			err = r.turn(r.ctx)
+			waited = time.Since(start)
+		}
+		for i := 0; i < len(todo) && err == nil; i++ {
+			var a answer
+			if a, err = w.answer(units[i].name); err == nil {
+				if a.untold || a.deferred {
+					units[i].hash = "" // it is read again
+				}
+				r.units[todo[i]] = units[i].take(a)
+			}
+		}
+		stop() // there is nothing more to hear
+		_ = cmd.Wait()
+		return waited, 0, err
+	}
+	heavy := errors.Is(err, errHeavy)
+	if heavy {
+		stop()
+	}
+	exit := cmd.Wait()
+	stop()
+	_ = in.Close()
+	// What could not be read or does not end well is the cause, unless the
+	// process ended first and did not take it.
+	if feedErr := <-fed; feedErr != nil && !errors.Is(feedErr, os.ErrClosed) && !errors.Is(feedErr, syscall.EPIPE) {
+		return 0, 0, feedErr
+	}
+	switch code := cmd.ProcessState.ExitCode(); {
+	case heavy:
+		return 0, at, Problems{tooHeavy(r.files[todo[at]].name, r.limits.LoadedBytes)}
+	case late.Load() || signalled(cmd.ProcessState, syscall.SIGXCPU):
+		return 0, at, errTime
+	case code == exitMemory || complaint.memory() || used(cmd.ProcessState) > r.limits.EvaluationMemory*3/4:
+		return 0, at, errMemory
+	case code == exitPanic:
+		return 0, at, errBroken
+	}
+	return 0, at, fmt.Errorf("the evaluation of %s ended with %w: %s", r.files[todo[at]].name, errors.Join(err, exit), complaint.text)
+}
+
+// evaluation is the process, not started yet.
+func evaluation(ctx context.Context) (*exec.Cmd, error) {
 	program, err := os.Executable()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	if _, err := os.Stat("/proc/self/exe"); err == nil {
 		program = "/proc/self/exe" // the same even after an upgrade replaced the file
 	}
-	running, stop := context.WithCancel(ctx)
-	defer stop()
-	cmd := exec.CommandContext(running, program)
+	cmd := exec.CommandContext(ctx, program)
 	cmd.Env = []string{evaluating + "=1"}
 	cmd.Dir = "/"
-	cmd.Stdin = bytes.NewReader(input)
-	var complaint tail
-	cmd.Stderr = &complaint
 	cmd.WaitDelay = time.Second
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return 0, err
+	return cmd, nil
+}
+
+// feed writes what the process reads, a file at a time, and makes the units
+// that its answers are for.
+func (r *reading) feed(to io.Writer, req request, todo []int, units []*unit) error {
+	for _, u := range r.units {
+		req.Broken = req.Broken || u != nil && isLib(u.name) && len(u.problems) > 0
 	}
-	if err := cmd.Start(); err != nil {
-		return 0, fmt.Errorf("start the evaluation: %w", err)
+	b := bufio.NewWriter(to)
+	if err := json.NewEncoder(b).Encode(req); err != nil {
+		return err
 	}
-	answers := json.NewDecoder(bufio.NewReader(out))
-	for done < len(units) {
-		var a answer
-		if err = answers.Decode(&a); err != nil {
-			break
+	place := make(map[int]int, len(todo))
+	for n, i := range todo {
+		place[i] = n
+	}
+	for _, lib := range []bool{true, false} {
+		for i, f := range r.files {
+			n, asked := place[i]
+			if isLib(f.name) != lib || !lib && !asked || f.size > r.limits.FileBytes {
+				continue
+			}
+			src, err := r.source(i)
+			if err != nil {
+				return err
+			}
+			head := []byte{inputFile}
+			if asked {
+				head[0] |= inputAsked
+				units[n] = r.unit(i, src)
+			}
+			head = binary.AppendUvarint(head, uint64(n))
+			head = binary.AppendUvarint(appendText(head, f.name), uint64(len(src)))
+			if _, err := b.Write(append(head, src...)); err != nil {
+				return err
+			}
 		}
-		units[done].v, units[done].problems = a.Value, a.Problems
-		done++
 	}
-	if done == len(units) {
-		stop() // there is nothing more to hear
-		_ = cmd.Wait()
-		return done, nil
+	if err := b.WriteByte(0); err != nil {
+		return err
 	}
-	exit := cmd.Wait()
-	switch code := cmd.ProcessState.ExitCode(); {
-	case ctx.Err() != nil:
-		return done, errTime
-	case code == exitMemory || complaint.memory() || used(cmd.ProcessState) > req.Memory*3/4:
-		return done, errMemory
-	case code == exitPanic:
-		return done, errBroken
-	}
-	return done, fmt.Errorf("the evaluation of %s ended with %w: %s", units[done].name, errors.Join(err, exit), complaint.text)
+	return b.Flush()
 }
 
 // exitPanic is how Go ends what panics; only CUE's evaluator can, here.
 const exitPanic = 2
+
+// signalled reports whether a signal ended a process.
+func signalled(p *os.ProcessState, by syscall.Signal) bool {
+	s, ok := p.Sys().(syscall.WaitStatus)
+	return ok && s.Signaled() && s.Signal() == by
+}
 
 // used is the most memory that a process had, in bytes.
 func used(p *os.ProcessState) int64 {

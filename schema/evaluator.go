@@ -2,10 +2,11 @@ package schema
 
 import (
 	"bufio"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"math"
 	"os"
 	"path"
 	"regexp"
@@ -36,43 +37,129 @@ func EvaluateMain() {
 	if os.Getenv(evaluating) == "" {
 		return
 	}
-	input, err := io.ReadAll(os.Stdin)
-	var req request
-	if err == nil {
-		err = json.Unmarshal(input, &req)
-	}
-	if err != nil {
+	if err := evaluateFiles(bufio.NewReader(os.Stdin), bufio.NewWriter(os.Stdout)); err != nil {
 		fmt.Fprintln(os.Stderr, "evaluate:", err)
 		os.Exit(1)
 	}
-	confine(req.Memory)
-	out := bufio.NewWriter(os.Stdout)
-	answers := json.NewEncoder(out)
+	os.Exit(0)
+}
+
+// evaluateFiles answers one request.
+func evaluateFiles(stdin *bufio.Reader, out *bufio.Writer) error {
+	line, err := stdin.ReadBytes('\n')
+	var req request
+	if err == nil {
+		err = json.Unmarshal(line, &req)
+	}
+	if err != nil {
+		return err
+	}
+	confine(req)
+	// What it is sent is bounded where it comes from, and its own memory is.
+	in := &incoming{Reader: stdin, left: math.MaxInt64}
+	lib := library{files: map[string]string{}, broken: req.Broken}
 	var e *evaluator
-	for i, f := range req.Files {
-		if i%200 == 0 {
-			e = newEvaluator(req) // a context only ever grows
+	var answers []byte
+	said := func(what byte, n uint64) error {
+		if _, err := out.Write(binary.AppendUvarint([]byte{what}, n)); err != nil {
+			return err
 		}
-		if err := answers.Encode(e.file(f)); err != nil {
-			os.Exit(1)
+		return out.Flush() // so that it is known which file is at fault
+	}
+	left, told := req.Loaded, 0
+	for files := 0; ; files++ {
+		bits, err := in.ReadByte()
+		if err != nil {
+			return err
 		}
-		if err := out.Flush(); err != nil { // so that it is known which file is next
-			os.Exit(1)
+		if bits == 0 {
+			break
+		}
+		n, err := in.number()
+		if err != nil {
+			return err
+		}
+		name, err := in.text()
+		if err != nil {
+			return err
+		}
+		src, err := in.text()
+		if err != nil {
+			return err
+		}
+		if bits&inputAsked == 0 {
+			lib.add(name, src)
+			continue
+		}
+		if err := said(outputBegins, n); err != nil {
+			return err
+		}
+		a := parseFile(name, []byte(src))
+		switch {
+		case isLib(name):
+			lib.add(name, src)
+			lib.broken = lib.broken || len(a.problems) > 0
+		case a.expression && lib.broken:
+			a.deferred = true
+		case a.expression:
+			if e == nil || files%200 == 0 {
+				e = newEvaluator(lib) // a context only ever grows
+			}
+			a = e.file(name, src)
+			a.expression = true
+		}
+		if told += len(a.problems); told > maxTold && len(a.problems) > 0 {
+			a = answer{expression: a.expression, untold: true}
+		}
+		u := unit{name: name}
+		if left -= u.take(a).weight(); left < 0 {
+			return said(outputHeavy, n)
+		}
+		if answers, err = appendAnswer(answers, a, name); err != nil {
+			return err
 		}
 	}
-	os.Exit(0)
+	if err := out.WriteByte(outputAnswers); err != nil {
+		return err
+	}
+	if _, err := out.Write(answers); err != nil {
+		return err
+	}
+	return out.Flush()
+}
+
+// library is what files may import.
+type library struct {
+	module string            // import path of the repository; empty: it has none
+	files  map[string]string // by name
+	broken bool
+}
+
+func (l *library) add(name, src string) {
+	if name != moduleName {
+		l.files[name] = src
+		return
+	}
+	v, _, _ := parse(name, []byte(src))
+	if m := v.get("module"); m != nil {
+		l.module, _, _ = strings.Cut(m.Text, "@")
+	}
 }
 
 // confine holds the process to its memory, and to the files that it has open.
 // The limit of the system is the wall; the watch stops short of it where the
 // system has none, and tells why.
-func confine(memory int64) {
+func confine(req request) {
+	memory := req.Memory
+	debug.SetGCPercent(200)
 	debug.SetMemoryLimit(memory * 3 / 4)
 	debug.SetMaxStack(int(memory / 4))
 	if !raceEnabled {
 		setLimit(syscall.RLIMIT_DATA, uint64(memory+memory/2))
 	}
 	setLimit(syscall.RLIMIT_NOFILE, 0)
+	// Who started it ends it sooner, unless that one has gone.
+	setLimit(syscall.RLIMIT_CPU, uint64(req.Time/time.Second)*4+10)
 	go watchMemory(uint64(memory))
 }
 
@@ -97,23 +184,23 @@ func watchMemory(limit uint64) {
 
 // evaluator evaluates files that may import each other's lib/.
 type evaluator struct {
-	req     request
+	lib     library
 	cue     *cue.Context
 	build   *build.Context
 	loading []string // import paths, the one that is read now last
 	loaded  map[string]*build.Instance
 }
 
-func newEvaluator(req request) *evaluator {
-	e := &evaluator{req: req, cue: cuecontext.New(), loaded: map[string]*build.Instance{}}
+func newEvaluator(lib library) *evaluator {
+	e := &evaluator{lib: lib, cue: cuecontext.New(), loaded: map[string]*build.Instance{}}
 	e.build = build.NewContext(build.Loader(e.load))
 	return e
 }
 
-func (e *evaluator) file(f requestFile) answer {
-	syntax, err := parser.ParseFile(f.Name, f.Src)
+func (e *evaluator) file(name, src string) answer {
+	syntax, err := parser.ParseFile(name, src)
 	if err != nil {
-		return answer{Problems: Problems{syntaxProblem(f.Name, err)}}
+		return answer{problems: Problems{syntaxProblem(name, err)}}
 	}
 	e.loading = nil
 	inst := e.build.NewInstance("", e.load)
@@ -122,18 +209,18 @@ func (e *evaluator) file(f requestFile) answer {
 		err = inst.Complete()
 	}
 	if err != nil {
-		return answer{Problems: e.problems(f.Name, err)}
+		return answer{problems: e.problems(name, err)}
 	}
 	v := e.cue.BuildInstance(inst)
 	if err := v.Validate(cue.Concrete(true)); err != nil {
-		return answer{Problems: e.problems(f.Name, err)}
+		return answer{problems: e.problems(name, err)}
 	}
-	c := converter{file: f.Name}
-	out := c.value(v, []ast.Node{syntax}, Pos{f.Name, 1, 1}, 1)
+	c := converter{file: name}
+	out := c.value("", v, []ast.Node{syntax}, Pos{name, 1, 1}, 1)
 	if c.tooBig != "" {
-		return answer{Problems: Problems{{Pos{File: f.Name}, "", c.tooBig}}}
+		return answer{problems: Problems{{Pos{File: name}, "", c.tooBig}}}
 	}
-	return answer{Value: out}
+	return answer{value: out}
 }
 
 // load finds a package for an import: one of the repository, or the schema
@@ -147,7 +234,7 @@ func (e *evaluator) load(pos token.Pos, name string) *build.Instance {
 	if pkg == "" {
 		pkg = path.Base(where)
 	}
-	if !strings.Contains(strings.Split(where, "/")[0], ".") && where != e.req.Module && !strings.HasPrefix(where, e.req.Module+"/") {
+	if !strings.Contains(strings.Split(where, "/")[0], ".") && where != e.lib.module && !strings.HasPrefix(where, e.lib.module+"/") {
 		return nil
 	}
 	inst := e.build.NewInstance(where, e.load)
@@ -178,36 +265,39 @@ func (e *evaluator) load(pos token.Pos, name string) *build.Instance {
 	return inst
 }
 
+// source is a file of a package.
+type source struct{ Name, Src string }
+
 // sources are the files of a package.
-func (e *evaluator) sources(where string) []requestFile {
-	var out []requestFile
+func (e *evaluator) sources(where string) []source {
+	var out []source
 	if where == modulePath {
 		names, _ := definitions.ReadDir(".")
 		for _, d := range names {
 			src, _ := definitions.ReadFile(d.Name())
-			out = append(out, requestFile{modulePath + "/" + d.Name(), string(src)})
+			out = append(out, source{modulePath + "/" + d.Name(), string(src)})
 		}
 		return out
 	}
-	dir, ok := strings.CutPrefix(where, e.req.Module+"/")
-	if e.req.Module == "" || !ok {
+	dir, ok := strings.CutPrefix(where, e.lib.module+"/")
+	if e.lib.module == "" || !ok {
 		return nil
 	}
-	for name, src := range e.req.Lib {
+	for name, src := range e.lib.files {
 		if path.Dir(name) == dir {
-			out = append(out, requestFile{name, src})
+			out = append(out, source{name, src})
 		}
 	}
-	slices.SortFunc(out, func(a, b requestFile) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(out, func(a, b source) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }
 
 func (e *evaluator) notFound(where, pkg string) string {
-	switch dir, ok := strings.CutPrefix(where, e.req.Module+"/"); {
-	case e.req.Module == "":
+	switch dir, ok := strings.CutPrefix(where, e.lib.module+"/"); {
+	case e.lib.module == "":
 		return fmt.Sprintf("cannot import %q: the repository has no cue.mod/module.cue that says what it is called, as in module: \"fleet.example\"", where)
 	case !ok:
-		return fmt.Sprintf("cannot import %q: only packages of this repository, whose paths start with %s/lib/, and those of CUE itself can be imported", where, e.req.Module)
+		return fmt.Sprintf("cannot import %q: only packages of this repository, whose paths start with %s/lib/, and those of CUE itself can be imported", where, e.lib.module)
 	case !strings.HasPrefix(dir, "lib/") && dir != "lib":
 		return fmt.Sprintf("cannot import %q: what files share lives in lib/", where)
 	default:
@@ -224,7 +314,7 @@ func (e *evaluator) problems(file string, err error) Problems {
 		pos := Pos{File: file}
 		for _, p := range cueerrors.Positions(err) {
 			name := p.Filename()
-			if _, lib := e.req.Lib[name]; name != file && !lib {
+			if _, lib := e.lib.files[name]; name != file && !lib {
 				continue
 			}
 			if pos.Line == 0 || name == file && pos.File != file {
@@ -238,10 +328,10 @@ func (e *evaluator) problems(file string, err error) Problems {
 				where = join(where, name)
 			}
 		}
-		out = append(out, Problem{pos, where, evaluationMessage(fmt.Sprintf(format, args...), err)})
-	}
-	if len(out) > maxProblems {
-		out = out[:maxProblems]
+		out = append(out, tell(pos, where, "%s", evaluationMessage(fmt.Sprintf(format, args...), err)))
+		if len(out) >= maxProblems {
+			break
+		}
 	}
 	return slices.Compact(out.sorted())
 }
@@ -316,25 +406,32 @@ func evaluationMessage(text string, err error) string {
 	return quotedText.ReplaceAllString(text, `"…"`)
 }
 
-// maxParts bounds what one file may come to.
-const maxParts = 200000
+// maxParts and maxText bound what one file may come to.
+const (
+	maxParts = 200000
+	maxText  = 16 << 20 // bytes
+)
 
 // converter copies an evaluated file out of CUE.
 type converter struct {
 	file   string
 	parts  int
+	text   int
 	tooBig string
 }
 
 // value converts v. nodes are the places of the author's own file that speak
 // of it; without any, its own position counts, which is then in lib/.
-func (c *converter) value(v cue.Value, nodes []ast.Node, pos Pos, depth int) *value {
+func (c *converter) value(path string, v cue.Value, nodes []ast.Node, pos Pos, depth int) *value {
 	if d, ok := v.Default(); ok {
 		v = d
 	}
 	out := &value{Pos: pos}
 	switch c.parts++; {
 	case c.tooBig != "":
+		return out
+	case len(path) > maxPath:
+		c.tooBig = fmt.Sprintf("has names that are longer than %d bytes together", maxPath)
 		return out
 	case c.parts > maxParts:
 		c.tooBig = fmt.Sprintf("comes to more than %d values; write less of it with comprehensions", maxParts)
@@ -352,6 +449,7 @@ func (c *converter) value(v cue.Value, nodes []ast.Node, pos Pos, depth int) *va
 	case cue.StringKind:
 		out.Kind = isText
 		out.Text, _ = v.String()
+		c.count(out.Text)
 	case cue.BytesKind:
 		out.Kind = isBytes
 	case cue.IntKind, cue.FloatKind, cue.NumberKind:
@@ -365,6 +463,7 @@ func (c *converter) value(v cue.Value, nodes []ast.Node, pos Pos, depth int) *va
 			out.Text = t
 		} else {
 			out.Text = string(text)
+			c.count(out.Text)
 		}
 		out.Kind = isFloat
 		if whole || v.Kind() == cue.IntKind {
@@ -375,7 +474,7 @@ func (c *converter) value(v cue.Value, nodes []ast.Node, pos Pos, depth int) *va
 		items, _ := v.List()
 		for i := 0; items.Next(); i++ {
 			sub := itemNodes(nodes, i)
-			out.Items = append(out.Items, c.value(items.Value(), sub, c.place(items.Value(), sub, pos), depth+1))
+			out.Items = append(out.Items, c.value(path, items.Value(), sub, c.place(items.Value(), sub, pos), depth+1))
 		}
 	default:
 		out.Kind = isStruct
@@ -388,10 +487,16 @@ func (c *converter) value(v cue.Value, nodes []ast.Node, pos Pos, depth int) *va
 			name := fields.Selector().Unquoted()
 			labels, sub := fieldNodes(nodes, name)
 			label := c.place(fields.Value(), labels, pos)
-			out.Fields = append(out.Fields, field{name, label, c.value(fields.Value(), sub, c.place(fields.Value(), sub, label), depth+1)})
+			out.Fields = append(out.Fields, field{name, label, c.value(join(path, name), fields.Value(), sub, c.place(fields.Value(), sub, label), depth+1)})
 		}
 	}
 	return out
+}
+
+func (c *converter) count(text string) {
+	if c.text += len(text); c.text > maxText {
+		c.tooBig = fmt.Sprintf("comes to more than %s of text; write less of it", bytesText(maxText))
+	}
 }
 
 // place is the first of the author's nodes, else where CUE saw the value, else

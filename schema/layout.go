@@ -2,17 +2,28 @@ package schema
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"slices"
 	"strings"
 )
 
-// entry is a file of the layout.
+// entry is a file of the layout, with its size.
 type entry struct {
 	name string
 	fs.DirEntry
+	size int64
+}
+
+// digest is that of the file's content, if the tree knows one.
+func (e entry) digest() string {
+	if h, ok := e.DirEntry.(Hashed); ok {
+		return h.Hash()
+	}
+	return ""
 }
 
 // Hashed may be implemented by the fs.DirEntry of a tree that knows a digest
@@ -21,54 +32,132 @@ type entry struct {
 type Hashed interface{ Hash() string }
 
 // list finds the files of the layout, in order. Other files are left alone: a
-// repository may hold a README, scripts and CI settings.
-func list(ctx context.Context, tree fs.FS, limits Limits) (files []entry, problems Problems, err error) {
-	refuse := func(name, format string, args ...any) {
-		problems = append(problems, Problem{Pos{File: name}, "", fmt.Sprintf(format, args...)})
+// repository may hold a README, scripts and CI settings. Names and bytes are
+// counted as they are met, before any file is read: past a limit of the whole
+// repository its error is Problems.
+func list(ctx context.Context, tree fs.FS, known map[string]*unit, limits Limits) ([]entry, Problems, error) {
+	l := &lister{ctx: ctx, tree: tree, known: known, limits: limits}
+	err := l.folder(".")
+	return l.files, l.problems, err
+}
+
+type lister struct {
+	ctx    context.Context
+	tree   fs.FS
+	known  map[string]*unit
+	limits Limits
+
+	seen     int // files and folders
+	bytes    int64
+	files    []entry
+	problems Problems
+}
+
+func (l *lister) refuse(name, format string, args ...any) {
+	if len(l.problems) <= maxTold {
+		l.problems = append(l.problems, tell(Pos{File: name}, "", format, args...))
 	}
-	err = fs.WalkDir(tree, ".", func(name string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return fmt.Errorf("read %s: %w", name, err)
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case name == ".":
-			return nil
+}
+
+// folder goes through a folder and those below it.
+func (l *lister) folder(dir string) error {
+	entries, err := l.entries(dir)
+	if err != nil {
+		return err
+	}
+	for _, d := range entries {
+		if err := l.ctx.Err(); err != nil {
+			return err
 		}
+		name := path.Join(dir, d.Name())
 		top, _, nested := strings.Cut(name, "/")
-		hidden := strings.HasPrefix(path.Base(name), ".")
-		if !slices.Contains([]string{"projects", "servers", "lib", "cue.mod"}, top) && (nested || d.IsDir()) || hidden {
-			if d.IsDir() {
-				return fs.SkipDir
+		ours := slices.Contains([]string{"projects", "servers", "lib", "cue.mod"}, top)
+		switch {
+		case !ours && (nested || d.IsDir()) || strings.HasPrefix(d.Name(), "."):
+		case d.IsDir() && strings.Count(name, "/") >= maxDepth:
+			l.refuse(name, "folders nest deeper than %d levels", maxDepth)
+		case d.IsDir():
+			if err := l.folder(name); err != nil {
+				return err
 			}
-			return nil
-		}
-		if d.IsDir() {
-			if strings.Count(name, "/") >= maxDepth {
-				refuse(name, "folders nest deeper than %d levels", maxDepth)
-				return fs.SkipDir
+		case !d.Type().IsRegular():
+			if nested || ours || readable(name) {
+				l.refuse(name, "is no plain file; symbolic links and submodules are not followed, put the files themselves here")
 			}
-			return nil
-		}
-		if !d.Type().IsRegular() {
-			if nested || readable(name) || slices.Contains([]string{"projects", "servers", "lib", "cue.mod"}, name) {
-				refuse(name, "is no plain file; symbolic links and submodules are not followed, put the files themselves here")
-			}
-			return nil
-		}
-		switch misplaced, ours := place(name); {
-		case misplaced != "":
-			refuse(name, "%s", misplaced)
-		case ours:
-			files = append(files, entry{name, d})
-			if len(files) > limits.Files {
-				refuse(name, "the repository has more than %d files; the limit can be raised in the node file", limits.Files)
-				return fs.SkipAll
+		default:
+			if err := l.file(name, d); err != nil {
+				return err
 			}
 		}
+	}
+	return nil
+}
+
+// entries reads the names of a folder a few at a time.
+func (l *lister) entries(dir string) ([]fs.DirEntry, error) {
+	f, err := l.tree.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", dir, err)
+	}
+	defer f.Close()
+	var all []fs.DirEntry
+	folder, ok := f.(fs.ReadDirFile)
+	if !ok { // a file system that lists in its own way
+		if all, err = fs.ReadDir(l.tree, dir); err != nil {
+			return nil, fmt.Errorf("read %s: %w", dir, err)
+		}
+		return all, l.count(dir, len(all))
+	}
+	for {
+		some, err := folder.ReadDir(512)
+		all = append(all, some...)
+		if err := l.count(dir, len(some)); err != nil {
+			return nil, err
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", dir, err)
+		}
+	}
+	slices.SortFunc(all, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return all, nil
+}
+
+func (l *lister) count(dir string, names int) error {
+	if l.seen += names; l.seen > l.limits.Files {
+		return Problems{tell(Pos{File: dir}, "", "the repository has more than %d files and folders; the limit can be raised in the node file", l.limits.Files)}
+	}
+	return l.ctx.Err()
+}
+
+func (l *lister) file(name string, d fs.DirEntry) error {
+	misplaced, ours := place(name)
+	if misplaced != "" {
+		l.refuse(name, "%s", misplaced)
+	}
+	if misplaced != "" || !ours {
 		return nil
-	})
-	return files, problems, err
+	}
+	e := entry{name: name, DirEntry: d}
+	if u := l.known[name]; u != nil && e.digest() != "" && u.hash == e.digest() {
+		e.size = u.size
+	} else {
+		info, err := d.Info()
+		if err != nil {
+			return fmt.Errorf("read %s: %w", name, err)
+		}
+		e.size = info.Size()
+	}
+	l.files = append(l.files, e)
+	if e.size > l.limits.FileBytes {
+		return nil // it is refused without being read
+	}
+	if l.bytes += e.size; l.bytes > l.limits.TreeBytes {
+		return Problems{tell(Pos{File: name}, "", "the repository has more than %d bytes; the limit can be raised in the node file", l.limits.TreeBytes)}
+	}
+	return nil
 }
 
 func readable(name string) bool {

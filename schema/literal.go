@@ -67,7 +67,10 @@ func (r *reader) field(into *value, path string, d *ast.Field, depth int) {
 		r.expression = true
 		return
 	}
-	path = join(path, name)
+	if path = join(path, name); len(path) > maxPath {
+		r.problem(position(d.Label.Pos(), r.file), path, "has names that are longer than %d bytes together", maxPath)
+		return
+	}
 	v := r.expr(path, d.Value, depth+1)
 	if v == nil {
 		return
@@ -242,5 +245,7 @@ func (r *reader) unify(path string, a, b *value) *value {
 }
 
 func (r *reader) problem(pos Pos, path, format string, args ...any) {
-	r.problems = append(r.problems, Problem{pos, path, fmt.Sprintf(format, args...)})
+	if len(r.problems) <= maxProblems {
+		r.problems = append(r.problems, tell(pos, path, format, args...))
+	}
 }

@@ -4,28 +4,28 @@ package schema
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io/fs"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 )
 
 // Load reads the fleet repository at tree: whole, or an error. The error of a
-// repository that can be read is Problems, with every problem in it. Files of
-// the tree are read by several goroutines at once.
+// repository that can be read is Problems, of every file. It is called by two
+// goroutines of one Load at most, one after the other.
 func Load(ctx context.Context, tree fs.FS) (*Fleet, error) {
 	return new(Loader).Load(ctx, tree)
 }
 
 // Loader reads a repository again and again. It remembers what it made of
 // each file of the tree it read last, by the file's content, so that a reload
-// costs little more than what changed. Its zero value is ready for use; it
-// may be used by several goroutines.
+// costs little more than what changed; what it remembers is bounded by
+// Limits.LoadedBytes. Its zero value is ready for use; it may be used by
+// several goroutines.
 type Loader struct {
 	Limits Limits
 
@@ -35,110 +35,66 @@ type Loader struct {
 
 // Load is the function Load, with the Loader's memory and limits.
 func (l *Loader) Load(ctx context.Context, tree fs.FS) (*Fleet, error) {
+	fleet, units, err := l.load(ctx, tree, nil)
+	if units != nil {
+		l.mu.Lock()
+		l.units = units
+		l.mu.Unlock()
+	}
+	return fleet, err
+}
+
+// Trial is Load of a tree that may never be in force: it uses what is
+// remembered, and what is remembered stays as it is. If the evaluating process
+// was needed, turn is called before what it made is taken into memory; its
+// error ends the Trial. It may be nil.
+func (l *Loader) Trial(ctx context.Context, tree fs.FS, turn func(context.Context) error) (*Fleet, error) {
+	fleet, _, err := l.load(ctx, tree, turn)
+	return fleet, err
+}
+
+func (l *Loader) load(ctx context.Context, tree fs.FS, turn func(context.Context) error) (*Fleet, map[string]*unit, error) {
 	shapes, err := shapes()
 	if err != nil {
-		return nil, err
-	}
-	limits := l.Limits.orDefault()
-	files, problems, err := list(ctx, tree, limits)
-	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	l.mu.Lock()
 	known := l.units
 	l.mu.Unlock()
-	units, err := read(ctx, tree, files, known, limits)
+	r := &reading{ctx: ctx, tree: tree, limits: l.Limits.orDefault(), turn: turn}
+	files, problems, err := list(ctx, tree, known, r.limits)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := evaluateUnits(ctx, units, limits); err != nil {
-		return nil, err
+	r.files = files
+	units, err := r.read(known)
+	if err != nil {
+		return nil, nil, err
 	}
+	var told atomic.Int64
 	if err := parallel(ctx, len(units), func(i int) error {
-		units[i].check(shapes)
+		units[i].check(shapes, &told)
 		return nil
 	}); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	l.remember(units)
-
-	r := newResolver(shapes)
-	r.problems = problems
-	r.unread = len(problems) > 0
+	remember := make(map[string]*unit, len(units))
 	for _, u := range units {
-		r.take(u)
+		remember[u.name] = u
 	}
-	fleet := r.fleet()
-	if len(r.problems) > 0 {
-		return nil, r.problems.sorted()
-	}
-	fleet.Warnings = r.warnings.sorted()
-	return fleet, nil
-}
-
-func (l *Loader) remember(units []*unit) {
-	known := make(map[string]*unit, len(units))
+	res := newResolver(shapes)
+	res.maxMerged = maxMerged(r.limits.LoadedBytes, r.loaded)
+	res.problems = problems
+	res.unread = len(problems) > 0
 	for _, u := range units {
-		known[u.name] = u
+		res.take(u)
 	}
-	l.mu.Lock()
-	l.units = known
-	l.mu.Unlock()
-}
-
-// read brings every file to the point where it is plain data, has problems or
-// needs evaluation. Units of files that did not change are taken from known.
-func read(ctx context.Context, tree fs.FS, files []entry, known map[string]*unit, limits Limits) ([]*unit, error) {
-	units := make([]*unit, len(files))
-	err := parallel(ctx, len(files), func(i int) (err error) {
-		units[i], err = readUnit(tree, files[i], known[files[i].name], limits)
-		return err
-	})
-	if err != nil {
-		return nil, err
+	fleet := res.fleet()
+	if len(res.problems) > 0 {
+		return nil, remember, res.problems.shown()
 	}
-	var bytes int64
-	for _, u := range units {
-		if bytes += u.size; bytes > limits.TreeBytes {
-			u = u.refused("the repository has more than %d bytes; the limit can be raised in the node file", limits.TreeBytes)
-			return []*unit{u}, nil
-		}
-	}
-	return units, nil
-}
-
-func readUnit(tree fs.FS, file entry, known *unit, limits Limits) (*unit, error) {
-	hash := ""
-	if h, ok := file.DirEntry.(Hashed); ok {
-		hash = h.Hash()
-		if known != nil && hash != "" && known.hash == hash {
-			return known, nil
-		}
-	}
-	info, err := file.Info()
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", file.name, err)
-	}
-	u := &unit{name: file.name, size: info.Size()}
-	if u.size > limits.FileBytes {
-		return u.refused("has %d bytes; a file may have %d", u.size, limits.FileBytes), nil
-	}
-	src, err := fs.ReadFile(tree, file.name)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", file.name, err)
-	}
-	if int64(len(src)) > limits.FileBytes { // it grew, or its size was a lie
-		return u.refused("has more than %d bytes", limits.FileBytes), nil
-	}
-	u.size = int64(len(src))
-	if u.hash = hash; hash == "" {
-		u.hash = fmt.Sprintf("%x", sha256.Sum256(src))
-		if known != nil && known.hash == u.hash {
-			return known, nil
-		}
-	}
-	u.parse(src)
-	return u, nil
+	fleet.Warnings = res.warnings.shown()
+	return fleet, remember, nil
 }
 
 // parallel does n things on a few goroutines. It stops at the first error.

@@ -86,6 +86,7 @@ type rawNode struct {
 	Limits struct {
 		FileBytes        int64  `json:"file_bytes"`
 		TreeBytes        int64  `json:"tree_bytes"`
+		LoadedBytes      int64  `json:"loaded_bytes"`
 		Files            int    `json:"files"`
 		EvaluationMemory string `json:"evaluation_memory"`
 		EvaluationTime   string `json:"evaluation_time"`
@@ -177,7 +178,7 @@ func LoadNode(name string, src []byte) (Node, error) {
 		AgeIdentities: raw.AgeIdentities, AllowPrivateJWKS: raw.PrivateJWKS, Token: raw.Token, Signers: Signers(raw.Signers),
 		Programs: raw.Programs, SecretFolders: raw.SecretFolders, SecretVariables: raw.SecretVariables, CertificateFolders: raw.CertificateFolders, LocalServices: raw.LocalServices,
 		Limits: Limits{
-			FileBytes: raw.Limits.FileBytes, TreeBytes: raw.Limits.TreeBytes, Files: raw.Limits.Files,
+			FileBytes: raw.Limits.FileBytes, TreeBytes: raw.Limits.TreeBytes, LoadedBytes: raw.Limits.LoadedBytes, Files: raw.Limits.Files,
 			EvaluationMemory: size(raw.Limits.EvaluationMemory), EvaluationTime: duration(raw.Limits.EvaluationTime),
 		},
 	}, nil

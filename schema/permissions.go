@@ -51,8 +51,14 @@ func (r *resolver) containerPermissions(p *Project, shared *document, c *Contain
 	return doc.doc
 }
 
-// maxMerged bounds the copies that inherit makes, in the whole fleet.
-const maxMerged = 1000000
+// mergedWeight is about what a group or a cell takes that inherit copies.
+const mergedWeight = 400
+
+// maxMerged bounds those copies, in the whole fleet, by what is left of the
+// memory for it, and by a quarter of that where little is.
+func maxMerged(limit, loaded int64) int {
+	return int(max(limit-loaded, limit/4) / mergedWeight)
+}
 
 // document reads one document. With a base it is merged into that one: groups
 // by name, cells by group and program, its own winning.
@@ -64,11 +70,11 @@ func (r *resolver) document(d *declared[rawPermissions], base *document, s scope
 		Cells:        map[string]map[string]Cell{},
 	}}
 	if base != nil {
-		told := r.merged > maxMerged
+		told := r.merged > r.maxMerged
 		r.merged += base.size()
-		if r.merged > maxMerged {
+		if r.merged > r.maxMerged {
 			if !told {
-				r.add(d.in("inherit"), "the documents that containers inherit come to more than %d groups and cells in all; inherit less", maxMerged)
+				r.add(d.in("inherit"), "the documents that containers inherit come to more than %d groups and cells in all; inherit less, or raise loaded_bytes in the node file", r.maxMerged)
 			}
 			return out
 		}

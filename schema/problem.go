@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"cuelang.org/go/cue/token"
 )
@@ -37,7 +38,12 @@ type Problem struct {
 	Message string
 }
 
-func (p Problem) String() string { return p.Pos.String() + ": " + p.text() }
+func (p Problem) String() string {
+	if p.Pos.File == "" {
+		return p.text() // of the repository as a whole
+	}
+	return p.Pos.String() + ": " + p.text()
+}
 
 // Warning is the line for a problem that stops nothing.
 func (p Problem) Warning() string { return p.Pos.String() + ": warning: " + p.text() }
@@ -49,9 +55,50 @@ func (p Problem) text() string {
 	return p.Path + ": " + p.Message
 }
 
-// Problems is every problem of a repository, sorted by place. It is the error
-// of Load.
+// maxMessage bounds in bytes what is said of one problem.
+const maxMessage = 2000
+
+// tell makes a Problem, whose parts are cut to what a person reads.
+func tell(pos Pos, path, format string, args ...any) Problem {
+	return Problem{pos, clip(path, maxPath), clip(fmt.Sprintf(format, args...), maxMessage)}
+}
+
+// clip cuts a text after n bytes, between two characters.
+func clip(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	for n > 0 && !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return text[:n] + "…"
+}
+
+// Problems is what is wrong with a repository, sorted by place: the first of
+// them, and how many more there are. It is the error of Load.
 type Problems []Problem
+
+// maxShown is how many problems, and how many warnings, of a repository are
+// told; maxTold how many are collected, and with it the work that goes into
+// saying them.
+const (
+	maxShown = 100
+	maxTold  = 2000
+)
+
+// shown is the beginning of what was found, sorted, and the number of the rest.
+func (ps Problems) shown() Problems {
+	ps = ps.sorted()
+	n := len(ps)
+	if n <= maxShown {
+		return ps
+	}
+	more := fmt.Sprint(n - maxShown)
+	if n >= maxTold {
+		more = "at least " + more
+	}
+	return append(ps[:maxShown:maxShown], Problem{Message: "and " + more + " more; mend these first"})
+}
 
 func (ps Problems) Error() string {
 	lines := make([]string, len(ps))

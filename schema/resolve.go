@@ -31,6 +31,7 @@ type resolver struct {
 	realms        map[string]bool   // of the project that is resolved now
 	baseBroken    bool              // its permissions have problems of their own
 	merged        int               // parts of inherited permissions that were copied
+	maxMerged     int
 }
 
 // parts are what the files of one project declare.
@@ -54,10 +55,6 @@ func newResolver(shapes map[string]*shape) *resolver {
 	}
 }
 
-// maxTold bounds what is said about a whole repository, and with it the work
-// that goes into saying it.
-const maxTold = 10000
-
 // full: enough was found. What follows would only repeat it.
 func (r *resolver) full() bool { return len(r.problems) >= maxTold }
 
@@ -65,7 +62,7 @@ func (r *resolver) add(at spot, format string, args ...any) {
 	if r.full() {
 		return
 	}
-	r.problems = append(r.problems, Problem{at.pos, at.path, fmt.Sprintf(format, args...)})
+	r.problems = append(r.problems, tell(at.pos, at.path, format, args...))
 }
 
 // suggest is didYouMean, which costs as much as there are names: a repository
@@ -81,7 +78,7 @@ func (r *resolver) warn(at spot, format string, args ...any) {
 	if len(r.warnings) >= maxTold {
 		return
 	}
-	r.warnings = append(r.warnings, Problem{at.pos, at.path, fmt.Sprintf(format, args...)})
+	r.warnings = append(r.warnings, tell(at.pos, at.path, format, args...))
 }
 
 // take adds what a file declares.

@@ -19,6 +19,7 @@ type Secret struct {
 	form secretForm
 	text string // the value, or what leads to it
 	why  string // it could not be revealed; empty: nobody has tried
+	of   string // Opaque of the declaration, where Resolved put the value in its place
 }
 
 type secretForm byte
@@ -34,6 +35,12 @@ const (
 
 // Plain makes a Secret of a value.
 func Plain(value string) Secret { return Secret{form: plainSecret, text: value} }
+
+// Resolved is a Secret with the value that s leads to. It is still the same
+// declaration: Opaque stays what it is.
+func (s Secret) Resolved(value string) Secret {
+	return Secret{form: plainSecret, text: value, of: s.Opaque()}
+}
 
 // Lost makes a Secret that cannot be revealed, in place of one that could not.
 func Lost() Secret { return Secret{form: lostSecret} }

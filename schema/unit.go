@@ -1,8 +1,8 @@
 package schema
 
 import (
-	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"cuelang.org/go/cue/parser"
 )
@@ -12,13 +12,11 @@ import (
 type unit struct {
 	name string
 	size int64
-	hash string // of its content
+	hash string // of its content; empty: not all is known, and it is read anew
 
-	// A file with expressions, and every file of lib/, keeps its text;
-	// context is what else its value was made from.
-	src        []byte
-	expression bool
-	context    string
+	expression bool   // it was evaluated
+	context    string // digest of lib/, which its value was made from, too
+	loaded     int64  // weight of v
 
 	v        *value // nil: it could not be read
 	problems Problems
@@ -46,31 +44,37 @@ type declared[T any] struct {
 func (d declared[T]) at() spot { return spot{d.label, d.path, d.v} }
 
 func (u *unit) refused(format string, args ...any) *unit {
-	return &unit{name: u.name, size: u.size, checked: true, problems: Problems{{Pos{File: u.name}, "", fmt.Sprintf(format, args...)}}}
+	return &unit{name: u.name, size: u.size, checked: true, problems: Problems{tell(Pos{File: u.name}, "", format, args...)}}
 }
 
-// parse takes the file's text as far as it goes without evaluation.
-func (u *unit) parse(src []byte) {
-	if isLib(u.name) {
-		u.src = src
-		if pos, ok := tooDeep(u.name, src); ok {
-			u.problems = Problems{{pos, "", fmt.Sprintf("nests deeper than %d levels", maxDepth)}}
-		} else if _, err := parser.ParseFile(u.name, src); err != nil {
-			u.problems = Problems{syntaxProblem(u.name, err)}
-		} else if u.name == moduleName {
-			u.problems = checkModule(src)
-		}
-		u.checked = true
-		return
-	}
-	u.v, u.expression, u.problems = parse(u.name, src)
-	if u.expression {
-		u.src = src
-	}
+// take is a unit with what parsing or evaluating a file gave.
+func (u *unit) take(a answer) *unit {
+	u.v, u.problems, u.expression = a.value, a.problems, a.expression
+	u.loaded = weigh(u.name, a.value)
+	// What they would say follows from the problems of lib/, and is told there.
+	u.checked = isLib(u.name) || a.deferred
+	return u
 }
 
-// check holds the file to the schema and takes what it declares.
-func (u *unit) check(shapes map[string]*shape) {
+// parseFile takes a file as far as it goes without evaluation.
+func parseFile(name string, src []byte) (a answer) {
+	if !isLib(name) {
+		a.value, a.expression, a.problems = parse(name, src)
+		return a
+	}
+	if pos, ok := tooDeep(name, src); ok {
+		a.problems = Problems{tell(pos, "", "nests deeper than %d levels", maxDepth)}
+	} else if _, err := parser.ParseFile(name, src); err != nil {
+		a.problems = Problems{syntaxProblem(name, err)}
+	} else if name == moduleName {
+		a.problems = checkModule(src)
+	}
+	return a
+}
+
+// check holds the file to the schema and takes what it declares. told counts
+// the problems of all files: past maxTold none is added.
+func (u *unit) check(shapes map[string]*shape, told *atomic.Int64) {
 	if u.checked {
 		return
 	}
@@ -82,7 +86,7 @@ func (u *unit) check(shapes map[string]*shape) {
 		return
 	}
 	u.v.index()
-	c := &checker{shapes: shapes, problems: u.problems}
+	c := &checker{shapes: shapes, problems: u.problems, told: told}
 	file := spot{Pos{File: u.name}, "", nil}
 	dir, rest, _ := strings.Cut(u.name, "/")
 	top := spot{Pos{u.name, 1, 1}, "", u.v}
@@ -102,6 +106,9 @@ func (u *unit) check(shapes map[string]*shape) {
 		u.swage.broken = !c.check(top, "#Swage", &u.swage.raw)
 	}
 	u.problems = c.problems
+	if c.dropped {
+		u.hash = ""
+	}
 }
 
 // checkProject goes through #File by hand, so that one object with a problem

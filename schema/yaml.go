@@ -48,7 +48,9 @@ type yamlReader struct {
 }
 
 func (y *yamlReader) problem(pos Pos, path, format string, args ...any) {
-	y.problems = append(y.problems, Problem{pos, path, fmt.Sprintf(format, args...)})
+	if len(y.problems) <= maxProblems {
+		y.problems = append(y.problems, tell(pos, path, format, args...))
+	}
 }
 
 var (
@@ -101,6 +103,10 @@ func (y *yamlReader) node(path string, n *yaml.Node, depth int) *value {
 				continue
 			}
 			at := join(path, key.Value)
+			if len(at) > maxPath {
+				y.problem(pos, at, "has names that are longer than %d bytes together", maxPath)
+				continue
+			}
 			if first, ok := seen[key.Value]; ok {
 				y.problem(pos, at, "is written twice; the first is at %s", first)
 				continue

@@ -5,7 +5,6 @@ package api
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -87,7 +86,7 @@ func (a API) mux(guard func(right string, h http.HandlerFunc) http.Handler) *htt
 	mux := http.NewServeMux()
 	mux.Handle("GET /api/v1/status", guard("read", func(w http.ResponseWriter, _ *http.Request) { answer(w, a.Report()) }))
 	mux.Handle("GET /api/v1/events", guard("read", a.events))
-	mux.Handle("POST /api/v1/plan", guard("plan", a.plan))
+	mux.Handle("POST /api/v1/plan", guard("plan", newPlans(a.Plan).ServeHTTP))
 	mux.Handle("GET /healthz", guard("", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }))
 	mux.Handle("GET /readyz", guard("", func(w http.ResponseWriter, _ *http.Request) {
 		if r := a.Report(); r.Commit == "" || r.Finished.IsZero() {
@@ -97,24 +96,6 @@ func (a API) mux(guard func(right string, h http.HandlerFunc) http.Handler) *htt
 		fmt.Fprintln(w, "ok")
 	}))
 	return mux
-}
-
-func (a API) plan(w http.ResponseWriter, r *http.Request) {
-	tree, err := unpack(http.MaxBytesReader(w, r.Body, maxArchive))
-	if err != nil {
-		problem(w, http.StatusBadRequest, err.Error())
-		return
-	}
-	proposal, err := a.Plan(r.Context(), tree)
-	switch {
-	case err == nil:
-		answer(w, proposal)
-	case errors.Is(err, reconcile.ErrNotObserved):
-		w.Header().Set("Retry-After", "5")
-		problem(w, http.StatusServiceUnavailable, err.Error())
-	default:
-		problem(w, http.StatusUnprocessableEntity, err.Error())
-	}
 }
 
 func answer(w http.ResponseWriter, v any) {
