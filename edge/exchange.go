@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"swage/edge/limit"
 )
 
 // exchange is one request and the answer to it. It is the ResponseWriter that
@@ -57,7 +59,8 @@ type exchange struct {
 
 	counted            bool // by load
 	kind               int  // aRequest or aTunnel
-	receiving, sending pace
+	receiving, sending limit.Rate
+	own                bool // the agent itself answers, not a container
 
 	// truncated says that the request's body did not arrive as announced.
 	truncated atomic.Bool
@@ -193,6 +196,9 @@ func (x *exchange) WriteHeader(status int) {
 	if status == http.StatusContinue && x.r.ProtoMajor == 1 {
 		return
 	}
+	if status >= 400 && x.own && x.ctx.why() == errSlow {
+		status = http.StatusRequestTimeout // whatever the handler made of it
+	}
 	if status >= 200 {
 		x.advertise()
 		x.dismiss()
@@ -220,18 +226,18 @@ func (x *exchange) Write(b []byte) (int, error) {
 	if x.status == 0 {
 		x.WriteHeader(http.StatusOK)
 	}
-	x.sending.begin()
+	x.sending.Begin()
 	n, err := x.w.Write(b)
 	x.written += int64(n)
-	x.sending.end(n)
+	x.sending.End(n)
 	return n, err
 }
 
 // FlushError is what http.ResponseController calls.
 func (x *exchange) FlushError() error {
-	x.sending.begin()
+	x.sending.Begin()
 	err := http.NewResponseController(x.w).Flush()
-	x.sending.end(0)
+	x.sending.End(0)
 	return err
 }
 

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"swage/edge/limit"
 )
 
 // Verifier checks what costs time: password hashes and signatures. It may do
@@ -29,7 +31,7 @@ type Verifier interface {
 // left to [Table.Identify].
 func NewRequest(r *http.Request, at time.Time) Request {
 	return Request{
-		Host: r.Host, Client: clientAddr(r), Path: rawPath(r), Time: at,
+		Host: r.Host, Client: limit.ClientOf(r), Path: rawPath(r), Time: at,
 		Method: method(r), Upgrade: upgrades(r), Override: overrides(r),
 	}
 }

@@ -1,6 +1,7 @@
 package git
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	gossh "golang.org/x/crypto/ssh"
+
+	"swage/edge/limit"
 )
 
 // visit is a session of SSH (RFC 4254, section 6) that runs one command.
@@ -15,6 +18,9 @@ type visit struct {
 	of  *SSH
 	ch  gossh.Channel
 	key []byte // that opened the connection
+	cut func() // ends the connection at once
+
+	receiving, sending limit.Rate
 }
 
 // mostAsked bounds what is asked before a command: variables and the like.
@@ -84,12 +90,11 @@ func (v *visit) exec(ctx context.Context, asked <-chan *gossh.Request, command, 
 		return v.refuse("a key that allows " + right + " is needed")
 	}
 	s := v.of.Server
-	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
-	default:
-		return v.refuse(tooMany)
+	leave, err := s.slots.take(service, who)
+	if err != nil {
+		return v.refuse(err.Error())
 	}
+	defer leave()
 	// The requests of a channel end when it does, or its connection.
 	ctx, cancel := context.WithCancel(ctx)
 	var gone sync.WaitGroup
@@ -109,12 +114,13 @@ func (v *visit) exec(ctx context.Context, asked <-chan *gossh.Request, command, 
 			}
 		}
 	})
+	gone.Go(func() { v.watch(ctx) })
 	args := []string{service}
 	if service == "upload-pack" {
 		args = append(args, fmt.Sprintf("--timeout=%d", int(silence.Seconds())))
 	}
 	cmd := s.command(ctx, who, version, args...)
-	cmd.Stdout = v.ch
+	cmd.Stdout = toClient{v}
 	ended := s.wait(cmd, who, func() error {
 		in, err := cmd.StdinPipe()
 		if err != nil {
@@ -125,7 +131,7 @@ func (v *visit) exec(ctx context.Context, asked <-chan *gossh.Request, command, 
 		}
 		// It ends with the channel, which is after the command.
 		go func() {
-			_, _ = io.Copy(in, io.LimitReader(v.ch, maxPush+1<<20))
+			_, _ = io.Copy(in, io.LimitReader(fromClient{v}, maxPush+1<<20))
 			in.Close()
 		}()
 		return cmd.Wait()
@@ -135,3 +141,48 @@ func (v *visit) exec(ctx context.Context, asked <-chan *gossh.Request, command, 
 	}
 	return 0
 }
+
+// fromClient reads what the client sends, at the rate that it must keep.
+type fromClient struct{ *visit }
+
+func (c fromClient) Read(p []byte) (int, error) {
+	c.receiving.Begin()
+	n, err := c.ch.Read(p)
+	c.receiving.End(n)
+	return n, err
+}
+
+// toClient writes to the client, at the rate that it must keep. While git speaks
+// it waits for nothing: once it has a push it says so every few seconds until
+// the push is done (receive.keepAlive in git-config(1)).
+type toClient struct{ *visit }
+
+func (c toClient) Write(p []byte) (int, error) {
+	c.sending.Begin()
+	n, err := c.ch.Write(p)
+	c.sending.End(n)
+	c.receiving.Forgive()
+	return n, err
+}
+
+// watch ends a connection whose client does not keep the rate, until ctx ends.
+// The keep-alives of a client that neither sends nor reads do not count.
+func (v *visit) watch(ctx context.Context) {
+	tick := time.NewTicker(cmp.Or(v.of.look, look))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			if now = now.Add(v.of.ahead); v.sending.TooSlow(now, 32<<10) || v.receiving.TooSlow(now, 0) {
+				v.of.Log.Info("ssh: the client is too slow")
+				v.cut()
+				return
+			}
+		}
+	}
+}
+
+// look is how often clients are looked at.
+const look = 5 * time.Second
