@@ -60,7 +60,8 @@ type exchange struct {
 	counted            bool // by load
 	kind               int  // aRequest or aTunnel
 	receiving, sending limit.Rate
-	own                bool // the agent itself answers, not a container
+	own, duplex        bool // the agent itself answers, not a container; a body may be read after the answer began
+	bodyEnded          atomic.Bool
 
 	// truncated says that the request's body did not arrive as announced.
 	truncated atomic.Bool
@@ -196,12 +197,13 @@ func (x *exchange) WriteHeader(status int) {
 	if status == http.StatusContinue && x.r.ProtoMajor == 1 {
 		return
 	}
-	if status >= 400 && x.own && x.ctx.why() == errSlow {
-		status = http.StatusRequestTimeout // whatever the handler made of it
+	if x.tooSlowFor() {
+		return
 	}
 	if status >= 200 {
 		x.advertise()
 		x.dismiss()
+		x.closeUnread()
 		if n, err := strconv.ParseInt(x.w.Header().Get("Content-Length"), 10, 64); err == nil {
 			x.length = n
 		}
@@ -225,6 +227,9 @@ func (x *exchange) advertise() {
 func (x *exchange) Write(b []byte) (int, error) {
 	if x.status == 0 {
 		x.WriteHeader(http.StatusOK)
+	}
+	if x.own && x.status == http.StatusRequestTimeout {
+		return len(b), nil // the page is the answer
 	}
 	x.sending.Begin()
 	n, err := x.w.Write(b)

@@ -1,12 +1,15 @@
 package edge
 
 import (
-	"context"
 	"net/http"
 	"time"
 
 	"swage/edge/limit"
 )
+
+// afterwards is how long the rest of an exchange may take that the registry no
+// longer knows. A test has less patience.
+var afterwards = limit.Grace
 
 // serveOwn has the agent itself answer, at the host "api" or "git". Its clients
 // are held to the same rate as those of containers, and to as many requests
@@ -23,26 +26,56 @@ func (p *Proxy) serveOwn(x *exchange, h http.Handler) {
 	x.own = true
 	r := x.r.WithContext(x.ctx)
 	r.Body = &pacedBody{r.Body, x}
-	h.ServeHTTP(x, r)
-	x.lastStream()
-}
-
-// mayAnswerEarly lets an answer go before the request's body has come. Without
-// it a server of HTTP/1.1 would wait for some of the body first, for as long as
-// the client likes.
-func (x *exchange) mayAnswerEarly() {
-	if x.r.ProtoMajor == 1 && x.r.Body != http.NoBody {
+	if x.bodyMayStall() {
+		x.duplex = true
 		_ = http.NewResponseController(x.w).EnableFullDuplex()
+	}
+	h.ServeHTTP(x, r)
+	x.tooSlowFor()
+	x.lastStream()
+	if x.bodyMayStall() && !x.bodyEnded.Load() && x.ctx.why() == nil {
+		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(afterwards))
 	}
 }
 
-// lastReads bounds what the server reads after the handler, to save the
-// connection: the rest of a body that nobody wanted. The next request takes the
-// bound away.
-func (x *exchange) lastReads() {
-	cut := x.ctx != nil && x.ctx.why() != context.Canceled // which has set a bound; left is Canceled
-	if x.link != nil && x.r.ProtoMajor == 1 && x.r.Body != http.NoBody && !cut {
-		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(limit.Grace))
+// tooSlowFor answers 408 in the place of the agent, whatever that made of a body
+// that did not come, and reports whether it did.
+func (x *exchange) tooSlowFor() bool {
+	if !x.own || x.status != 0 || x.ctx.why() != errSlow {
+		return false
+	}
+	clear(x.w.Header())
+	x.page(tooSlow)
+	return true
+}
+
+// bodyMayStall says that the server itself may wait for the request's body: over
+// HTTP/1.1 it reads some of what the handler left, to save the connection.
+func (x *exchange) bodyMayStall() bool { return x.r.ProtoMajor == 1 && x.r.Body != http.NoBody }
+
+// beforePage bounds what a page has to wait for: the client that has to take it,
+// and over HTTP/1.1 the body that the server reads before it answers, or after,
+// if the handler may do both at once. Then the connection must end: what came
+// later of a body that was broken off would be read as the next request. The
+// next request takes the bound away.
+func (x *exchange) beforePage() {
+	x.lastStream()
+	if !x.bodyMayStall() {
+		return
+	}
+	if x.duplex {
+		x.w.Header()["Connection"] = []string{"close"}
+	}
+	if x.ctx == nil || x.ctx.why() == nil { // else there is a bound
+		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(afterwards))
+	}
+}
+
+// closeUnread has the connection end after an answer of the agent's own that does
+// not wait for the request's body.
+func (x *exchange) closeUnread() {
+	if x.own && x.bodyMayStall() && !x.bodyEnded.Load() {
+		x.w.Header()["Connection"] = []string{"close"}
 	}
 }
 
@@ -50,6 +83,6 @@ func (x *exchange) lastReads() {
 // for an answer of the edge's own.
 func (x *exchange) lastStream() {
 	if x.r.ProtoMajor >= 2 {
-		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(limit.Grace))
+		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(afterwards))
 	}
 }

@@ -68,7 +68,11 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	b.x.receiving.Begin()
 	n, err := b.ReadCloser.Read(p)
 	b.x.receiving.End(n)
-	if err != nil && err != io.EOF {
+	switch err {
+	case nil:
+	case io.EOF:
+		b.x.bodyEnded.Store(true)
+	default:
 		b.x.truncated.Store(true)
 	}
 	return n, err

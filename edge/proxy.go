@@ -240,7 +240,6 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.link.hears()
 	x.altSvc = p.altSvc(r)
 	x.firstWrites()
-	x.mayAnswerEarly()
 	defer func() {
 		v := recover()
 		if x.detached != nil {
@@ -292,6 +291,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case x.decision.Verdict == Allow:
 		x.source = p.upstreams.sources.choose(&x.decision.Route, x.request.Client, x.begun)
 		if r.ProtoMajor == 1 { // the others are so anyway
+			x.duplex = true
 			_ = http.NewResponseController(w).EnableFullDuplex()
 		}
 		p.forward(x)
@@ -306,7 +306,6 @@ func (p *Proxy) end(x *exchange, v any) {
 	p.live.leave(x)
 	p.load.leave(x)
 	x.lastWrites()
-	x.lastReads()
 	p.logAccess(x)
 	if v != nil && v != http.ErrAbortHandler {
 		p.log.Error("panic while serving", "error", v, "request_id", x.idString(), "stack", string(debug.Stack()))
