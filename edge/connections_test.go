@@ -138,7 +138,7 @@ func TestS4IdleFlood(t *testing.T) {
 		serveAlone(t, told)
 		return
 	}
-	files, connections, within := 1024, 1200, patience
+	files, connections, within := 1024, 1600, patience
 	strict := os.Getenv("SWAGE_SOAK") != ""
 	if strict {
 		files, connections, within = 20000, 20000, 100*time.Millisecond
