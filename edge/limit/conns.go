@@ -34,7 +34,7 @@ const (
 	spareFiles = 512
 
 	// connMemory is what an idle connection over TLS takes at most.
-	connMemory = 48 << 10
+	connMemory = 64 << 10
 )
 
 // CapsFor are the caps of a process that may open so many files and has so many

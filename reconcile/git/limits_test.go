@@ -104,7 +104,7 @@ func TestS14StalledReadersStopNoPush(t *testing.T) {
 			for range 24 {
 				stall(t, url, token, service, []byte("00"))
 			}
-			until(t, "the requests", func() bool { return handling.Load() == 24 })
+			until(t, "the requests", func() bool { return handling.Load() >= 8 })
 			pushOver(t, url, "push-2")
 		})
 	}
