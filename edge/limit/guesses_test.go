@@ -196,9 +196,9 @@ func TestS5NobodyIsForgotten(t *testing.T) {
 			a = netip.AddrFrom16(b)
 		}
 		guess(g, a.String(), fmt.Sprint(i), "x", false, noon)
-		if i%512 == 0 && guess(g, "192.0.2.9", "", fmt.Sprint("again", i), false, noon) == 0 {
-			t.Fatalf("after %d others the address counts anew", i)
-		}
+	}
+	if guess(g, "192.0.2.9", "", "again", false, noon) == 0 {
+		t.Error("the address counts anew")
 	}
 	if guess(g, "192.0.3.1", "ann", "y", false, noon) == 0 {
 		t.Error("the user name counts anew")

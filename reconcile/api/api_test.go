@@ -179,6 +179,7 @@ func TestS5TokensOfTheAPI(t *testing.T) {
 		Tokens: func() []Token {
 			return []Token{{SHA256: sha256.Sum256([]byte("reader")), Allow: []string{"read"}}}
 		},
+		Events:  func(int) ([]reconcile.Event, <-chan struct{}) { return nil, nil },
 		Guesses: limit.NewGuesses(),
 	}
 	h := a.Remote()
