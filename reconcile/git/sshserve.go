@@ -102,10 +102,10 @@ func (s *SSH) Handle(ctx context.Context, conn net.Conn) {
 	shown := keys{of: s, client: client}
 	sc, channels, requests, err := gossh.NewServerConn(alive, s.config(&shown))
 	if err != nil {
-		shown.failed()
 		if shown.last != "" {
 			s.Log.Info("ssh: not let in", "remote", conn.RemoteAddr().String(), "key", shown.last)
 		}
+		shown.failed()
 		return
 	}
 	defer sc.Close()
