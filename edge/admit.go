@@ -1,9 +1,10 @@
 package edge
 
 import (
-	"math"
-	"strconv"
+	"net/netip"
 	"time"
+
+	"swage/edge/limit"
 )
 
 // admit identifies a request, and then has the table in force decide it. The
@@ -33,12 +34,12 @@ func (p *Proxy) identify(x *exchange, t *Table) {
 	if len(claims) == 0 {
 		return
 	}
-	try := p.guesses.attempt(x.request.Client, claims)
-	if x.wait = p.guesses.begin(try, x.request.Time); x.wait > 0 {
+	try := p.attempt(x.request.Client, document, claims)
+	if x.wait = p.guesses.Begin(try, x.request.Time); x.wait > 0 {
 		return
 	}
 	failed := true // also if the verifier panics
-	defer func() { p.guesses.end(try, failed, x.request.Time) }()
+	defer func() { p.guesses.End(try, failed, x.request.Time) }()
 	x.evidence = verify(x.r.Context(), p.verifier, claims)
 	x.request.Identity = x.evidence.identity
 	x.request.Time = time.Now()
@@ -47,6 +48,21 @@ func (p *Proxy) identify(x *exchange, t *Table) {
 	if x.evidence.err != nil {
 		p.log.Warn("a credential could not be checked", "error", x.evidence.err, "request_id", x.idString())
 	}
+}
+
+// attempt is what the claims of a client are to the throttle. What is wrong for
+// one document may be tried once for each other.
+func (p *Proxy) attempt(client netip.Addr, d *document, claims []claim) limit.Attempt {
+	allows := d.digest()
+	user, texts := "", append(make([]string, 0, 1+5*fewClaims), string(allows[:]))
+	for i := range claims {
+		c := &claims[i]
+		if c.user != "" {
+			user = c.user
+		}
+		texts = append(texts, c.from.Header, c.from.Cookie, c.from.Param, c.user, c.value)
+	}
+	return p.guesses.Attempt(client, user, texts...)
 }
 
 // busyPause is after how long it is worth to come again where a credential
@@ -58,7 +74,7 @@ const busyPause = 2 * time.Second
 // was not looked at or could not be judged.
 func (x *exchange) refuse(d Decision) {
 	why, h := d.refusal(), x.w.Header()
-	again := func(after time.Duration) { h.Set("Retry-After", strconv.Itoa(int(math.Ceil(after.Seconds())))) }
+	again := func(after time.Duration) { h.Set("Retry-After", limit.RetryAfter(after)) }
 	switch {
 	case why != unproven:
 	case x.wait > 0:

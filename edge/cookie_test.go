@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"swage/edge/limit"
 )
 
 // site is the Config that testdata/cookies.txt describes.
@@ -190,7 +192,7 @@ func TestS13Planted(t *testing.T) {
 	app := backend(t, "127.0.1.1", mirror)
 	s := serveHouse(t, app, house())
 	c := s.client(t, "127.0.0.2", 1)
-	for i := range 3 * callerBurst {
+	for i := range 3 * limit.ClientBurst {
 		cookie := fmt.Sprintf("key=planted-%d; key=cookie-key; key=", i)
 		if i%2 == 1 {
 			cookie = fmt.Sprintf("key=cookie-key; key=planted-%d", i)
@@ -200,7 +202,7 @@ func TestS13Planted(t *testing.T) {
 		}
 	}
 	// Nor are empty ones, and those that cannot be read.
-	for i := range 3 * callerBurst {
+	for i := range 3 * limit.ClientBurst {
 		for _, header := range [][]string{
 			{"Cookie", "key="}, {"Cookie", `key=""; jwt=`}, {"X-Key", ""}, {"Authorization", "Bearer "}, {"Authorization", "Basic !"},
 			{"Authorization", fmt.Sprint("Digest ", i)}, {"Authorization", basic("ann", fmt.Sprint(i)), "Authorization", basic("ann", "horse")},
@@ -230,11 +232,11 @@ func TestS13Guesses(t *testing.T) {
 		},
 	} {
 		c := s.client(t, fmt.Sprintf("127.0.0.%d", 10+i), 1)
-		for n := range callerBurst {
+		for n := range limit.ClientBurst {
 			get(t, c, origin(app.Port()), guess(n)...)
 		}
 		if res, _ := get(t, c, origin(app.Port()), "X-Key", "another"); res.StatusCode != http.StatusTooManyRequests {
-			t.Errorf("row %d: %s after %d guesses", i, res.Status, callerBurst)
+			t.Errorf("row %d: %s after %d guesses", i, res.Status, limit.ClientBurst)
 		}
 	}
 }

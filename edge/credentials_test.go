@@ -22,6 +22,8 @@ import (
 	"github.com/coder/websocket"
 
 	"swage/edge/credentials"
+
+	"swage/edge/limit"
 )
 
 // real is the verifier that swage uses.
@@ -366,7 +368,7 @@ func TestCannotTell(t *testing.T) {
 	s := serveHouse(t, app, house())
 	s.verifier = failing{}
 	c := s.client(t, "127.0.0.2", 1)
-	for range 2 * callerBurst {
+	for range 2 * limit.ClientBurst {
 		res, _ := get(t, c, origin(app.Port()), "Authorization", "Bearer x")
 		if res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" {
 			t.Fatalf("%d", res.StatusCode)

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"swage/edge/limit"
 )
 
 // gate lets a server end without breaking off anybody who has just come.
@@ -65,6 +67,7 @@ func (g *gate) stop() error {
 
 // state is an http.Server's ConnState.
 func (g *gate) state(conn net.Conn, s http.ConnState) {
+	limit.ConnState(conn, s)
 	switch s {
 	case http.StateNew:
 		g.fresh.Store(socketOf(conn), struct{}{})
@@ -83,7 +86,8 @@ func (l *link) hears() {
 
 // context is an http.Server's ConnContext.
 func (g *gate) context(ctx context.Context, conn net.Conn) context.Context {
-	return context.WithValue(ctx, linkKey{}, &link{socket: socketOf(conn), gate: g})
+	socket := socketOf(conn)
+	return limit.Of(socket).With(context.WithValue(ctx, linkKey{}, &link{socket: socket, gate: g}))
 }
 
 // dismiss asks the client to come back over another connection, when this one's

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"swage/edge/limit"
 )
 
 // exchange is one request and the answer to it. It is the ResponseWriter that
@@ -57,7 +59,9 @@ type exchange struct {
 
 	counted            bool // by load
 	kind               int  // aRequest or aTunnel
-	receiving, sending pace
+	receiving, sending limit.Rate
+	own, duplex        bool // the agent itself answers, not a container; a body may be read after the answer began
+	bodyEnded          atomic.Bool
 
 	// truncated says that the request's body did not arrive as announced.
 	truncated atomic.Bool
@@ -193,9 +197,13 @@ func (x *exchange) WriteHeader(status int) {
 	if status == http.StatusContinue && x.r.ProtoMajor == 1 {
 		return
 	}
+	if x.tooSlowFor() {
+		return
+	}
 	if status >= 200 {
 		x.advertise()
 		x.dismiss()
+		x.closeUnread()
 		if n, err := strconv.ParseInt(x.w.Header().Get("Content-Length"), 10, 64); err == nil {
 			x.length = n
 		}
@@ -220,18 +228,21 @@ func (x *exchange) Write(b []byte) (int, error) {
 	if x.status == 0 {
 		x.WriteHeader(http.StatusOK)
 	}
-	x.sending.begin()
+	if x.own && x.status == http.StatusRequestTimeout {
+		return len(b), nil // the page is the answer
+	}
+	x.sending.Begin()
 	n, err := x.w.Write(b)
 	x.written += int64(n)
-	x.sending.end(n)
+	x.sending.End(n)
 	return n, err
 }
 
 // FlushError is what http.ResponseController calls.
 func (x *exchange) FlushError() error {
-	x.sending.begin()
+	x.sending.Begin()
 	err := http.NewResponseController(x.w).Flush()
-	x.sending.end(0)
+	x.sending.End(0)
 	return err
 }
 

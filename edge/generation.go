@@ -9,6 +9,8 @@ import (
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
+
+	"swage/edge/limit"
 )
 
 // generation serves the connections of QUIC that come in a stretch of time, so
@@ -28,7 +30,7 @@ type generation struct {
 func (p *Proxy) newGeneration(serving *handlers) *generation {
 	g := &generation{come: make(chan *quic.Conn), rests: make(chan struct{}), ended: make(chan struct{})}
 	g.server = &http3.Server{
-		Handler:        serving.await(g.pending.count(p)),
+		Handler:        serving.await(g.pending.count(limit.WhileBusy(p))),
 		MaxHeaderBytes: maxHeaderBytes,
 		IdleTimeout:    idleTimeout,
 		Logger:         slog.New(slog.DiscardHandler), // the access log has what matters
@@ -105,6 +107,7 @@ func (d *door) lead(l *quic.EarlyListener) error {
 		if err != nil {
 			return err
 		}
+		opened(conn)
 		d.mu.Lock()
 		d.to.come <- conn
 		d.mu.Unlock()

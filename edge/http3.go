@@ -83,6 +83,7 @@ func (p *Proxy) ServeQUIC(ctx context.Context, conn net.PacketConn, config *tls.
 // client would be told so as well.
 func (p *Proxy) quicTransport(conn net.PacketConn) (*quic.Transport, error) {
 	t := &quic.Transport{Conn: conn}
+	p.limitQUIC(t)
 	if len(p.quicSecret) == 0 {
 		return t, nil
 	}

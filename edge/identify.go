@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"swage/edge/limit"
 )
 
 // Verifier checks what costs time: password hashes and signatures. It may do
@@ -28,7 +30,7 @@ type Verifier interface {
 // left to [Table.Identify].
 func NewRequest(r *http.Request, at time.Time) Request {
 	out := Request{
-		Host: r.Host, Client: clientAddr(r), Path: rawPath(r), Time: at,
+		Host: r.Host, Client: limit.ClientOf(r), Path: rawPath(r), Time: at,
 		Method: method(r), Upgrade: upgrades(r),
 	}
 	out.readFields(r)

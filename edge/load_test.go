@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"swage/edge/limit"
 )
 
 // counters is how many clients and containers are counted.
@@ -116,35 +118,6 @@ func TestSubscriber(t *testing.T) {
 	_ = subscriber(netip.Addr{})
 }
 
-func TestPace(t *testing.T) {
-	const second = int64(time.Second)
-	for _, row := range []struct {
-		what               string
-		waited, bytes, now int64 // seconds
-		want               bool
-	}{
-		{"just begun", 0, 0, 1, false},
-		{"nothing for long", 0, 0, 31, true},
-		{"slow and steady", 50, 40 * paceBytes, 1, false},
-		{"a trickle", 29, 10, 2, true},
-		{"much, then a pause", 1, 1 << 30, 110, false},
-		{"much, then nothing more", 1, 1 << 30, 130, true},
-	} {
-		var p pace
-		begun := time.Unix(1000, 0)
-		p.since.Store(begun.UnixNano())
-		p.waited.Store(row.waited * second)
-		p.bytes.Store(row.bytes)
-		if got := p.tooSlow(begun.Add(time.Duration(row.now*second)), 0); got != row.want {
-			t.Errorf("%s: %v", row.what, got)
-		}
-	}
-	var idle pace
-	if idle.tooSlow(time.Now(), 0) {
-		t.Error("nobody waits, and it is too slow")
-	}
-}
-
 // TestAttacks: clients that never end their header, dribble their body or do
 // not read their answer take nothing from others, and are cut.
 func TestAttacks(t *testing.T) {
@@ -194,7 +167,7 @@ func TestAttacks(t *testing.T) {
 				return // http.Server's own deadline ends them
 			}
 			until(t, "the attackers are not cut", func() bool {
-				s.live.look(time.Now().Add(paceStall + time.Second))
+				s.live.look(time.Now().Add(limit.Stall + time.Second))
 				return s.live.count() == 0
 			})
 			for _, c := range attackers {
@@ -251,7 +224,7 @@ func TestSlowStreams(t *testing.T) {
 			_, _ = out.Write([]byte("ab"))
 			until(t, "the streams do not wait", func() bool { return s.live.count() == 2 })
 			until(t, "the streams are not cut", func() bool {
-				s.live.look(time.Now().Add(paceStall + time.Second))
+				s.live.look(time.Now().Add(limit.Stall + time.Second))
 				return s.live.count() == 0
 			})
 			if got := <-status; got != http.StatusRequestTimeout && got != 0 {
@@ -282,7 +255,9 @@ func TestConversationsMayPause(t *testing.T) {
 		for i := range s.live.shards {
 			s.live.shards[i].mu.Lock()
 			for x := range s.live.shards[i].each {
-				writing += int(min(x.sending.since.Load(), 1))
+				if x.sending.Waits() {
+					writing++
+				}
 			}
 			s.live.shards[i].mu.Unlock()
 		}

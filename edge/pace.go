@@ -5,47 +5,17 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"sync/atomic"
 	"time"
+
+	"swage/edge/limit"
 )
 
-// How slow a client may be. There is no limit on a whole body: only the time
-// that the edge waits for the client counts, and each byte earns more of it.
-const (
-	paceGrace = 30 * time.Second // for the first bytes, and for lapses
-	paceBytes = 500              // in each second on the average
-	paceStall = 2 * time.Minute  // for the next bytes, whatever was earned
-	paceLook  = 5 * time.Second  // how often clients are looked at
-)
+// paceLook is how often clients are looked at. How slow they may be is
+// [limit.Rate]'s to say.
+const paceLook = 5 * time.Second
 
 // goneLook is how long it may take at most to notice that a client has gone.
 const goneLook = 100 * time.Millisecond
-
-// pace is how a client keeps up in one direction.
-type pace struct {
-	since  atomic.Int64 // when the wait that lasts began, in nanoseconds since 1970; 0: none does
-	waited atomic.Int64 // nanoseconds in waits that ended
-	bytes  atomic.Int64
-}
-
-func (p *pace) begin() { p.since.Store(time.Now().UnixNano()) }
-
-func (p *pace) end(n int) {
-	p.waited.Add(time.Now().UnixNano() - p.since.Load())
-	p.bytes.Add(int64(n))
-	p.since.Store(0)
-}
-
-// tooSlow judges the wait that lasts, for a chunk of so many bytes.
-func (p *pace) tooSlow(now time.Time, chunk int64) bool {
-	since := p.since.Load()
-	if since == 0 {
-		return false
-	}
-	wait := time.Duration(now.UnixNano() - since)
-	earned := time.Duration(p.bytes.Load()+chunk) * (time.Second / paceBytes)
-	return wait > paceStall || wait+time.Duration(p.waited.Load()) > paceGrace+earned
-}
 
 // lastWrites bounds what the server sends after the handler, which the registry
 // no longer knows: nothing, if the handler has sent the whole answer. Over
@@ -54,7 +24,7 @@ func (p *pace) tooSlow(now time.Time, chunk int64) bool {
 func (x *exchange) lastWrites() {
 	if x.link != nil && x.r.ProtoMajor == 1 && !x.complete {
 		x.link.bounded = true
-		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(paceGrace))
+		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(limit.Grace))
 	}
 }
 
@@ -95,10 +65,14 @@ type pacedBody struct {
 }
 
 func (b *pacedBody) Read(p []byte) (int, error) {
-	b.x.receiving.begin()
+	b.x.receiving.Begin()
 	n, err := b.ReadCloser.Read(p)
-	b.x.receiving.end(n)
-	if err != nil && err != io.EOF {
+	b.x.receiving.End(n)
+	switch err {
+	case nil:
+	case io.EOF:
+		b.x.bodyEnded.Store(true)
+	default:
 		b.x.truncated.Store(true)
 	}
 	return n, err
@@ -117,12 +91,12 @@ func (x *exchange) taken() { x.asked.Store(time.Now().UnixNano()) }
 // unheard says that it neither took more nor answered for too long.
 func (x *exchange) unheard(now time.Time) bool {
 	asked := x.asked.Load()
-	return asked != 0 && x.receiving.since.Load() == 0 && now.UnixNano()-asked > int64(answerTimeout)
+	return asked != 0 && !x.receiving.Waits() && now.UnixNano()-asked > int64(answerTimeout)
 }
 
 // look ends the requests of clients that are too slow. Once the application
 // answers, what the client sends is a conversation and may pause; so it may
-// from the beginning in gRPC and in tunnels.
+// from the beginning in gRPC and in tunnels. The agent itself has none.
 func (l *registry) look(now time.Time) {
 	for i := range l.shards {
 		s := &l.shards[i]
@@ -130,11 +104,11 @@ func (l *registry) look(now time.Time) {
 		for x := range s.each {
 			switch {
 			case x.r.Method == http.MethodConnect: // of HTTP/1 nothing passes here
-			case x.sending.tooSlow(now, bufferSize):
+			case x.sending.TooSlow(now, bufferSize):
 				x.ctx.cancel(errSlow)
 				x.forgetUnsent()
 				x.sever()
-			case (!x.started.Load() || x.answered.Load()) && x.receiving.tooSlow(now, 0):
+			case (x.own || !x.started.Load() || x.answered.Load()) && x.receiving.TooSlow(now, 0):
 				x.ctx.cancel(errSlow)
 				_ = http.NewResponseController(x.w).SetReadDeadline(past)
 			case !x.started.Load() && x.unheard(now):

@@ -116,6 +116,7 @@ func (x *exchange) page(why refusal) {
 	x.advertise()
 	x.dismiss()
 	x.status = status
+	x.beforePage()
 	x.w.WriteHeader(status)
 	n, _ := x.w.Write([]byte(body.String()))
 	x.written += int64(n)

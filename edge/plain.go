@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"swage/edge/limit"
 )
 
 // plainTimeout bounds a whole request without TLS: nothing long is answered
@@ -30,9 +32,11 @@ func (p *Proxy) ServePlain(ctx context.Context, l net.Listener, port func() int)
 	defer cut()
 	var serving handlers
 	srv := &http.Server{
-		Handler: serving.await(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		Handler: serving.await(limit.WhileBusy(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			p.plain(w, r, port())
-		})),
+		}))),
+		ConnState:      limit.ConnState,
+		ConnContext:    func(ctx context.Context, conn net.Conn) context.Context { return limit.Of(conn).With(ctx) },
 		ReadTimeout:    plainTimeout,
 		WriteTimeout:   plainTimeout,
 		IdleTimeout:    plainTimeout,
@@ -40,7 +44,7 @@ func (p *Proxy) ServePlain(ctx context.Context, l net.Listener, port func() int)
 		BaseContext:    func(net.Listener) context.Context { return base },
 		ErrorLog:       slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 	}
-	err := p.runUntil(ctx, srv, func() error { return srv.Serve(l) })
+	err := p.runUntil(ctx, srv, func() error { return srv.Serve(p.conns.Listen(l)) })
 	cut()
 	err = errors.Join(err, srv.Close())
 	serving.end()

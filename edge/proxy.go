@@ -9,11 +9,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"swage/edge/limit"
 )
 
 // Limits of what one client may take up. There is none on a whole body: bodies
@@ -53,6 +54,14 @@ type Options struct {
 	// credentials itself. Nil answers 404.
 	API http.Handler
 
+	// Guesses counts wrong credentials, also those that others look at. Nil
+	// are those of the Proxy alone.
+	Guesses *limit.Guesses
+
+	// Conns counts the connections of clients. Nil are those of the Proxy
+	// alone, with [limit.DefaultCaps].
+	Conns *limit.Conns
+
 	// Verifier checks passwords and JWTs. Nil proves none.
 	Verifier Verifier
 
@@ -88,7 +97,8 @@ type Proxy struct {
 	drain time.Duration
 
 	verifier Verifier
-	guesses  *throttle
+	guesses  *limit.Guesses
+	conns    *limit.Conns
 
 	pending   func(string) bool
 	strict    func() bool
@@ -107,8 +117,11 @@ type Proxy struct {
 // NewProxy returns a Proxy without a table: it answers 503 until the first
 // [Proxy.Swap].
 func NewProxy(o Options) *Proxy {
-	p := &Proxy{log: o.Logger, api: o.API, git: o.Git, drain: drainTimeout, verifier: o.Verifier, guesses: newThrottle()}
+	p := &Proxy{log: o.Logger, api: o.API, git: o.Git, drain: drainTimeout, verifier: o.Verifier, guesses: o.Guesses, conns: o.Conns}
 	p.pending, p.strict, p.challenge, p.quicSecret = o.Pending, o.Strict, o.Challenge, o.QUICSecret
+	if p.guesses == nil {
+		p.guesses = limit.NewGuesses()
+	}
 	if p.api == nil {
 		p.api = http.NotFoundHandler()
 	}
@@ -117,6 +130,9 @@ func NewProxy(o Options) *Proxy {
 	}
 	if p.log == nil {
 		p.log = slog.Default()
+	}
+	if p.conns == nil {
+		p.conns = limit.NewConns(limit.DefaultCaps(0), p.log)
 	}
 	p.load.init(Limits{
 		cmp.Or(o.Limits.ClientRequests, defaultLimits.ClientRequests), cmp.Or(o.Limits.ClientTunnels, defaultLimits.ClientTunnels),
@@ -155,15 +171,15 @@ func (p *Proxy) Serve(ctx context.Context, l net.Listener, config *tls.Config) e
 	base, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 
-	gate := newGate(base, l, func() time.Duration { return p.drain / 20 })
+	gate := newGate(base, p.conns.Listen(l), func() time.Duration { return p.drain / 20 })
 	srv := &http.Server{
-		Handler:           gate.serving.await(gate.pending.count(p)),
+		Handler:           gate.serving.await(gate.pending.count(limit.WhileBusy(p))),
 		ConnState:         gate.state,
 		TLSConfig:         config,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, SendPingTimeout: pingAfter, PingTimeout: pingTimeout, WriteByteTimeout: paceStall},
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, SendPingTimeout: pingAfter, PingTimeout: pingTimeout, WriteByteTimeout: limit.Stall},
 		BaseContext:       func(net.Listener) context.Context { return base },
 		ConnContext:       gate.context,
 		ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
@@ -266,15 +282,16 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "5")
 		x.page(starting)
 	case x.decision.Route.API:
-		p.api.ServeHTTP(x, x.r.WithContext(x.ctx))
+		p.serveOwn(x, p.api)
 	case x.decision.Route.Git:
-		p.git.ServeHTTP(x, x.r.WithContext(x.ctx))
+		p.serveOwn(x, p.git)
 	case x.decision.Verdict == Allow && !p.load.enter(x):
 		w.Header().Set("Retry-After", "1")
 		x.page(overloaded)
 	case x.decision.Verdict == Allow:
 		x.source = p.upstreams.sources.choose(&x.decision.Route, x.request.Client, x.begun)
 		if r.ProtoMajor == 1 { // the others are so anyway
+			x.duplex = true
 			_ = http.NewResponseController(w).EnableFullDuplex()
 		}
 		p.forward(x)
@@ -293,13 +310,4 @@ func (p *Proxy) end(x *exchange, v any) {
 	if v != nil && v != http.ErrAbortHandler {
 		p.log.Error("panic while serving", "error", v, "request_id", x.idString(), "stack", string(debug.Stack()))
 	}
-}
-
-// clientAddr is the caller's address as the socket has it. Headers never count.
-func clientAddr(r *http.Request) netip.Addr {
-	ap, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{} // belongs to no group
-	}
-	return ap.Addr().Unmap().WithZone("")
 }

@@ -27,7 +27,7 @@ func TestTestssl(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	source := certs.New(ca, filepath.Join(dir, "acme"), os.ReadFile, slog.New(slog.DiscardHandler))
+	source := certs.New(ca, filepath.Join(dir, "acme"), func(name string, _ int64) ([]byte, error) { return os.ReadFile(name) }, slog.New(slog.DiscardHandler))
 	defer source.Close()
 	source.Follow(certs.Names{Zone: zone})
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"swage/edge/credentials"
+
+	"swage/edge/limit"
 )
 
 // asked counts the passwords that it is asked about.
@@ -97,7 +99,7 @@ func TestVouched(t *testing.T) {
 		}
 		guesser := s.client(t, "127.0.0.2", version)
 		for i := 0; status(guesser, here, "", "Authorization", basic("ann", fmt.Sprint(i))) != http.StatusTooManyRequests; i++ {
-			if i > 2*callerBurst {
+			if i > 2*limit.ClientBurst {
 				t.Fatal("nobody is slowed down")
 			}
 		}

@@ -19,6 +19,7 @@ import (
 	"swage/edge"
 	"swage/edge/certs"
 	"swage/edge/credentials"
+	"swage/edge/limit"
 	"swage/reconcile"
 	"swage/reconcile/api"
 	"swage/reconcile/git"
@@ -125,19 +126,21 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	certificates := certs.New(ca, filepath.Join(node.StateDir, "acme"), certificateFolders(node).Read, log)
 	defer certificates.Close()
 	hooks := webhooks{server: node.Server, keys: keys, fleet: agent.Fleet, log: log}
+	guesses := limit.NewGuesses()
+	conns := limit.NewConns(limit.DefaultCaps(uint64(groupLimit("/proc/self/cgroup", "/sys/fs/cgroup"))), log)
 	var ssh *pushSSH
 	answers := api.API{
 		// Certificates come and go between passes.
 		Report: func() *reconcile.Report {
 			r := *agent.Report()
 			r.SSH = ssh.report()
-			r.Warnings = slices.Concat(r.Warnings, certificates.Warnings())
+			r.Warnings = slices.Concat(r.Warnings, certificates.Warnings(), conns.Warnings())
 			return &r
 		},
 		Plan:   agent.PlanFor,
 		Events: agent.Events, Approve: agent.Approve, DeleteSnapshot: agent.DeleteSnapshot,
 		Rollback: agent.Rollback, Suspend: agent.Suspend, Resume: agent.Resume,
-		Tokens: known.list,
+		Tokens: known.list, Guesses: guesses,
 		Explain: func(ctx context.Context, q reconcile.Question) (reconcile.Answer, error) {
 			return agent.Explain(ctx, checker, q)
 		},
@@ -147,6 +150,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 		p := pushes{agent, local, node.Source.Branch, log}
 		answers.CheckPush, answers.FollowPush = p.check, p.follow
 		own = git.NewServer(local.Path, func(token, right string) (git.Visitor, bool) { return visitor(answers.Holds(token, right)) }, log)
+		own.Guesses = guesses
 	}
 	if ssh, err = listenSSH(node, own, answers, log); err != nil {
 		return err
@@ -161,8 +165,8 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 		return err
 	}
 	front.proxy = edge.NewProxy(edge.Options{
-		Logger: log, API: answers.Remote(), Git: gitHost(own, source, hooks.list),
-		Verifier: checker, Transparent: &front.path, QUICSecret: quicSecret,
+		Logger: log, API: answers.Remote(), Git: gitHost(own, source, hooks.list, guesses),
+		Guesses: guesses, Conns: conns, Verifier: checker, Transparent: &front.path, QUICSecret: quicSecret,
 		Pending: certificates.Pending, Strict: certificates.Public, Challenge: certificates.Challenge,
 	})
 	agent.ClientAddresses = front.path.Fault

@@ -15,7 +15,7 @@ const balancerTimeout = 10 * time.Second
 // by the PROXY protocol. One that is listed must name its client, or all its
 // clients would be taken for it; what others send is not read.
 func (f *front) behindBalancers(l net.Listener) net.Listener {
-	return &proxyproto.Listener{
+	return lateListener{&proxyproto.Listener{
 		Listener:          l,
 		ReadHeaderTimeout: balancerTimeout,
 		ConnPolicy: func(o proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
@@ -29,5 +29,22 @@ func (f *front) behindBalancers(l net.Listener) net.Listener {
 			}
 			return proxyproto.SKIP, nil
 		},
-	}
+	}}
 }
+
+// lateListener marks the connections whose clients are known later.
+type lateListener struct{ net.Listener }
+
+// Accept implements net.Listener.
+func (l lateListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if named, ok := conn.(*proxyproto.Conn); ok {
+		return lateConn{named}, err
+	}
+	return conn, err
+}
+
+// lateConn is a [limit.Late].
+type lateConn struct{ *proxyproto.Conn }
+
+func (lateConn) LateAddr() {}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"swage/edge/limit"
 	"swage/reconcile"
 	"swage/reconcile/api"
 	"swage/reconcile/git"
@@ -57,13 +58,13 @@ func fleetRepository(node schema.Node) string { return filepath.Join(node.StateD
 
 // gitHost answers at the host "git": to forges, and where there is a repository
 // of the agent's own, to those who push to it.
-func gitHost(own *git.Server, source reconcile.Source, secrets func() map[string]string) http.Handler {
+func gitHost(own *git.Server, source reconcile.Source, secrets func() map[string]string, guesses *limit.Guesses) http.Handler {
 	mux := http.NewServeMux()
 	wake := func() {} // a repository here is watched
 	if r, ok := source.(*git.Remote); ok {
 		wake = r.Wake
 	}
-	mux.Handle("POST /hooks/git", git.Webhook(secrets, wake))
+	mux.Handle("POST /hooks/git", git.Webhook(secrets, wake, guesses))
 	if own != nil {
 		mux.Handle("/", own)
 	}

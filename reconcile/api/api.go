@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net/http"
 
+	"swage/edge/limit"
 	"swage/reconcile"
 )
 
@@ -35,6 +36,8 @@ type API struct {
 	CheckPush, FollowPush func(ctx context.Context, p Push, tell func(string)) error
 	// Tokens are those that are good now.
 	Tokens func() []Token
+	// Guesses counts tokens that are not. Nil: nobody has to wait.
+	Guesses *limit.Guesses
 }
 
 // Local is for whoever may open the socket. It answers
@@ -72,8 +75,18 @@ func (a API) Local() http.Handler {
 func (a API) Remote() http.Handler {
 	return a.mux(func(right string, h http.HandlerFunc) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if right == "" || a.allowed(r, right) {
+			if right == "" {
 				h(w, r)
+				return
+			}
+			ok, wait := a.allowed(r, right)
+			switch {
+			case ok:
+				h(w, r)
+				return
+			case wait > 0:
+				w.Header().Set("Retry-After", limit.RetryAfter(wait))
+				problem(w, http.StatusTooManyRequests, "there were too many wrong tokens from here; wait a moment")
 				return
 			}
 			w.Header().Set("WWW-Authenticate", `Bearer realm="swage"`)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -17,6 +18,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"swage/edge/limit"
 	"swage/reconcile"
 )
 
@@ -166,5 +168,52 @@ func TestTokensOpenTheAPI(t *testing.T) {
 	a.Local().ServeHTTP(w, httptest.NewRequest("POST", "/api/v1/plan", strings.NewReader("no archive")))
 	if w.Code != 400 {
 		t.Errorf("no archive: %d %s", w.Code, w.Body)
+	}
+}
+
+// TestS5TokensOfTheAPI: wrong tokens are guesses, whatever they are for; none at
+// all, and one that allows something else, are not.
+func TestS5TokensOfTheAPI(t *testing.T) {
+	a := API{
+		Report: func() *reconcile.Report { return &reconcile.Report{} },
+		Tokens: func() []Token {
+			return []Token{{SHA256: sha256.Sum256([]byte("reader")), Allow: []string{"read"}}}
+		},
+		Events:  func(int) ([]reconcile.Event, <-chan struct{}) { return nil, nil },
+		Guesses: limit.NewGuesses(),
+	}
+	h := a.Remote()
+	ask := func(from, token, target string) *httptest.ResponseRecorder {
+		method, path, _ := strings.Cut(target, " ")
+		r := httptest.NewRequest(method, path, nil)
+		r.RemoteAddr = from + ":1"
+		if token != "" {
+			r.Header.Set("Authorization", "Bearer "+token)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w
+	}
+	const status, plan, events = "GET /api/v1/status", "POST /api/v1/plan", "GET /api/v1/events?follow=false"
+	for range 3 * limit.ClientBurst {
+		if n, o := ask("192.0.2.1", "", status).Code, ask("192.0.2.1", "reader", plan).Code; n != 401 || o != 401 {
+			t.Fatalf("nothing and another right: %d, %d", n, o)
+		}
+	}
+	for i := range limit.ClientBurst {
+		if w := ask("192.0.2.1", fmt.Sprint(i), []string{status, plan, events}[i%3]); w.Code != 401 {
+			t.Fatalf("guess %d: %d", i, w.Code)
+		}
+	}
+	for _, target := range []string{status, plan, events} {
+		if w := ask("192.0.2.1", "reader", target); w.Code != 429 || w.Header().Get("Retry-After") == "" {
+			t.Errorf("%s: %d", target, w.Code)
+		}
+	}
+	if got := ask("192.0.2.1", "", "GET /healthz").Code; got != 200 {
+		t.Errorf("what is open: %d", got)
+	}
+	if got := ask("192.0.2.2", "reader", status).Code; got != 200 {
+		t.Errorf("another client: %d", got)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"swage/edge/limit"
 )
 
 // maxSocket is what the kernel allows for the path of a socket.
@@ -42,11 +44,16 @@ func Listen(socket string) (net.Listener, error) {
 	return l, nil
 }
 
+// atOnce bounds the connections of one socket: only one user may open it.
+const atOnce = 256
+
 // Serve answers on l until ctx ends, and closes l always.
 func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	conns := limit.NewConns(limit.Caps{All: atOnce, Network: atOnce, Client: atOnce, Few: atOnce}, log)
+	srv := &http.Server{Handler: limit.WhileBusy(h), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, ConnState: limit.ConnState,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return limit.Of(c).With(ctx) }, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	ended := make(chan error, 1)
-	go func() { ended <- srv.Serve(l) }()
+	go func() { ended <- srv.Serve(conns.Listen(l)) }()
 	select {
 	case err := <-ended:
 		return err

@@ -21,14 +21,23 @@ type Token struct {
 	Expires time.Time // zero: never
 }
 
-func (a API) allowed(r *http.Request, right string) bool {
-	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !ok || token == "" || !strings.EqualFold(scheme, "Bearer") || len(r.Header.Values("Authorization")) != 1 {
-		return false
+// allowed says whether a request brings a token that allows something, or how
+// long it has to wait until that is looked at. A token that allows something else
+// is no guess.
+func (a API) allowed(r *http.Request, right string) (ok bool, wait time.Duration) {
+	scheme, token, there := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !there || token == "" || !strings.EqualFold(scheme, "Bearer") || len(r.Header.Values("Authorization")) != 1 {
+		return false, 0
 	}
-	_, ok = a.Holds(token, right)
-	return ok
+	_, wait = a.Guesses.Try(r, token, func() bool {
+		_, ok = a.Holds(token, right)
+		return ok || slices.ContainsFunc(rights, func(other string) bool { _, known := a.Holds(token, other); return known })
+	})
+	return ok, wait
 }
+
+// rights are all that a token may allow.
+var rights = []string{"read", "plan", "push"}
 
 // Holds is the token of that text, if it is good for a right now.
 func (a API) Holds(token, right string) (Token, bool) { return a.holds([]byte(token), false, right) }

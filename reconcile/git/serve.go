@@ -11,9 +11,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"swage/edge/limit"
 )
 
 // Server serves one bare repository as /fleet by the stock git: over HTTPS
@@ -23,8 +26,10 @@ type Server struct {
 	// Allow says whose a token is, if it allows "read" or "push".
 	Allow func(token, right string) (Visitor, bool)
 	Log   *slog.Logger
+	// Guesses counts tokens and keys that are not good. Nil: nobody has to wait.
+	Guesses *limit.Guesses
 
-	slots chan struct{}
+	slots slots
 }
 
 // Visitor is whose token or key it is.
@@ -40,16 +45,13 @@ const (
 	EnvRealm   = "SWAGE_REALM"
 )
 
-// Bounds on those who are served at once and on how long one may take. A
-// deploy that is waited for has deadlines of its own.
-const (
-	atOnce    = 8
-	servedFor = time.Hour
-)
+// servedFor bounds how long one may take. A deploy that is waited for has
+// deadlines of its own.
+const servedFor = time.Hour
 
 // NewServer serves the repository in dir.
 func NewServer(dir string, allow func(token, right string) (Visitor, bool), log *slog.Logger) *Server {
-	return &Server{dir, allow, log, make(chan struct{}, atOnce)}
+	return &Server{Dir: dir, Allow: allow, Log: log}
 }
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -79,24 +81,56 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the repository is at /fleet", http.StatusNotFound)
 		return
 	}
-	who, ok := permit(s.Allow, tokenOf(r), right)
+	who, ok, wait := s.permit(r, right)
+	if wait > 0 {
+		w.Header().Set("Retry-After", limit.RetryAfter(wait))
+		http.Error(w, guessed, http.StatusTooManyRequests)
+		return
+	}
 	if !ok {
 		w.Header().Set("WWW-Authenticate", `Basic realm="swage", charset="UTF-8"`)
 		http.Error(w, "a token that allows "+right+" is needed, as the password", http.StatusUnauthorized)
 		return
 	}
-	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
-	default:
-		w.Header().Set("Retry-After", "5")
-		http.Error(w, tooMany, http.StatusServiceUnavailable)
+	// A request that does not come takes no slot.
+	begun, err := readAhead(r.Body)
+	if err != nil {
+		http.Error(w, "the body broke off", http.StatusBadRequest)
 		return
 	}
+	r.Body = begun
+	leave, err := s.slots.take(service, who)
+	if err != nil {
+		w.Header().Set("Retry-After", "5")
+		status := http.StatusServiceUnavailable
+		if err == errAlike {
+			status = http.StatusTooManyRequests
+		}
+		http.Error(w, err.Error(), status)
+		return
+	}
+	defer leave()
 	s.run(w, r, service, who)
 }
 
-const tooMany = "too many are served; come again"
+const guessed = "there were too many wrong tokens or keys from here; wait a moment"
+
+// permit asks whether a request brings a token that allows something, or how long
+// it has to wait until that is looked at. A token that allows something else is no
+// guess.
+func (s *Server) permit(r *http.Request, right string) (who Visitor, ok bool, wait time.Duration) {
+	token := tokenOf(r)
+	if token == "" {
+		return Visitor{}, false, 0
+	}
+	_, wait = s.Guesses.Try(r, token, func() bool {
+		if who, ok = permit(s.Allow, token, right); ok {
+			return true
+		}
+		return slices.ContainsFunc([]string{"read", "plan", "push"}, func(other string) bool { _, known := s.Allow(token, other); return known })
+	})
+	return who, ok, wait
+}
 
 // permit asks for a right. Who may push may read what he pushes onto.
 func permit[C any](allow func(credential C, right string) (Visitor, bool), credential C, right string) (Visitor, bool) {

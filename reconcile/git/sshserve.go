@@ -6,11 +6,14 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	gossh "golang.org/x/crypto/ssh"
+
+	"swage/edge/limit"
 )
 
 // SSH takes connections for a Server (RFC 4251 to 4254), from holders of a key
@@ -23,8 +26,21 @@ type SSH struct {
 	Allow func(key []byte, right string) (Visitor, bool)
 	Log   *slog.Logger
 
-	door     door
+	begin    sync.Once
+	conns    *limit.Conns
 	greeting time.Duration // 0: that of everybody
+
+	look, ahead time.Duration // how often clients are looked at, and how long after that; for tests
+}
+
+// sshCaps bound the connections of an SSH. Until its key is known a connection
+// is idle to the limiter: honest ones pass within a second, so that whoever only
+// connects makes room for the next.
+var sshCaps = limit.Caps{All: 64, Network: 32, Client: 12, Few: 4}
+
+func (s *SSH) count() *limit.Conns {
+	s.begin.Do(func() { s.conns = limit.NewConns(sshCaps, s.Log) })
+	return s.conns
 }
 
 // Fingerprint is that of the host key, as ssh shows it.
@@ -74,23 +90,27 @@ func (s *SSH) Handle(ctx context.Context, conn net.Conn) {
 	defer conn.Close()
 	// What follows knows no context.
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	g := s.door.knock(conn)
-	defer s.door.leave(g)
+	client := limit.AddrOf(conn.RemoteAddr())
+	counts := s.count().Open(client, func() { conn.Close() })
+	if counts == nil {
+		return
+	}
+	defer counts.Close()
 	begin := cmp.Or(s.greeting, greeting)
 	_ = conn.SetDeadline(time.Now().Add(begin)) // it fails as what follows does
 	alive := &watched{Conn: conn}
-	var last string // key that was shown
-	sc, channels, requests, err := gossh.NewServerConn(alive, s.config(&last))
+	shown := keys{of: s, client: client}
+	sc, channels, requests, err := gossh.NewServerConn(alive, s.config(&shown))
 	if err != nil {
-		if last != "" {
-			s.Log.Info("ssh: not let in", "remote", conn.RemoteAddr().String(), "key", last)
+		if shown.last != "" {
+			s.Log.Info("ssh: not let in", "remote", conn.RemoteAddr().String(), "key", shown.last)
 		}
+		shown.failed()
 		return
 	}
 	defer sc.Close()
-	if !s.door.enter(g) {
-		s.Log.Warn("ssh: too many connections", "remote", conn.RemoteAddr().String())
-		return
+	if !counts.Busy() {
+		return // for another
 	}
 	alive.begin()
 	go gossh.DiscardRequests(requests) // no forwarding
@@ -113,7 +133,7 @@ func (s *SSH) Handle(ctx context.Context, conn net.Conn) {
 			if err != nil {
 				continue // the connection is gone
 			}
-			v := &visit{s, ch, []byte(sc.Permissions.Extensions[shownKey])}
+			v := &visit{of: s, ch: ch, key: []byte(sc.Permissions.Extensions[shownKey]), cut: func() { conn.Close() }}
 			all.Go(func() { v.serve(ctx, asked, idle) })
 		}
 	}
@@ -124,7 +144,7 @@ const shownKey = "swage-key"
 
 // config lets in who holds a key that is good for anything; what for is asked
 // when a command is known.
-func (s *SSH) config(last *string) *gossh.ServerConfig {
+func (s *SSH) config(shown *keys) *gossh.ServerConfig {
 	c := &gossh.ServerConfig{
 		ServerVersion: "SSH-2.0-swage",
 		MaxAuthTries:  6,
@@ -135,8 +155,10 @@ func (s *SSH) config(last *string) *gossh.ServerConfig {
 			gossh.KeyAlgoRSASHA256, gossh.KeyAlgoRSASHA512,
 		},
 		PublicKeyCallback: func(c gossh.ConnMetadata, key gossh.PublicKey) (*gossh.Permissions, error) {
-			*last = gossh.FingerprintSHA256(key)
 			wire := key.Marshal()
+			if err := shown.show(wire, gossh.FingerprintSHA256(key)); err != nil {
+				return nil, err
+			}
 			if _, ok := permit(s.Allow, wire, "read"); !ok || c.User() != sshUser {
 				return nil, errors.New("the key is not known")
 			}
@@ -151,6 +173,48 @@ func (s *SSH) config(last *string) *gossh.ServerConfig {
 	}
 	c.AddHostKey(s.Host)
 	return c
+}
+
+// keys are those that a connection has shown.
+type keys struct {
+	of     *SSH
+	client netip.Addr
+	all    []string
+	last   string // fingerprint
+	wait   time.Duration
+}
+
+// show refuses to look at a key while its client has to wait. Several keys of one
+// connection are one guess: an agent of keys tries them all.
+func (k *keys) show(wire []byte, fingerprint string) error {
+	first := k.all == nil
+	k.all, k.last = append(k.all, string(wire)), fingerprint
+	if first {
+		g, now := k.of.Server.Guesses, time.Now()
+		attempt := g.Attempt(k.client, "", k.all...)
+		if k.wait = g.Begin(attempt, now); k.wait == 0 {
+			g.End(attempt, false, now) // what comes of it is known when all were shown
+		}
+	}
+	if k.wait == 0 {
+		return nil
+	}
+	refused := &gossh.BannerError{Err: errors.New("the client has to wait")}
+	if first {
+		refused.Message = "swage: " + guessed + " (" + limit.RetryAfter(k.wait) + " s)\n"
+	}
+	return refused
+}
+
+// failed counts the guess of a connection that was not let in.
+func (k *keys) failed() {
+	if len(k.all) == 0 || k.wait > 0 {
+		return
+	}
+	g, now := k.of.Server.Guesses, time.Now()
+	if attempt := g.Attempt(k.client, "", k.all...); g.Begin(attempt, now) == 0 {
+		g.End(attempt, true, now)
+	}
 }
 
 // sshUser is the user name for git, so that others may mean something else one

@@ -1,6 +1,7 @@
 package git
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	gossh "golang.org/x/crypto/ssh"
+
+	"swage/edge/limit"
 )
 
 // visit is a session of SSH (RFC 4254, section 6) that runs one command.
@@ -17,6 +20,9 @@ type visit struct {
 	of  *SSH
 	ch  gossh.Channel
 	key []byte // that opened the connection
+	cut func() // ends the connection at once
+
+	receiving, sending limit.Rate
 }
 
 // mostAsked bounds what is asked before a command: variables and the like.
@@ -78,12 +84,11 @@ func (v *visit) exec(ctx context.Context, asked <-chan *gossh.Request, command s
 		return v.refuse("a key that allows " + right + " is needed")
 	}
 	s := v.of.Server
-	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
-	default:
-		return v.refuse(tooMany)
+	leave, err := s.slots.take(service, who)
+	if err != nil {
+		return v.refuse(err.Error())
 	}
+	defer leave()
 	// The requests of a channel end when it does, or its connection.
 	ctx, cancel := context.WithCancel(ctx)
 	var gone sync.WaitGroup
@@ -103,20 +108,21 @@ func (v *visit) exec(ctx context.Context, asked <-chan *gossh.Request, command s
 			}
 		}
 	})
+	gone.Go(func() { v.watch(ctx) })
 	args := []string{service}
 	if service == "upload-pack" {
 		args = append(args, fmt.Sprintf("--timeout=%d", int(silence.Seconds())))
 	}
 	cmd := s.command(ctx, who, args...)
-	cmd.Stdout = v.ch
+	cmd.Stdout = toClient{v}
 	feed := func(to io.Writer) error {
 		// Without HTTP git itself sees to what a client may want.
-		_, err := io.Copy(to, bounded(v.ch, maxRequest))
+		_, err := io.Copy(to, bounded(fromClient{v}, maxRequest))
 		return err
 	}
 	if service == "receive-pack" {
 		feed = func(to io.Writer) error {
-			err := checkPush(io.TeeReader(bounded(v.ch, maxPush+1<<20), to))
+			err := checkPush(io.TeeReader(bounded(fromClient{v}, maxPush+1<<20), to))
 			if err != nil && !errors.Is(err, syscall.EPIPE) {
 				s.Log.Info("a push is refused", "by", who.Name, "err", err)
 				v.refuse("refused: " + err.Error())
@@ -129,3 +135,48 @@ func (v *visit) exec(ctx context.Context, asked <-chan *gossh.Request, command s
 	}
 	return 0
 }
+
+// fromClient reads what the client sends, at the rate that it must keep.
+type fromClient struct{ *visit }
+
+func (c fromClient) Read(p []byte) (int, error) {
+	c.receiving.Begin()
+	n, err := c.ch.Read(p)
+	c.receiving.End(n)
+	return n, err
+}
+
+// toClient writes to the client, at the rate that it must keep. While git speaks
+// it waits for nothing: once it has a push it says so every few seconds until
+// the push is done (receive.keepAlive in git-config(1)).
+type toClient struct{ *visit }
+
+func (c toClient) Write(p []byte) (int, error) {
+	c.sending.Begin()
+	n, err := c.ch.Write(p)
+	c.sending.End(n)
+	c.receiving.Forgive()
+	return n, err
+}
+
+// watch ends a connection whose client does not keep the rate, until ctx ends.
+// The keep-alives of a client that neither sends nor reads do not count.
+func (v *visit) watch(ctx context.Context) {
+	tick := time.NewTicker(cmp.Or(v.of.look, look))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			if now = now.Add(v.of.ahead); v.sending.TooSlow(now, 32<<10) || v.receiving.TooSlow(now, 0) {
+				v.of.Log.Info("ssh: the client is too slow")
+				v.cut()
+				return
+			}
+		}
+	}
+}
+
+// look is how often clients are looked at.
+const look = 5 * time.Second

@@ -9,6 +9,9 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
+
+	"swage/edge/limit"
 )
 
 // maxHook bounds the body of a webhook: GitHub sends at most 25 MB.
@@ -18,13 +21,28 @@ const maxHook = 26 << 20
 // Nothing that the request holds is believed or kept, so one that is played
 // again does no harm. secrets are by forge: "github", "gitlab", "gitea" and
 // "forgejo".
-func Webhook(secrets func() map[string]string, wake func()) http.Handler {
+//
+// guesses counts wrong signatures. Nil: nobody has to wait.
+func Webhook(secrets func() map[string]string, wake func(), guesses *limit.Guesses) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		known := secrets()
 		if len(known) == 0 {
 			http.Error(w, "this server has no webhooks", http.StatusNotFound)
 			return
 		}
+		shown := signatures(r.Header)
+		if shown == "" {
+			http.Error(w, "there is no signature", http.StatusUnauthorized)
+			return
+		}
+		attempt := guesses.Attempt(limit.ClientOf(r), "", shown)
+		if wait := guesses.Begin(attempt, time.Now()); wait > 0 {
+			w.Header().Set("Retry-After", limit.RetryAfter(wait))
+			http.Error(w, "there were too many wrong signatures from here; wait a moment", http.StatusTooManyRequests)
+			return
+		}
+		wrong := false
+		defer func() { guesses.End(attempt, wrong, time.Now()) }()
 		sums := map[string]hash.Hash{}
 		var all []io.Writer
 		for forge, secret := range known {
@@ -39,13 +57,21 @@ func Webhook(secrets func() map[string]string, wake func()) http.Handler {
 		for forge, sum := range sums { // all of them, so that time tells nothing
 			good = signed(forge, known[forge], sum.Sum(nil), r.Header) || good
 		}
-		if !good {
+		if wrong = !good; wrong {
 			http.Error(w, "the signature is wrong", http.StatusUnauthorized)
 			return
 		}
 		wake()
 		w.WriteHeader(http.StatusNoContent)
 	})
+}
+
+// signatures is what a request shows as a proof, empty if there is nothing.
+func signatures(h http.Header) (all string) {
+	for _, name := range []string{"X-Hub-Signature-256", "X-Gitlab-Token", "X-Gitea-Signature", "X-Forgejo-Signature"} {
+		all += h.Get(name)
+	}
+	return all
 }
 
 // signed compares what a forge sends to prove that it knows the secret: GitHub

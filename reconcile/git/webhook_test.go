@@ -51,7 +51,7 @@ func TestWebhook(t *testing.T) {
 		"an empty secret of Gitea's": {map[string]string{"gitea": ""}, "X-Gitea-Signature", sum("", body), 401},
 	} {
 		woken := 0
-		h := Webhook(func() map[string]string { return c.secrets }, func() { woken++ })
+		h := Webhook(func() map[string]string { return c.secrets }, func() { woken++ }, nil)
 		for range 2 { // played again
 			r := httptest.NewRequest(http.MethodPost, "/hooks/git", strings.NewReader(body))
 			r.Header.Set(c.header, c.value)
@@ -66,8 +66,9 @@ func TestWebhook(t *testing.T) {
 		}
 	}
 	w := httptest.NewRecorder()
-	Webhook(func() map[string]string { return all }, func() { t.Error("woken") }).ServeHTTP(w,
-		httptest.NewRequest(http.MethodPost, "/hooks/git", io.LimitReader(zeroes{}, maxHook+1)))
+	endless := httptest.NewRequest(http.MethodPost, "/hooks/git", io.LimitReader(zeroes{}, maxHook+1))
+	endless.Header.Set("X-Gitlab-Token", "x")
+	Webhook(func() map[string]string { return all }, func() { t.Error("woken") }, nil).ServeHTTP(w, endless)
 	if w.Code != http.StatusRequestEntityTooLarge {
 		t.Errorf("a body without end: %d", w.Code)
 	}
