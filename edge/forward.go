@@ -39,7 +39,8 @@ func (p *Proxy) forward(x *exchange) {
 		x.fail(fmt.Errorf("status %d is no answer to the WebSocket handshake", res.StatusCode))
 	default:
 		x.pass(res, x.conn.in)
-		whole = !res.Close
+		// A container that was asked to change the protocol may do so late.
+		whole = !res.Close && x.kind != aTunnel
 	}
 	x.settled = true
 }

@@ -91,9 +91,9 @@ func forwarded(client, host, proto string) string {
 // isWebSocket says that a request asks for a WebSocket (RFC 6455, section 4.1)
 // and nothing else. Browsers upgrade to nothing but that, and other tunnels (h2c
 // above all) would carry requests that nobody decides on. A server may ignore
-// an Upgrade (RFC 9110, section 7.8).
+// an Upgrade, and must ignore that of HTTP/1.0 (RFC 9110, section 7.8).
 func isWebSocket(r *http.Request) bool {
-	return len(r.Header["Upgrade"]) > 0 && r.Method == http.MethodGet &&
+	return len(r.Header["Upgrade"]) > 0 && r.Method == http.MethodGet && r.ProtoAtLeast(1, 1) &&
 		strings.EqualFold(r.Header.Get("Upgrade"), "websocket") && listed(r.Header["Connection"], "upgrade")
 }
 

@@ -13,7 +13,7 @@ import (
 
 // prepare looks whether there is a body to pass on.
 func (x *exchange) prepare() {
-	if x.r.Body == nil || x.r.Body == http.NoBody || x.r.ContentLength == 0 || x.r.Method == http.MethodConnect {
+	if x.r.Body == nil || x.r.Body == http.NoBody || x.r.ContentLength == 0 || x.kind == aTunnel {
 		return
 	}
 	x.body = &pacedBody{x.r.Body, x}

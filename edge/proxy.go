@@ -237,6 +237,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 
 	if !sound(r) {
+		if r.ProtoMajor == 1 { // nobody knows where the next one begins
+			w.Header().Set("Connection", "close")
+		}
 		x.page(malformed)
 		return
 	}
