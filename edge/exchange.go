@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"swage/edge/upstream"
 )
 
 // exchange is one request and the answer to it. It is the ResponseWriter that
@@ -39,7 +41,8 @@ type exchange struct {
 	listed       bool // among what is live, between its neighbours there
 	before, next *exchange
 
-	body    io.Reader // set by prepare; nil: there is none
+	out     upstream.Request // what the container gets; set by prepare, as body is
+	body    io.Reader        // nil: there is none
 	source  source
 	conn    *conn // to the container, while it is this exchange's
 	up      *upload

@@ -12,9 +12,10 @@ import (
 // spent; and then what the edge says. None of the latter can be named by the
 // client's Connection header.
 func (x *exchange) fields(tell func(name, value string)) {
-	connection := x.r.Header["Connection"]
+	var few [4]string // mostly there is none, and never more than maxConnectionTokens
+	options := connectionOptions(few[:0], x.r)
 	for name, values := range x.r.Header {
-		if isHopByHop(name) || isFraming(name) || isForged(name) || listed(connection, name) {
+		if isHopByHop(name) || isFraming(name) || isForged(name) || anyNames(options, name) {
 			continue
 		}
 		for _, value := range x.evidence.spent.field(name, values) {

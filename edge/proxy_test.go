@@ -1084,7 +1084,7 @@ func TestOnlyWebSocketUpgrades(t *testing.T) {
 	c := s.client(t, "127.0.0.2", 1)
 	for _, row := range []struct{ method, upgrade, want string }{
 		{"GET", "websocket", `"Upgrade" "websocket" ""`},
-		{"GET", "WebSocket", `"Upgrade" "WebSocket" ""`},
+		{"GET", "WebSocket", `"Upgrade" "websocket" ""`},
 		{"POST", "websocket", `"" "" ""`},
 		{"GET", "h2c", `"" "" ""`},
 		{"GET", "websocket, h2c", `"" "" ""`},
