@@ -62,8 +62,9 @@ type exchange struct {
 	kind               int  // aRequest or aTunnel
 	receiving, sending pace
 
-	// truncated says that the request's body did not arrive as announced.
-	truncated atomic.Bool
+	// truncated says that the request's body did not arrive as announced, and
+	// arrived that it did.
+	truncated, arrived atomic.Bool
 
 	// started says that the container's answer is on its way to the client,
 	// so that it is too late for a page of ours.

@@ -15,9 +15,10 @@ func (x *exchange) prepare(key string) {
 	declared := x.declaredTrailers() // before a body is read, which may add others
 	if x.r.Body != nil && x.r.Body != http.NoBody && x.r.ContentLength != 0 && x.kind != aTunnel {
 		x.body = &pacedBody{x.r.Body, x}
-		if x.r.ContentLength < 0 && usuallyLacksBody(x.r.Method) {
+		if x.r.ContentLength < 0 && !expectsBody(x.r.Method) && len(x.r.Header["Expect"]) == 0 {
 			// In HTTP/3 nothing but the end of the stream tells that there is
 			// none, and to have an empty one is another thing to many servers.
+			// It is not waited for where a conversation may begin with an answer.
 			var first [1]byte
 			n, err := x.body.Read(first[:])
 			if n == 0 && err == io.EOF {
@@ -61,15 +62,6 @@ var dummy = []string{""}
 // (RFC 9110, section 8.6).
 func expectsBody(method string) bool {
 	return method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch
-}
-
-// usuallyLacksBody names the methods of which a body would surprise.
-func usuallyLacksBody(method string) bool {
-	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodDelete, http.MethodTrace, "PROPFIND", "SEARCH":
-		return true
-	}
-	return false
 }
 
 // target is where the container finds what is asked for: the path byte for byte

@@ -98,7 +98,11 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	b.x.receiving.begin()
 	n, err := b.ReadCloser.Read(p)
 	b.x.receiving.end(n)
-	if err != nil && err != io.EOF {
+	switch err {
+	case nil:
+	case io.EOF:
+		b.x.arrived.Store(true)
+	default:
 		b.x.truncated.Store(true)
 	}
 	return n, err

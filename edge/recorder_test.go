@@ -90,6 +90,10 @@ func (rec *recorder) serve(conn net.Conn, s *recording) {
 			}
 			mode, _, _ := strings.Cut(strings.TrimPrefix(r.target(), "/"), "/")
 			whole := size > 0
+			ok := "Content-Length: 2\r\n\r\nok"
+			if strings.HasPrefix(r.line, "HEAD ") {
+				ok = strings.TrimSuffix(ok, "ok")
+			}
 			say := func(answer string) {
 				if !answered {
 					_, _ = io.WriteString(conn, answer)
@@ -98,7 +102,7 @@ func (rec *recorder) serve(conn net.Conn, s *recording) {
 			}
 			switch mode {
 			case "early":
-				say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+				say("HTTP/1.1 200 OK\r\n" + ok)
 			case "refuse":
 				say("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
 			case "reject":
@@ -121,10 +125,10 @@ func (rec *recorder) serve(conn net.Conn, s *recording) {
 				_, _ = conn.Write(s.all[s.tunnel:])
 				n = 0
 			case "close":
-				say("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
+				say("HTTP/1.1 200 OK\r\nConnection: close\r\n" + ok)
 				return
 			default:
-				say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+				say("HTTP/1.1 200 OK\r\n" + ok)
 			}
 			at, answered = at+size, false
 			if at == len(s.all) {
