@@ -153,6 +153,9 @@ func (x *exchange) pass(res *http.Response, in *bufio.Reader) {
 	h := x.w.Header()
 	removeHopByHop(res.Header)
 	maps.Copy(h, res.Header)
+	if res.StatusCode == http.StatusNoContent {
+		delete(h, "Content-Length") // RFC 9110, section 8.6
+	}
 	// The only header that the edge adds to an application's answer: a
 	// generated host works as a credential, so links must not carry it to
 	// other sites.

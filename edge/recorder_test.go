@@ -7,11 +7,11 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // recorder is an application that keeps every byte that it is sent, for each
@@ -29,9 +29,6 @@ import (
 type recorder struct {
 	addr netip.AddrPort
 
-	listener net.Listener
-	running  sync.WaitGroup
-
 	mu      sync.Mutex
 	streams []*recording
 }
@@ -40,6 +37,8 @@ type recorder struct {
 type recording struct {
 	all    []byte
 	tunnel int // where the stream of a tunnel begins; 0: nowhere
+	from   string
+	ended  bool
 }
 
 func record(t testing.TB) *recorder {
@@ -48,24 +47,23 @@ func record(t testing.TB) *recorder {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rec := &recorder{addr: netip.MustParseAddrPort(l.Addr().String()), listener: l}
-	rec.running.Add(1)
+	rec := &recorder{addr: netip.MustParseAddrPort(l.Addr().String())}
 	go func() {
-		defer rec.running.Done()
 		for {
 			conn, err := l.Accept()
 			if err != nil {
 				return
 			}
-			s := &recording{}
+			s := &recording{from: conn.RemoteAddr().String()}
 			rec.mu.Lock()
 			rec.streams = append(rec.streams, s)
 			rec.mu.Unlock()
-			rec.running.Add(1)
 			go func() {
-				defer rec.running.Done()
 				defer conn.Close()
 				rec.serve(conn, s)
+				rec.mu.Lock()
+				s.ended = true
+				rec.mu.Unlock()
 			}()
 		}
 	}()
@@ -147,23 +145,32 @@ func (rec *recorder) serve(conn net.Conn, s *recording) {
 	}
 }
 
-// end has a server end, with every connection to the recorder, and returns when
-// the last byte was recorded.
+// end has a server end, and returns when every connection to the recorder has.
 func (rec *recorder) end(t testing.TB, s *server) {
 	t.Helper()
 	_ = s.stop()
 	s.Swap(nil)
-	rec.listener.Close()
-	ended := make(chan struct{})
-	go func() {
-		rec.running.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-	case <-time.After(patience):
-		t.Error("a connection to the application outlives the edge")
+	rec.settle(t)
+}
+
+// settle returns when all connections have ended that were opened before.
+func (rec *recorder) settle(t testing.TB) {
+	t.Helper()
+	last, err := net.Dial("tcp", rec.addr.String()) // is accepted behind the others
+	if err != nil {
+		t.Fatal(err)
 	}
+	from := last.LocalAddr().String()
+	last.Close()
+	until(t, "a connection to the application outlives its requests", func() bool {
+		rec.mu.Lock()
+		defer rec.mu.Unlock()
+		seen := slices.ContainsFunc(rec.streams, func(s *recording) bool { return s.from == from })
+		return seen && !slices.ContainsFunc(rec.streams, func(s *recording) bool { return !s.ended })
+	})
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	rec.streams = slices.DeleteFunc(rec.streams, func(s *recording) bool { return s.from == from })
 }
 
 // requests are all that came so far, in the order of connections. What follows
