@@ -216,7 +216,9 @@ func TestS10Bounds(t *testing.T) {
 		}, 32},
 		{"cookies", func(r *http.Request, n int) { r.Header["Cookie"] = []string{strings.Repeat(";", n-1)} }, 1024},
 		{"parameters", func(r *http.Request, n int) { r.URL.RawQuery = strings.Repeat("&", n-1) }, 4096},
-		{"bytes", func(r *http.Request, n int) { r.Header["X"] = []string{strings.Repeat("a", n-len(r.RequestURI)-len("X: \r\n"))} }, 64 << 10},
+		{"bytes", func(r *http.Request, n int) {
+			r.Header["X"] = []string{strings.Repeat("a", n-len(r.RequestURI)-len("X: \r\n"))}
+		}, 64 << 10},
 		{"bytes of the target", func(r *http.Request, n int) { r.RequestURI = "/" + strings.Repeat("a", n-1) }, 64 << 10},
 	} {
 		for version := 1; version <= 3; version++ {

@@ -153,8 +153,10 @@ func (x *exchange) pass(res *http.Response, in *bufio.Reader) {
 	h := x.w.Header()
 	removeHopByHop(res.Header)
 	maps.Copy(h, res.Header)
-	if res.StatusCode == http.StatusNoContent {
-		delete(h, "Content-Length") // RFC 9110, section 8.6
+	if res.StatusCode == http.StatusNoContent || res.StatusCode == http.StatusNotModified {
+		// There is no content, so 204 must not name a length (RFC 9110, section
+		// 8.6). That of 304 net/http leaves out over HTTP/1.1.
+		delete(h, "Content-Length")
 	}
 	// The only header that the edge adds to an application's answer: a
 	// generated host works as a credential, so links must not carry it to
