@@ -227,6 +227,9 @@ func (s *said) name(host string) (name, problem string) {
 			return name, fmt.Sprintf("%d times %s, %q", n, field, s.field(field))
 		}
 	}
+	if keys := s.count("Sec-Websocket-Key"); s.field("Upgrade") != "" && keys != 1 {
+		return name, fmt.Sprintf("%d keys", keys)
+	}
 	if id := s.field("X-Request-Id"); len(id) != 16 {
 		return name, "its id is " + id
 	}

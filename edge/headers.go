@@ -18,6 +18,9 @@ func (x *exchange) fields(tell func(name, value string)) {
 		if isHopByHop(name) || isFraming(name) || isForged(name) || anyNames(options, name) {
 			continue
 		}
+		if name == "Sec-Websocket-Key" && x.r.Method == http.MethodConnect {
+			continue // it is the edge's (RFC 8441, section 5)
+		}
 		for _, value := range x.evidence.spent.field(name, values) {
 			tell(name, value)
 		}
