@@ -55,7 +55,8 @@ func TestContent(t *testing.T) {
 // is none.
 func TestInvalid(t *testing.T) {
 	for _, r := range []Request{
-		{}, New("", "/", "h", Content{}), New("GET ", "/", "h", Content{}), New("GET", "", "h", Content{}), New("GET", "/ a", "h", Content{}),
+		{},
+		New("", "/", "h", Content{}), New("GET ", "/", "h", Content{}), New("GET", "", "h", Content{}), New("GET", "/ a", "h", Content{}),
 		New("GET", "/\r\n", "h", Content{}), New("GET", "/", "h\r\nA: b", Content{}), New("GET", "/", "h i", Content{}),
 		New("CONNECT", "/", "h", Content{}), New("POST", "/", "h", WebSocket("")), New("GET", "/", "h", WebSocket("a\r\nb")),
 	} {
