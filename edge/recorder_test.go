@@ -22,7 +22,7 @@ import (
 //	/early      answers 200 at the end of the head
 //	/refuse     answers 403 at the end of the head
 //	/accept     answers 101 and echoes what comes then, until its end
-//	/continue   answers 100 at the end of the head, and 200 at that of the body
+//	/continue   answers 100 at the end of the head, asked or not, and then 200
 //	/reject     answers 417 at the end of the head
 //	/close      answers 200 and closes the connection
 //	/unasked    answers 101 though nobody asked
@@ -74,7 +74,8 @@ func record(t testing.TB) *recorder {
 // serve answers until the connection ends or its bytes are no request. It reads
 // on to the end in any case.
 func (rec *recorder) serve(conn net.Conn, s *recording) {
-	at, answered := 0, false // of s.all: where the next request begins
+	at := 0 // of s.all: where the next request begins
+	answered, continued := false, false
 	buf := make([]byte, 4<<10)
 	for {
 		n, err := conn.Read(buf)
@@ -107,9 +108,11 @@ func (rec *recorder) serve(conn net.Conn, s *recording) {
 				say("HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n")
 			case "unasked":
 				say("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-			case "continue":
-				say("HTTP/1.1 100 Continue\r\n\r\n")
-				answered = false
+			default:
+				if expects := mode == "continue" || !whole && r.field("Expect") == "100-continue"; expects && !continued {
+					_, _ = io.WriteString(conn, "HTTP/1.1 100 Continue\r\n\r\n")
+					continued = true
+				}
 			}
 			if !whole {
 				break
@@ -128,7 +131,7 @@ func (rec *recorder) serve(conn net.Conn, s *recording) {
 			default:
 				say("HTTP/1.1 200 OK\r\n" + ok)
 			}
-			at, answered = at+size, false
+			at, answered, continued = at+size, false, false
 			if at == len(s.all) {
 				break
 			}
