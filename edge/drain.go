@@ -93,9 +93,16 @@ func (g *gate) context(ctx context.Context, conn net.Conn) context.Context {
 // dismiss asks the client to come back over another connection, when this one's
 // server is to end. Over HTTP/2 net/http makes a GOAWAY of the header.
 func (x *exchange) dismiss() {
-	if x.link != nil && x.link.gate.closing.Load() {
+	if x.link != nil && x.link.gate.closing.Load() || x.unread() {
 		x.w.Header()["Connection"] = []string{"close"}
 	}
+}
+
+// unread says that a client of HTTP/1.1 is answered before all of its chunks
+// were read. The server would look for the next request behind them, or where
+// they turn out to be broken: nobody knows where it begins.
+func (x *exchange) unread() bool {
+	return x.body != nil && x.r.ProtoMajor == 1 && x.r.ContentLength < 0 && !x.arrived.Load()
 }
 
 // gatedServer is a server behind its gate.

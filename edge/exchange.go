@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"swage/edge/limit"
+	"swage/edge/upstream"
 )
 
 // exchange is one request and the answer to it. It is the ResponseWriter that
@@ -41,7 +42,8 @@ type exchange struct {
 	listed       bool // among what is live, between its neighbours there
 	before, next *exchange
 
-	body    io.Reader // set by prepare; nil: there is none
+	out     upstream.Request // what the container gets; set by prepare, as body is
+	body    io.Reader        // nil: there is none
 	source  source
 	conn    *conn // to the container, while it is this exchange's
 	up      *upload
@@ -61,10 +63,10 @@ type exchange struct {
 	kind               int  // aRequest or aTunnel
 	receiving, sending limit.Rate
 	own, duplex        bool // the agent itself answers, not a container; a body may be read after the answer began
-	bodyEnded          atomic.Bool
 
-	// truncated says that the request's body did not arrive as announced.
-	truncated atomic.Bool
+	// truncated says that the request's body did not arrive as announced, and
+	// arrived that it did.
+	truncated, arrived atomic.Bool
 
 	// started says that the container's answer is on its way to the client,
 	// so that it is too late for a page of ours.

@@ -7,29 +7,30 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"swage/edge/upstream"
 )
 
 // forward passes a request on to its container, and the answer back. Over
 // HTTP/1.1 it does so on the request's own goroutine; only a body that comes
 // from the client has another.
 func (p *Proxy) forward(x *exchange) {
-	x.prepare()
-	if isGRPC(x.r) {
-		p.forwardGRPC(x)
-		return
-	}
 	key := ""
 	if x.r.Method == http.MethodConnect {
 		key = newWebSocketKey()
 	}
+	x.prepare(key)
+	if isGRPC(x.r) {
+		p.forwardGRPC(x)
+		return
+	}
 	whole := false
 	defer func() { p.upstreams.leave(x, whole) }()
-	res, err := p.upstreams.send(x, key)
+	res, err := p.upstreams.send(x)
 	switch {
 	case err != nil:
 		x.fail(err)
@@ -39,7 +40,8 @@ func (p *Proxy) forward(x *exchange) {
 		x.fail(fmt.Errorf("status %d is no answer to the WebSocket handshake", res.StatusCode))
 	default:
 		x.pass(res, x.conn.in)
-		whole = !res.Close
+		// A container that was asked to change the protocol may do so late.
+		whole = !res.Close && x.kind != aTunnel
 	}
 	x.settled = true
 }
@@ -51,12 +53,12 @@ func (p *Proxy) forward(x *exchange) {
 // sent over it. Then it is sent once more over a fresh one, if nothing was sent
 // or the request changes nothing (RFC 9110, section 9.2.2). And where the
 // client's own address does not do, the edge's is tried.
-func (u *upstreams) send(x *exchange, key string) (*http.Response, error) {
+func (u *upstreams) send(x *exchange) (*http.Response, error) {
 	buf := heads.Get().(*[]byte)
 	defer heads.Put(buf)
 	learn := func() {}
 	for fresh := false; ; {
-		head, err := x.appendHead((*buf)[:0], key)
+		head, err := x.appendHead((*buf)[:0])
 		if err != nil {
 			return nil, err
 		}
@@ -153,34 +155,31 @@ func (x *exchange) pass(res *http.Response, in *bufio.Reader) {
 	removeHopByHop(res.Header)
 	maps.Copy(h, res.Header)
 	x.keepToHost(h)
+	if res.StatusCode == http.StatusNoContent || res.StatusCode == http.StatusNotModified {
+		// There is no content, so 204 must not name a length (RFC 9110, section
+		// 8.6). That of 304 net/http leaves out over HTTP/1.1.
+		delete(h, "Content-Length")
+	}
 	// The only header that the edge adds to an application's answer: a
 	// generated host works as a credential, so links must not carry it to
 	// other sites.
 	if x.decision.Generated && len(h["Referrer-Policy"]) == 0 {
 		h["Referrer-Policy"] = []string{"no-referrer"}
 	}
-	maps.DeleteFunc(res.Trailer, func(name string, _ []string) bool { return setsSite(name) })
-	announced := len(res.Trailer)
-	if announced > 0 {
-		h["Trailer"] = []string{strings.Join(slices.Sorted(maps.Keys(res.Trailer)), ", ")}
+	trailers := answerTrailers(res.Trailer)
+	if len(trailers) > 0 {
+		h["Trailer"] = []string{strings.Join(trailers, ", ")}
 	}
 	x.WriteHeader(res.StatusCode)
-	if res.Body != http.NoBody {
+	switch {
+	case res.Body != http.NoBody:
 		x.copy(res.Body, res.ContentLength < 0, in)
+	case res.ContentLength < 0 && x.r.ProtoMajor == 3:
+		// quic-go would say that the length is 0, of an answer to HEAD too.
+		_ = x.FlushError()
 	}
 	if len(res.Trailer) > 0 {
-		// Once a part was sent, the server sends the rest in chunks, which
-		// alone have trailers.
-		_ = x.FlushError()
-		for name, values := range res.Trailer {
-			if setsSite(name) {
-				continue
-			}
-			if len(res.Trailer) != announced {
-				name = http.TrailerPrefix + name
-			}
-			h[name] = values
-		}
+		x.passTrailers(res.Trailer, trailers, in == nil)
 	}
 }
 
@@ -190,7 +189,7 @@ func (x *exchange) copy(body io.Reader, unknown bool, in *bufio.Reader) {
 	if unknown && waits() { // as an event stream does before its first event
 		_ = x.FlushError()
 	}
-	buf := buffers.Get().(*[bufferSize]byte)
+	buf := buffers.Get().(*upstream.Buffer)
 	defer buffers.Put(buf)
 	for {
 		n, err := body.Read(buf[:])
@@ -214,9 +213,9 @@ func (x *exchange) copy(body io.Reader, unknown bool, in *bufio.Reader) {
 }
 
 // buffers are lent to what copies bodies.
-var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+var buffers = sync.Pool{New: func() any { return new(upstream.Buffer) }}
 
-const bufferSize = 32 << 10
+const bufferSize = int64(len(upstream.Buffer{}))
 
 // fail answers when the container did not.
 func (x *exchange) fail(err error) {

@@ -80,16 +80,16 @@ func (u *upstreams) call(x *exchange, body io.ReadCloser) (*http.Response, error
 		at.Scheme = "https"
 	}
 	out := (&http.Request{
-		Method: x.r.Method, URL: at, Host: x.r.Host, Header: http.Header{}, Body: body, ContentLength: x.bodyLength(),
+		Method: x.r.Method, URL: at, Host: x.r.Host, Header: http.Header{}, Body: body, ContentLength: x.out.Content().Length(),
 	}).WithContext(x.ctx)
+	if x.out.Content().Empty() {
+		out.Body = http.NoBody
+	}
 	x.fields(out.Header.Add)
 	if len(out.Header["User-Agent"]) == 0 {
 		out.Header["User-Agent"] = nil // or net/http would name itself
 	}
-	for name := range x.r.Trailer {
-		if isForged(name) {
-			continue
-		}
+	for _, name := range x.out.Content().Trailers() {
 		if out.Trailer == nil {
 			out.Trailer = http.Header{}
 			out.Body = &trailedBody{body, x.r, out}

@@ -12,10 +12,14 @@ import (
 // spent; and then what the edge says. None of the latter can be named by the
 // client's Connection header.
 func (x *exchange) fields(tell func(name, value string)) {
-	connection := x.r.Header["Connection"]
+	var few [4]string // mostly there is none, and never more than maxConnectionTokens
+	options := connectionOptions(few[:0], x.r)
 	for name, values := range x.r.Header {
-		if isHopByHop(name) || isFraming(name) || isForged(name) || listed(connection, name) {
+		if isHopByHop(name) || isFraming(name) || isForged(name) || anyNames(options, name) {
 			continue
+		}
+		if name == "Sec-Websocket-Key" && x.r.Method == http.MethodConnect {
+			continue // it is the edge's (RFC 8441, section 5)
 		}
 		values = x.evidence.spent.field(name, values)
 		if tellsURL(name) {
@@ -98,8 +102,8 @@ func forwarded(client, host, proto string) string {
 // isWebSocket says that a request asks for a WebSocket (RFC 6455, section 4.1)
 // and nothing else. Browsers upgrade to nothing but that, and other tunnels (h2c
 // above all) would carry requests that nobody decides on. A server may ignore
-// an Upgrade (RFC 9110, section 7.8).
+// an Upgrade, and must ignore that of HTTP/1.0 (RFC 9110, section 7.8).
 func isWebSocket(r *http.Request) bool {
-	return len(r.Header["Upgrade"]) > 0 && r.Method == http.MethodGet &&
+	return len(r.Header["Upgrade"]) > 0 && r.Method == http.MethodGet && r.ProtoAtLeast(1, 1) &&
 		strings.EqualFold(r.Header.Get("Upgrade"), "websocket") && listed(r.Header["Connection"], "upgrade")
 }

@@ -2,41 +2,66 @@ package edge
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"net/http"
-	"strconv"
 	"sync"
 
-	"golang.org/x/net/http/httpguts"
+	"swage/edge/upstream"
 )
 
-// prepare looks whether there is a body to pass on.
-func (x *exchange) prepare() {
-	if x.r.Body == nil || x.r.Body == http.NoBody || x.r.ContentLength == 0 || x.r.Method == http.MethodConnect {
-		return
-	}
-	x.body = &pacedBody{x.r.Body, x}
-	if x.r.ContentLength < 0 && usuallyLacksBody(x.r.Method) {
-		// In HTTP/3 nothing but the end of the stream tells that there is
-		// none, and to have an empty one is another thing to many servers.
-		var first [1]byte
-		n, err := x.body.Read(first[:])
-		if n == 0 && err == io.EOF {
-			x.body = nil
-			return
+// prepare decides what the container gets behind the head of the request: one
+// value, from which the head and what follows it are both written.
+func (x *exchange) prepare(key string) {
+	declared := x.declaredTrailers() // before a body is read, which may add others
+	if x.r.Body != nil && x.r.Body != http.NoBody && x.r.ContentLength != 0 && x.kind != aTunnel {
+		x.body = &pacedBody{x.r.Body, x}
+		if x.r.ContentLength < 0 && !expectsBody(x.r.Method) && len(x.r.Header["Expect"]) == 0 {
+			// In HTTP/3 nothing but the end of the stream tells that there is
+			// none, and to have an empty one is another thing to many servers.
+			// It is not waited for where a conversation may begin with an answer.
+			var first [1]byte
+			n, err := x.body.Read(first[:])
+			if n == 0 && err == io.EOF {
+				x.body = nil
+			} else {
+				x.body = io.MultiReader(bytes.NewReader(first[:n]), x.body)
+			}
 		}
-		x.body = io.MultiReader(bytes.NewReader(first[:n]), x.body)
 	}
+	var content upstream.Content
+	switch {
+	case x.kind == aTunnel:
+		content = upstream.WebSocket(key)
+	case x.body == nil:
+		if x.r.ContentLength == 0 && len(x.r.Header["Content-Length"]) > 0 || expectsBody(x.r.Method) {
+			content = upstream.Sized(0)
+		}
+	case len(declared) > 0: // nothing can follow a body of known length
+		content = upstream.Chunked(declared)
+	default:
+		content = upstream.Sized(x.r.ContentLength)
+	}
+	x.out = upstream.New(x.request.Method, x.target(), x.r.Host, content)
 }
 
-// usuallyLacksBody names the methods of which a body would surprise.
-func usuallyLacksBody(method string) bool {
-	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodDelete, http.MethodTrace, "PROPFIND", "SEARCH":
-		return true
+// declaredTrailers are the trailers that may be passed on: those that the client
+// announced, less what the edge alone may say and credentials.
+func (x *exchange) declaredTrailers() (names []string) {
+	for name := range x.r.Trailer {
+		if !isForged(name) && !tellsURL(name) && len(x.evidence.spent.field(name, dummy)) > 0 && !upstream.ForbiddenTrailer(name) {
+			names = append(names, name)
+		}
 	}
-	return false
+	return names
+}
+
+// dummy is any value of a field.
+var dummy = []string{""}
+
+// expectsBody names the methods whose requests say so when they have no body
+// (RFC 9110, section 8.6).
+func expectsBody(method string) bool {
+	return method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch
 }
 
 // target is where the container finds what is asked for: the path byte for byte
@@ -68,82 +93,11 @@ var heads = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }
 
 // errUnsound is a request that would not read the same for the container. None
 // is known that the servers let through: it is the last line of defence.
-var errUnsound = errors.New("the request cannot be written as HTTP/1.1")
+var errUnsound = upstream.ErrInvalid
 
-// appendHead appends the request line and the header (RFC 9112, sections 3 and
-// 5). A key is the edge's own, of a WebSocket whose
-// client made none.
-func (x *exchange) appendHead(b []byte, key string) ([]byte, error) {
-	method, target := x.request.Method, x.target()
-	if !httpguts.ValidHeaderFieldName(method) || !printable(target) || !printable(x.r.Host) {
-		return nil, errUnsound
-	}
-	b = append(b, method...)
-	b = append(b, ' ')
-	b = append(b, target...)
-	b = append(b, " HTTP/1.1\r\nHost: "...)
-	b = append(b, x.r.Host...)
-	b = append(b, "\r\n"...)
-	sound := true
-	field := func(name, value string) {
-		sound = sound && validField(name, value)
-		b = appendField(b, name, value)
-	}
-	x.fields(field)
-	switch {
-	case key != "":
-		field("Connection", "Upgrade")
-		field("Upgrade", "websocket")
-		field("Sec-Websocket-Key", key)
-	case x.kind == aTunnel:
-		field("Connection", "Upgrade")
-		field("Upgrade", x.r.Header["Upgrade"][0])
-	case x.body == nil:
-		if method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch {
-			field("Content-Length", "0") // RFC 9110, section 8.6
-		}
-	case x.bodyLength() >= 0:
-		field("Content-Length", strconv.FormatInt(x.bodyLength(), 10))
-	default:
-		field("Transfer-Encoding", "chunked")
-		for name := range x.r.Trailer {
-			if !isForged(name) {
-				field("Trailer", name)
-			}
-		}
-	}
-	if !sound {
-		return nil, errUnsound
-	}
-	return append(b, "\r\n"...), nil
-}
-
-// bodyLength is -1 for a body that is sent in chunks. Nothing can follow a body
-// of known length.
-func (x *exchange) bodyLength() int64 {
-	if len(x.r.Trailer) > 0 {
-		return -1
-	}
-	return x.r.ContentLength
-}
-
-func validField(name, value string) bool {
-	return httpguts.ValidHeaderFieldName(name) && httpguts.ValidHeaderFieldValue(value)
-}
-
-func appendField(b []byte, name, value string) []byte {
-	b = append(b, name...)
-	b = append(b, ": "...)
-	b = append(b, value...)
-	return append(b, "\r\n"...)
-}
-
-// printable says that a part of a request line does not end it.
-func printable(s string) bool {
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] == 0x7f {
-			return false
-		}
-	}
-	return true
+// appendHead appends the head of the request as the container gets it.
+func (x *exchange) appendHead(b []byte) ([]byte, error) {
+	head := x.out.Head(b)
+	x.fields(head.Field)
+	return head.Done()
 }

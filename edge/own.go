@@ -33,7 +33,7 @@ func (p *Proxy) serveOwn(x *exchange, h http.Handler) {
 	h.ServeHTTP(x, r)
 	x.tooSlowFor()
 	x.lastStream()
-	if x.bodyMayStall() && !x.bodyEnded.Load() && x.ctx.why() == nil {
+	if x.bodyMayStall() && !x.arrived.Load() && x.ctx.why() == nil {
 		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(afterwards))
 	}
 }
@@ -74,7 +74,7 @@ func (x *exchange) beforePage() {
 // closeUnread has the connection end after an answer of the agent's own that does
 // not wait for the request's body.
 func (x *exchange) closeUnread() {
-	if x.own && x.bodyMayStall() && !x.bodyEnded.Load() {
+	if x.own && x.bodyMayStall() && !x.arrived.Load() {
 		x.w.Header()["Connection"] = []string{"close"}
 	}
 }

@@ -71,7 +71,7 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	switch err {
 	case nil:
 	case io.EOF:
-		b.x.bodyEnded.Store(true)
+		b.x.arrived.Store(true)
 	default:
 		b.x.truncated.Store(true)
 	}

@@ -34,6 +34,7 @@ var (
 	malformed       = refusal{http.StatusBadRequest, "malformed", "The request is not valid HTTP."}
 	refused         = refusal{http.StatusForbidden, "refused", "This address is not open to you from where you are."}
 	unproven        = refusal{http.StatusUnauthorized, "unproven", "This address asks for a password or a token."}
+	tooLarge        = refusal{http.StatusRequestHeaderFieldsTooLarge, "too-large", "The header of the request is too large: at most 64 KiB, 128 fields, 32 tokens in Connection, 1,024 cookies and 4,096 parameters."}
 	tooMany         = refusal{http.StatusTooManyRequests, "too-many", "There were too many wrong passwords or tokens from here. Wait a moment."}
 	busy            = refusal{http.StatusServiceUnavailable, "busy", "Your password or token could not be checked just now. Try again in a moment."}
 	unknown         = refusal{http.StatusNotFound, "unknown", "There is nothing at this address. It may be misspelt, or no longer in use."}
@@ -120,6 +121,15 @@ func (x *exchange) page(why refusal) {
 	x.w.WriteHeader(status)
 	n, _ := x.w.Write([]byte(body.String()))
 	x.written += int64(n)
+}
+
+// pageAndClose answers a request that is not read any further, and ends a
+// connection of HTTP/1.1: nobody knows where the next request begins.
+func (x *exchange) pageAndClose(why refusal) {
+	if x.r.ProtoMajor == 1 {
+		x.w.Header().Set("Connection", "close")
+	}
+	x.page(why)
 }
 
 type format uint8

@@ -23,7 +23,13 @@ const (
 	readHeaderTimeout = 10 * time.Second
 	idleTimeout       = 120 * time.Second
 	maxHeaderBytes    = 64 << 10
-	maxStreams        = 250 // at the same time on one connection of HTTP/2 or HTTP/3
+
+	// serverHeaderBytes is what the server reads of a header over TCP. Of
+	// HTTP/2 it ends the whole connection when a field is larger, so it reads
+	// more than what is accepted, and the request alone is answered 431.
+	serverHeaderBytes = 4 * maxHeaderBytes
+
+	maxStreams = 250 // at the same time on one connection of HTTP/2 or HTTP/3
 
 	// pingAfter is how long a connection of HTTP/2 may be silent before the
 	// client must prove that it is there, and pingTimeout how long that takes.
@@ -178,7 +184,7 @@ func (p *Proxy) Serve(ctx context.Context, l net.Listener, config *tls.Config) e
 		TLSConfig:         config,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
+		MaxHeaderBytes:    serverHeaderBytes,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, SendPingTimeout: pingAfter, PingTimeout: pingTimeout, WriteByteTimeout: limit.Stall},
 		BaseContext:       func(net.Listener) context.Context { return base },
 		ConnContext:       gate.context,
@@ -252,8 +258,12 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 
-	if !sound(r) {
-		x.page(malformed)
+	switch {
+	case exceeds(r):
+		x.pageAndClose(tooLarge)
+		return
+	case !sound(r):
+		x.pageAndClose(malformed)
 		return
 	}
 	tunnel := wantsTunnel(r)

@@ -422,10 +422,6 @@ func TestForwardingHeaders(t *testing.T) {
 			hop = nil // has no Connection header
 		}
 		url := origin(app.Port())
-		get(t, s.client(t, "127.0.0.2", version), url, slices.Concat(forged, kept, hop)...)
-
-		saw := <-arrived
-
 		host := strings.TrimPrefix(url, "https://")
 		want := map[string]string{
 			"Forwarded":         `for=127.0.0.2;host="` + host + `";proto=https`,
@@ -436,14 +432,22 @@ func TestForwardingHeaders(t *testing.T) {
 			"Real-Ip":           "X-Custom",
 			"Kept":              "kept",
 		}
-		for name, value := range want {
-			if got := saw[name]; len(got) != 1 || got[0] != value {
-				t.Errorf("%s: got %q, want %q", name, got, value)
+		var saw http.Header
+		c := s.client(t, "127.0.0.2", version)
+		for part := range slices.Chunk(forged, 100) { // all would be more fields than are taken
+			if res, _ := get(t, c, url, slices.Concat(part, kept, hop)...); res.StatusCode != http.StatusOK {
+				t.Fatal(res.StatusCode)
 			}
-		}
-		for name, values := range saw {
-			if slices.Contains(values, "forged") {
-				t.Errorf("forged %s arrived", name)
+			saw = <-arrived
+			for name, value := range want {
+				if got := saw[name]; len(got) != 1 || got[0] != value {
+					t.Errorf("%s: got %q, want %q", name, got, value)
+				}
+			}
+			for name, values := range saw {
+				if slices.Contains(values, "forged") {
+					t.Errorf("forged %s arrived", name)
+				}
 			}
 		}
 		if err := s.stop(); err != nil {
@@ -1084,7 +1088,7 @@ func TestOnlyWebSocketUpgrades(t *testing.T) {
 	c := s.client(t, "127.0.0.2", 1)
 	for _, row := range []struct{ method, upgrade, want string }{
 		{"GET", "websocket", `"Upgrade" "websocket" ""`},
-		{"GET", "WebSocket", `"Upgrade" "WebSocket" ""`},
+		{"GET", "WebSocket", `"Upgrade" "websocket" ""`},
 		{"POST", "websocket", `"" "" ""`},
 		{"GET", "h2c", `"" "" ""`},
 		{"GET", "websocket, h2c", `"" "" ""`},

@@ -176,7 +176,7 @@ func BenchmarkPermissionsCPU(b *testing.B) {
 }
 
 // cpuTime is what this process has taken so far.
-func cpuTime(b *testing.B) time.Duration {
+func cpuTime(b testing.TB) time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		b.Fatal(err)

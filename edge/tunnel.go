@@ -10,6 +10,8 @@ import (
 	"maps"
 	"net/http"
 	"strings"
+
+	"swage/edge/upstream"
 )
 
 // wantsTunnel says that a request asks for a WebSocket by an extended CONNECT
@@ -176,7 +178,7 @@ func pipe(dst io.Writer, src io.Reader) (written int64, err error) {
 
 // pipeOnce copies what one read gives, of much.
 func pipeOnce(dst io.Writer, src io.Reader) (int, error) {
-	buf := buffers.Get().(*[bufferSize]byte)
+	buf := buffers.Get().(*upstream.Buffer)
 	defer buffers.Put(buf)
 	n, err := src.Read(buf[:])
 	if n > 0 {

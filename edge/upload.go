@@ -2,9 +2,10 @@ package edge
 
 import (
 	"errors"
-	"io"
 	"net/http"
 	"time"
+
+	"swage/edge/upstream"
 )
 
 // continueTimeout is how long a container is waited for that was asked whether
@@ -52,7 +53,9 @@ func (up *upload) carry(x *exchange, c *conn) {
 		case <-timer.C:
 		}
 	}
-	failed, err := x.sendBody(c)
+	buf := buffers.Get().(*upstream.Buffer)
+	defer buffers.Put(buf)
+	failed, err := x.out.Send(c, x.body, func() http.Header { return x.r.Trailer }, buf, x.taken)
 	if failed != nil {
 		c.kill() // what the container has is not the whole
 	}
@@ -110,67 +113,4 @@ func (x *exchange) abandon() {
 	}
 	<-x.up.done
 	x.up = nil
-}
-
-var errTooLong = errors.New("the body is longer than announced")
-
-// sendBody copies the body, piece by piece as it comes. Of the errors one is the
-// client's and one the container's, which may have answered already.
-func (x *exchange) sendBody(c *conn) (clients, containers error) {
-	const (
-		size    = 4 // hexadecimal digits of a chunk's size
-		before  = size + len("\r\n")
-		trailer = "0\r\n"
-	)
-	left := x.bodyLength()
-	chunked := left < 0
-	buf := buffers.Get().(*[bufferSize]byte)
-	defer buffers.Put(buf)
-	into := buf[before : bufferSize-len("\r\n")]
-	for {
-		n, err := x.body.Read(into)
-		if !chunked && int64(n) > left {
-			return errTooLong, nil
-		}
-		switch {
-		case n == 0:
-		case chunked:
-			const digits = "0123456789abcdef"
-			buf[0], buf[1], buf[2], buf[3] = digits[n>>12], digits[n>>8&15], digits[n>>4&15], digits[n&15]
-			buf[4], buf[5] = '\r', '\n'
-			buf[before+n], buf[before+n+1] = '\r', '\n'
-			_, containers = c.Write(buf[:before+n+2])
-		default:
-			left -= int64(n)
-			_, containers = c.Write(into[:n])
-		}
-		x.taken()
-		switch {
-		case containers != nil:
-			return nil, containers
-		case err == io.EOF && chunked:
-			_, containers = c.Write(x.appendTrailer(append(buf[:0], trailer...)))
-			return nil, containers
-		case err == io.EOF && left > 0:
-			return io.ErrUnexpectedEOF, nil
-		case err == io.EOF:
-			return nil, nil
-		case err != nil:
-			return err, nil
-		}
-	}
-}
-
-// appendTrailer appends the trailer section (RFC 9112, section 7.1.2). The
-// server knows it once the body has ended.
-func (x *exchange) appendTrailer(b []byte) []byte {
-	for name, values := range x.r.Trailer {
-		for _, value := range values {
-			if isForged(name) || !validField(name, value) {
-				continue
-			}
-			b = appendField(b, name, value)
-		}
-	}
-	return append(b, "\r\n"...)
 }
