@@ -14,7 +14,7 @@ import (
 func (x *exchange) prepare(key string) {
 	declared := x.declaredTrailers() // before a body is read, which may add others
 	if x.r.Body != nil && x.r.Body != http.NoBody && x.r.ContentLength != 0 && x.kind != aTunnel {
-		x.body = &pacedBody{x.r.Body, x}
+		x.body = &pacedBody{ReadCloser: x.r.Body, x: x}
 		if x.r.ContentLength < 0 && !expectsBody(x.r.Method) && len(x.r.Header["Expect"]) == 0 {
 			// In HTTP/3 nothing but the end of the stream tells that there is
 			// none, and to have an empty one is another thing to many servers.

@@ -25,7 +25,7 @@ func (p *Proxy) serveOwn(x *exchange, h http.Handler) {
 	defer counters.give(client, aRequest)
 	x.own = true
 	r := x.r.WithContext(x.ctx)
-	r.Body = &pacedBody{r.Body, x}
+	r.Body = &pacedBody{ReadCloser: r.Body, x: x}
 	if x.bodyMayStall() {
 		x.duplex = true
 		_ = http.NewResponseController(x.w).EnableFullDuplex()
@@ -63,7 +63,7 @@ func (x *exchange) beforePage() {
 	if !x.bodyMayStall() {
 		return
 	}
-	if x.duplex {
+	if x.duplex && !x.arrived.Load() {
 		x.w.Header()["Connection"] = []string{"close"}
 	}
 	if x.ctx == nil || x.ctx.why() == nil { // else there is a bound

@@ -61,17 +61,19 @@ var errSlow = errors.New("the client is too slow")
 // pacedBody is a request's body whose sender is looked at.
 type pacedBody struct {
 	io.ReadCloser
-	x *exchange
+	x    *exchange
+	came int64 // bytes, so far
 }
 
 func (b *pacedBody) Read(p []byte) (int, error) {
 	b.x.receiving.Begin()
 	n, err := b.ReadCloser.Read(p)
 	b.x.receiving.End(n)
-	switch err {
-	case nil:
-	case io.EOF:
+	b.came += int64(n)
+	switch {
+	case err == io.EOF, err == nil && b.came == b.x.r.ContentLength:
 		b.x.arrived.Store(true)
+	case err == nil:
 	default:
 		b.x.truncated.Store(true)
 	}

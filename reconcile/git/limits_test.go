@@ -3,6 +3,7 @@ package git
 import (
 	"bufio"
 	"bytes"
+	"compress/zlib"
 	"context"
 	"crypto/ed25519"
 	"fmt"
@@ -47,12 +48,24 @@ func tokened(t *testing.T, bare string) (s *Server, url string, handling *atomic
 func begun(t *testing.T, bare, service string) []byte {
 	var b bytes.Buffer
 	commit := head(t, bare)
-	for i := 0; b.Len() <= ahead; i++ {
-		if service == "upload-pack" {
-			b.WriteString(line("want %s\n", commit))
-		} else {
-			b.WriteString(line("%040d %s refs/heads/b%d", 0, commit, i))
+	if service == "upload-pack" {
+		b.WriteString(line("want %s\n", commit) + "0000")
+		for b.Len() <= ahead {
+			b.WriteString(line("have %040x\n", b.Len()))
 		}
+		return b.Bytes()
+	}
+	// A branch, and a pack of one blob of 900,000 bytes (gitformat-pack(5)).
+	b.WriteString(line("%040d %s refs/heads/b\x00report-status", 0, commit) + "0000")
+	b.WriteString("PACK\x00\x00\x00\x02\x00\x00\x00\x01")
+	size := 900_000
+	b.Write([]byte{0x80 | 3<<4 | byte(size&15), 0x80 | byte(size>>4&127), 0x80 | byte(size>>11&127), byte(size >> 18)})
+	z, err := zlib.NewWriterLevel(&b, zlib.NoCompression)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := z.Write(make([]byte, 2*ahead)); err != nil {
+		t.Fatal(err)
 	}
 	return b.Bytes()
 }
