@@ -43,6 +43,8 @@ type Table struct {
 	alias    map[string]*alias // by label
 	domain   map[string]*alias // by custom domain
 	sections sections          // all containers, for comparing
+	leads    Digest            // stands for all aliases, for comparing
+	where    func(Cause) (field, at string)
 }
 
 type container struct {
@@ -64,6 +66,7 @@ type target struct {
 }
 
 type alias struct {
+	name string
 	target
 	path     string // "" or a target path other than "/"
 	below    string // path without its trailing slash
@@ -86,6 +89,7 @@ func Compile(c Config) (*Table, error) {
 		suffix:  "." + c.Zone,
 		api:     c.API,
 		git:     c.Git,
+		where:   c.Where,
 		byID:    make(map[string]*container, len(c.Containers)),
 		alias:   make(map[string]*alias, len(c.Aliases)),
 		domain:  make(map[string]*alias),
@@ -161,11 +165,11 @@ func (t *Table) addContainer(in Container, named map[string]*container, shared s
 	// Kept even when faulty, so that aliases of it are not reported as well;
 	// the table is discarded then.
 	named[in.Name] = out
-	t.sections.add(out)
 	if made {
 		t.byID[in.ID] = out
 		copy(out.key[:], in.ProjectID+"-"+in.ID)
 	}
+	t.sections.add(out)
 	return errors.Join(problems...)
 }
 
@@ -188,7 +192,7 @@ func (t *Table) addAlias(in Alias, named map[string]*container) error {
 		}
 		return to
 	}
-	a := &alias{target: resolve(in.Target), override: in.AllowPathOverride, expires: in.ExpiresAt}
+	a := &alias{name: in.Name, target: resolve(in.Target), override: in.AllowPathOverride, expires: in.ExpiresAt}
 	if in.TargetPath != "/" {
 		a.path = in.TargetPath
 		a.below = strings.TrimSuffix(in.TargetPath, "/")
@@ -222,6 +226,7 @@ func (t *Table) addAlias(in Alias, named map[string]*container) error {
 		t.domain[domain] = a
 	}
 	t.alias[in.Name] = a
+	t.leads = a.digest(t.leads, in.Domains)
 	return errors.Join(problems...)
 }
 
