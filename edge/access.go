@@ -40,13 +40,16 @@ type AccessChange struct {
 	Hosts    []string `json:"hosts,omitempty"`
 
 	// Path is the part of Hosts that is meant, "" for all that no other part
-	// has. TargetPath is what "/" leads to there; Exact says that no other path
-	// is served.
+	// has. TargetPath is what "/" leads to there. Exact says that no other path
+	// is meant, Rest that every other one is.
 	Path       string `json:"path,omitempty"`
 	TargetPath string `json:"target_path,omitempty"`
 	Exact      bool   `json:"exact,omitempty"`
+	Rest       bool   `json:"rest,omitempty"`
 
-	// Until is when the alias expires; nil: never.
+	// From and Until bound the time for which a change by the expiry of an alias
+	// holds; nil: now, and for ever.
+	From  *time.Time `json:"from,omitempty"`
 	Until *time.Time `json:"until,omitempty"`
 
 	// Field asks for the change, and stands At file:line:column: in the new
@@ -75,8 +78,9 @@ type Subject struct {
 	// Who says in words how its members are known.
 	Who string `json:"who"`
 
-	// Ranges are the addresses that gain or lose: of a group that was widened
-	// only those that are new.
+	// Ranges are the addresses that gain or lose: of those of the group not the
+	// ones that have the same by another group, or had it before. With
+	// credentials beside them both are asked for.
 	Ranges []netip.Prefix `json:"ranges,omitempty"`
 
 	// Changed says that a group of this name had other credentials.
@@ -126,7 +130,7 @@ const mostNamed = 100
 // does not run, some change covers it. The hosts api and git are no container's
 // and have no part in it.
 func CompareAccess(before, now *Table, at time.Time) []AccessChange {
-	x := &comparison{before: before, now: now, at: at}
+	x := &comparison{before: before, now: now, at: at, left: steps}
 	x.containers()
 	if before == nil || now == nil || before.leads != now.leads || before.zone != now.zone {
 		x.aliases()
@@ -138,6 +142,7 @@ func CompareAccess(before, now *Table, at time.Time) []AccessChange {
 type comparison struct {
 	before, now *Table
 	at          time.Time
+	left        int                  // of the steps
 	uses        map[*container][]use // unchanged ways of aliases, by container of now
 	out         []AccessChange
 }
@@ -262,10 +267,10 @@ func (x *comparison) pair(b, n *container, all []*container) {
 	all = slices.Clone(all)
 	slices.SortFunc(all, func(a, b *container) int { return strings.Compare(a.name, b.name) })
 	var found []gain
-	for _, g := range gains(before, now) {
+	for _, g := range gains(before, now, &x.left) {
 		found = append(found, g.gained())
 	}
-	for _, g := range gains(now, before) {
+	for _, g := range gains(now, before, &x.left) {
 		found = append(found, g.lost())
 	}
 	toggled := (b != nil && b.closed) != (n != nil && n.closed)

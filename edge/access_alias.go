@@ -147,7 +147,7 @@ func (x *comparison) through(known map[string]int, host, part string, w, other w
 	to := sideOf(c)
 	e := &w.target.endpoint
 	r := reach{true, e.program, e.number, e.of}
-	g := &gaining{from: side{shut, to.catalogue}, to: to, known: map[string]int{}, like: map[Digest][]*group{}, likeTo: map[Digest][]*group{}}
+	g := &gaining{from: side{shut, to.catalogue}, to: to, left: &x.left, known: map[string]int{}, like: map[Digest][]*group{}, likeTo: map[Digest][]*group{}}
 	g.class(&class{name: e.program, lo: e.number, hi: e.number, from: r, to: r})
 	cause := x.causeOf(host, part, w, other, same)
 	for _, f := range g.result() {
@@ -163,13 +163,18 @@ func (x *comparison) through(known map[string]int, host, part string, w, other w
 		if w.part == "" {
 			change.TargetPath, change.Exact = w.alias.path, !w.alias.override
 		}
+		if same && w.part == "" && other.part == "" && w.alias.path == other.alias.path {
+			change.Rest = w.alias.override && !other.alias.override
+		}
 		if !w.expires.IsZero() {
-			at := w.expires
-			change.Until = &at
+			change.Until = &w.expires
+		}
+		if same && w.served().within(other.served()) { // the time alone differs
+			change.From = &other.expires
 		}
 		change.Field, change.At = x.where(cause)
 		key := fmt.Sprint(gained, c.name, change.Subject.Group, change.Subject.Kind, change.Subject.Who, change.Level, change.Program, change.Numbers,
-			change.Path, change.TargetPath, change.Exact, w.expires, cause)
+			change.Path, change.TargetPath, change.Exact, change.Rest, w.expires, other.expires, cause)
 		if i, ok := known[key]; ok {
 			x.out[i].Hosts = append(x.out[i].Hosts, host)
 			continue

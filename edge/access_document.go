@@ -65,10 +65,11 @@ func lessThan(a, b grant, alike bool) bool {
 	return a.rank < b.rank
 }
 
-// most is how many steps a comparison of two groups may take. Documents that
-// would need more are compared group by group, by name and definition: what is
-// found then may name somebody who had the same from another group.
-const most = 1 << 20
+// steps bounds what a comparison of two tables may take, in looks at a cell of
+// another group. What would need more is compared group by group, by name and
+// definition: a change may then name somebody who had the same from another
+// group.
+const steps = 1 << 22
 
 // gain is a change with what asks for it, seen from the side that has more:
 // level is what it allows of the program, kept what the other side does.
@@ -79,8 +80,8 @@ type gain struct {
 }
 
 // gains is what one side lets callers do that another did not.
-func gains(from, to side) []gain {
-	g := &gaining{from: from, to: to, known: map[string]int{}, like: map[Digest][]*group{}, likeTo: map[Digest][]*group{}}
+func gains(from, to side, left *int) []gain {
+	g := &gaining{from: from, to: to, left: left, known: map[string]int{}, like: map[Digest][]*group{}, likeTo: map[Digest][]*group{}}
 	for _, name := range names(from.groups()) {
 		group := from.groups()[name]
 		g.like[group.like] = append(g.like[group.like], group)
@@ -101,6 +102,7 @@ func gains(from, to side) []gain {
 
 type gaining struct {
 	from, to     side
+	left         *int // of the steps
 	everyone     bool // gains every program
 	like, likeTo map[Digest][]*group
 	found        []found
@@ -160,17 +162,27 @@ func (g *gaining) class(c *class) {
 
 // precise reports whether all groups may be compared with each other.
 func (g *gaining) precise(c *class) bool {
-	count := func(groups map[string]*group, program string) (n, weight int) {
+	count := func(groups map[string]*group, other side, program, there string) (all, weight, changed int) {
 		for _, x := range groups {
-			if cell := x.cell(program); cell != nil {
-				n, weight = n+1, weight+1+len(cell.ports)+len(x.ranges)
+			cell := x.cell(program)
+			if cell == nil {
+				continue
+			}
+			all, weight = all+1, weight+1+len(cell.ports)
+			if o := other.groups()[x.name]; c.changed || o == nil || o.like != x.like || o.cell(there) == nil || !o.cell(there).equal(cell) {
+				changed++
 			}
 		}
-		return n, weight
+		return all, weight, changed
 	}
-	n, a := count(g.from.groups(), c.from.program)
-	m, b := count(g.to.groups(), c.to.program)
-	return n*m < 1<<12 && (n+m)*(a+b) < most
+	n, a, ended := count(g.from.groups(), g.to, c.from.program, c.to.program)
+	m, b, changed := count(g.to.groups(), g.from, c.to.program, c.from.program)
+	cost := (ended + changed) * (n + m) * (a + b)
+	if cost > *g.left {
+		return false
+	}
+	*g.left -= cost
+	return true
 }
 
 // others are the groups of a side that a group is compared with.
@@ -294,11 +306,12 @@ func (g *gaining) result() []gain {
 				cause.Kind = CausePrograms
 			}
 		default:
-			c.Subject = f.group.subject(f.left)
-			c.Opens = f.left.prove == nil && holdsEverybody(f.left.ranges)
+			other := g.from.groups()[f.group.name]
+			all := holdsEverybody(f.group.ranges)
+			c.Subject = f.group.subject(f.left, all || other == nil || other.ranges == nil)
+			c.Opens = all && f.left.prove == nil
 			cause.Group = f.group.name
 			cause.Kind = CauseCell
-			other := g.from.groups()[f.group.name]
 			switch {
 			case other == nil || f.by:
 			case other.like != f.group.like:

@@ -60,13 +60,18 @@ func (w who) apart(o who) bool {
 	return true
 }
 
-// subject is a group with those of it who are left.
-func (g *group) subject(left who) Subject {
+// subject is a group with those of it who are left. Its words tell all ranges of
+// the group or those that are left.
+func (g *group) subject(left who, all bool) Subject {
 	s := Subject{Group: g.name, Ranges: minimal(left.ranges)}
 	var parts []string
 	if len(s.Ranges) > 0 {
 		s.Kind = SubjectRanges
-		parts = append(parts, rangesText(s.Ranges))
+		tell := s.Ranges
+		if all {
+			tell = minimal(g.ranges)
+		}
+		parts = append(parts, rangesText(tell))
 	}
 	for _, c := range g.prove {
 		kind, text := c.words()

@@ -3,17 +3,22 @@ package edge
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Words is the change in words, without its containers and its place: "group
 // office (203.0.113.0/24) gains http 80,8000-8100".
 func (c AccessChange) Words() string {
 	var b strings.Builder
-	b.WriteString(c.Subject.String())
-	if c.Gains {
-		b.WriteString(" gains ")
-	} else {
-		b.WriteString(" loses ")
+	switch {
+	case c.Subject.Kind == SubjectFirewall && c.Gains:
+		b.WriteString("callers whom its firewall lets in now gain ")
+	case c.Subject.Kind == SubjectFirewall:
+		b.WriteString("callers whom its firewall refuses now lose ")
+	case c.Gains:
+		b.WriteString(c.Subject.String() + " gains ")
+	default:
+		b.WriteString(c.Subject.String() + " loses ")
 	}
 	b.WriteString(c.what())
 	switch {
@@ -36,9 +41,15 @@ func (c AccessChange) Words() string {
 		if c.Exact {
 			b.WriteString(", no other path")
 		}
+		if c.Rest {
+			b.WriteString(", every other path")
+		}
+	}
+	if c.From != nil {
+		b.WriteString(", from " + c.From.UTC().Format(time.RFC3339))
 	}
 	if c.Until != nil {
-		b.WriteString(", until " + c.Until.UTC().Format("2006-01-02T15:04:05Z"))
+		b.WriteString(", until " + c.Until.UTC().Format(time.RFC3339))
 	}
 	return b.String()
 }
@@ -74,11 +85,8 @@ func (s Subject) String() string {
 	if s.Changed {
 		who += ", changed"
 	}
-	switch s.Kind {
-	case SubjectEveryone:
+	if s.Kind == SubjectEveryone {
 		return "everyone (" + who + ")"
-	case SubjectFirewall:
-		return "whom the firewall concerns (" + who + ")"
 	}
 	return fmt.Sprintf("group %s (%s)", s.Group, who)
 }

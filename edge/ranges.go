@@ -3,18 +3,35 @@ package edge
 import (
 	"net/netip"
 	"slices"
+
+	"github.com/gaissmai/bart"
 )
 
 // subtract returns the addresses of a that no range of b holds, as ranges. It
 // splits a range only where one of b lies inside.
 func subtract(a, b []netip.Prefix) []netip.Prefix {
-	out := a
-	for _, cut := range b {
-		var rest []netip.Prefix
-		for _, p := range out {
-			rest = appendWithout(rest, p, cut)
+	if len(a) == 0 || len(b) == 0 {
+		return a
+	}
+	var t bart.Lite
+	for _, p := range minimal(b) { // so that each cuts off something
+		t.Insert(p)
+	}
+	var out []netip.Prefix
+	for _, p := range a {
+		if t.LookupPrefix(p) {
+			continue
 		}
-		out = rest
+		rest := []netip.Prefix{p}
+		for cut := range t.Subnets(p) { // in order: one of the last parts holds the next
+			for i, part := range slices.Backward(rest) {
+				if part.Overlaps(cut) {
+					rest = slices.Replace(rest, i, i+1, appendWithout(nil, part, cut)...)
+					break
+				}
+			}
+		}
+		out = append(out, rest...)
 	}
 	return out
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"swage/edge"
 	"swage/runtime"
 	"swage/schema"
 )
@@ -21,7 +22,12 @@ type ServerProposal struct {
 	Server string         `json:"server"`
 	Steps  []ProposedStep `json:"steps"`
 	Held   []Held         `json:"held"`
-	// Opens is what everyone may reach afterwards and could not before.
+	// Access is who gains and who loses which program of which container.
+	Access []edge.AccessChange `json:"access"`
+	// AccessUnknown says why Access could not be made; empty: it was.
+	AccessUnknown string `json:"access_unknown,omitempty"`
+	// Opens is what everyone may reach afterwards and could not before: what of
+	// Access opens, container by container.
 	Opens []Opening `json:"opens,omitempty"`
 	// StaysOpen are containers that are open although their project is closed.
 	StaysOpen []Origin `json:"stays_open,omitempty"`
@@ -42,13 +48,13 @@ type ProposedStep struct {
 	After []int `json:"after,omitempty"`
 }
 
-// Add puts the plan of one more server into the proposal. The fleet that it
-// was made for tells what asks for each step, and the one before it what the
-// plan opens; nil tells nothing.
-func (p *Proposal) Add(server string, plan Plan, before, fleet *schema.Fleet) {
+// Add puts the plan of one more server into the proposal, with what it changes
+// of access. The fleet that it was made for tells what asks for each step; nil
+// tells nothing.
+func (p *Proposal) Add(server string, plan Plan, access []edge.AccessChange, fleet *schema.Fleet) {
 	s := ServerProposal{
 		Server: server, Steps: []ProposedStep{}, Held: append([]Held{}, plan.Held...),
-		Opens: openings(before, fleet, server), StaysOpen: staysOpen(fleet, server), Drift: plan.Drift,
+		Access: append([]edge.AccessChange{}, access...), Opens: openings(access), StaysOpen: staysOpen(fleet, server), Drift: plan.Drift,
 	}
 	for i, x := range plan.Steps {
 		step := ProposedStep{Sign: sign(x), Step: x.String(), Effect: x.Effect(), After: plan.After[i]}
@@ -69,7 +75,7 @@ func (p *Proposal) Add(server string, plan Plan, before, fleet *schema.Fleet) {
 func (p Proposal) Within(own func(ref string) bool) Proposal {
 	out := Proposal{Version: p.Version}
 	for _, s := range p.Servers {
-		kept := ServerProposal{Server: s.Server}
+		kept := ServerProposal{Server: s.Server, Access: accessWithin(s.Access, own), AccessUnknown: s.AccessUnknown}
 		for _, x := range s.Steps {
 			if own(x.Container) {
 				x.After = nil // counts steps that are left out
@@ -113,7 +119,7 @@ func (p Proposal) Empty() bool {
 	return true
 }
 
-func (s ServerProposal) empty() bool { return len(s.Steps)+len(s.Held)+len(s.Opens)+len(s.Drift) == 0 }
+func (s ServerProposal) empty() bool { return len(s.Steps)+len(s.Held)+len(s.Access)+len(s.Drift) == 0 }
 
 // Holds reports whether some server holds something.
 func (p Proposal) Holds() bool {
@@ -131,7 +137,8 @@ func (s ServerProposal) summary() string {
 	for _, x := range s.Steps {
 		n[x.Sign]++
 	}
-	return fmt.Sprintf("%d to create, %d to change, %d to delete, %d held", n["+"], n["~"], n["-"], len(s.Held))
+	text := fmt.Sprintf("%d to create, %d to change, %d to delete, %d held", n["+"], n["~"], n["-"], len(s.Held))
+	return text + accessSummary(s.Access)
 }
 
 // Text is the proposal as people read it: a line for each step with its effect
@@ -152,6 +159,9 @@ func (p Proposal) Text(colour bool) string {
 		for _, o := range s.StaysOpen {
 			line("!", fmt.Sprintf("! %s stays open, although its project has enable_proxy: false %s", o.Field, o.At))
 		}
+		if s.AccessUnknown != "" {
+			line("!", "! access is not compared: "+s.AccessUnknown)
+		}
 		if s.empty() {
 			fmt.Fprintln(&b, "no changes")
 			continue
@@ -166,8 +176,8 @@ func (p Proposal) Text(colour bool) string {
 		for _, h := range s.Held {
 			line("!", fmt.Sprintf("! held: %s: %s", h.What, h.Why))
 		}
-		for _, o := range s.Opens {
-			line("!", fmt.Sprintf("! OPENS %s: %s %s", o.Container, o.Why, o.At))
+		for _, a := range accessLines(s.Access) {
+			line(a.sign, a.text())
 		}
 		for _, d := range s.Drift {
 			line("~", fmt.Sprintf("~ drift: %s was changed behind swage's back: %s", d.Ref, strings.Join(d.Changed, ", ")))
@@ -185,6 +195,9 @@ func (p Proposal) Markdown() string {
 	for _, s := range p.Servers {
 		for _, o := range s.StaysOpen {
 			fmt.Fprintf(&b, "**%s** stays open, although its project has `enable_proxy: false` (`%s`)\n\n", o.Field, o.At)
+		}
+		if s.AccessUnknown != "" {
+			fmt.Fprintf(&b, "**access is not compared**: %s\n\n", escape(s.AccessUnknown))
 		}
 		if s.empty() {
 			fmt.Fprintf(&b, "**%s**: no changes\n\n", s.Server)
@@ -205,8 +218,8 @@ func (p Proposal) Markdown() string {
 		for _, h := range s.Held {
 			fmt.Fprintf(&b, "| `!` | %s | **held**: %s | |\n", h.What, h.Why)
 		}
-		for _, o := range s.Opens {
-			fmt.Fprintf(&b, "| `!` | **OPENS** %s | %s | `%s` |\n", o.Container, o.Why, o.At)
+		for _, a := range accessLines(s.Access) {
+			b.WriteString(a.markdown())
 		}
 		for _, d := range s.Drift {
 			fmt.Fprintf(&b, "| `~` | drift of %s | changed behind swage's back: %s | |\n", d.Ref, strings.Join(d.Changed, ", "))

@@ -92,9 +92,9 @@ func revealGroup(g schema.Group, keys schema.Keys) (schema.Group, error) {
 		}
 		if err != nil {
 			failed = err
-			return schema.Lost()
+			return schema.Lost().As(s)
 		}
-		return schema.Plain(value)
+		return schema.Plain(value).As(s)
 	}
 	known := func(value string) error {
 		if value == "" {

@@ -18,6 +18,8 @@ import (
 type Secret struct {
 	form secretForm
 	text string // the value, or what leads to it
+
+	from *Secret // that this one was made of; nil: none
 }
 
 type secretForm byte
@@ -32,10 +34,17 @@ const (
 )
 
 // Plain makes a Secret of a value.
-func Plain(value string) Secret { return Secret{plainSecret, value} }
+func Plain(value string) Secret { return Secret{form: plainSecret, text: value} }
 
 // Lost makes a Secret that cannot be revealed, in place of one that could not.
 func Lost() Secret { return Secret{form: lostSecret} }
+
+// As says that s stands in place of a Secret that it was made of, so that the
+// two are Opaque alike.
+func (s Secret) As(from Secret) Secret {
+	s.from = &from
+	return s
+}
 
 // IsZero reports whether there is no value at all.
 func (s Secret) IsZero() bool { return s.form == noSecret }
@@ -69,11 +78,11 @@ func (s *Secret) UnmarshalJSON(src []byte) error {
 	}
 	switch {
 	case form.Age != "":
-		*s = Secret{ageSecret, form.Age}
+		*s = Secret{form: ageSecret, text: form.Age}
 	case form.File != "":
-		*s = Secret{fileSecret, form.File}
+		*s = Secret{form: fileSecret, text: form.File}
 	case form.Env != "":
-		*s = Secret{envSecret, form.Env}
+		*s = Secret{form: envSecret, text: form.Env}
 	}
 	return nil
 }
