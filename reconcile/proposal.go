@@ -137,8 +137,7 @@ func (s ServerProposal) summary() string {
 	for _, x := range s.Steps {
 		n[x.Sign]++
 	}
-	text := fmt.Sprintf("%d to create, %d to change, %d to delete, %d held", n["+"], n["~"], n["-"], len(s.Held))
-	return text + accessSummary(s.Access)
+	return fmt.Sprintf("%d to create, %d to change, %d to delete, %d held", n["+"], n["~"], n["-"], len(s.Held))
 }
 
 // Text is the proposal as people read it: a line for each step with its effect
@@ -183,6 +182,9 @@ func (p Proposal) Text(colour bool) string {
 			line("~", fmt.Sprintf("~ drift: %s was changed behind swage's back: %s", d.Ref, strings.Join(d.Changed, ", ")))
 		}
 		fmt.Fprintln(&b, s.summary())
+		if len(s.Access) > 0 {
+			fmt.Fprintln(&b, accessSummary(s.Access))
+		}
 	}
 	return b.String()
 }
@@ -203,7 +205,11 @@ func (p Proposal) Markdown() string {
 			fmt.Fprintf(&b, "**%s**: no changes\n\n", s.Server)
 			continue
 		}
-		fmt.Fprintf(&b, "**%s**: %s\n\n| | step | effect | asked by |\n|---|---|---|---|\n", s.Server, s.summary())
+		summary := s.summary()
+		if len(s.Access) > 0 {
+			summary += "; " + accessSummary(s.Access)
+		}
+		fmt.Fprintf(&b, "**%s**: %s\n\n| | step | effect | asked by |\n|---|---|---|---|\n", s.Server, summary)
 		for _, x := range s.Steps {
 			effect := string(x.Effect)
 			if x.Effect != runtime.Live {

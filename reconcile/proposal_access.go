@@ -94,9 +94,6 @@ var markdown = strings.NewReplacer(
 
 // accessSummary counts changes of access, container by container.
 func accessSummary(access []edge.AccessChange) string {
-	if len(access) == 0 {
-		return ""
-	}
 	opens, gains, losses := 0, 0, 0
 	for _, c := range access {
 		n := len(c.Containers)
@@ -109,7 +106,7 @@ func accessSummary(access []edge.AccessChange) string {
 			losses += n
 		}
 	}
-	text := fmt.Sprintf("; access: %d gained, %d lost", gains, losses)
+	text := fmt.Sprintf("access: %d gained, %d lost", gains, losses)
 	if opens > 0 {
 		text += fmt.Sprintf(", %d open to everyone", opens)
 	}
