@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"math"
 	"net/netip"
 	"slices"
 
@@ -71,7 +72,13 @@ var whole = []netip.Prefix{
 // holdsEverybody reports whether the ranges together hold one of whole.
 func holdsEverybody(ranges []netip.Prefix) bool {
 	for _, all := range whole {
-		if len(subtract([]netip.Prefix{all}, ranges)) == 0 {
+		size := 0.0 // of all ranges, where that of the whole is 1
+		for _, p := range ranges {
+			if p.Addr().Is4() == all.Addr().Is4() {
+				size += math.Ldexp(1, all.Bits()-p.Bits())
+			}
+		}
+		if size >= 1 && len(subtract([]netip.Prefix{all}, ranges)) == 0 {
 			return true
 		}
 	}

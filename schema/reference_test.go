@@ -40,6 +40,34 @@ The definitions are #Swage for swage.cue, #Server for servers/, #File for
 projects/, and #Node for the node file.
 `
 
+const afterword = `
+## Access in a plan
+
+` + "`swage plan --output json`, and `POST /api/v1/plan`, have for each server the list `access`" + `,
+empty when nobody gains or loses anything. One that could not be made has
+` + "`access_unknown`" + ` beside it, which says why. Each entry is a change:
+
+| field | |
+|---|---|
+| ` + "`gains`" + ` | true: access is gained; false: it is lost |
+| ` + "`opens`" + ` | true: somebody gains who is in no group, or in one that has every address |
+| ` + "`subject.kind`" + ` | ` + "`everyone`, `ip`, `password`, `token`, `jwt`, `all` (several of these at once) or `firewall`" + ` (callers whom its rules let in, or refuse, from now on) |
+| ` + "`subject.group`" + ` | the name of the group |
+| ` + "`subject.who`" + ` | how its members are known, in words |
+| ` + "`subject.ranges`" + ` | the addresses that gain or lose: not those that have the same by another group, or had it before |
+| ` + "`subject.changed`" + ` | true: a group of this name had other credentials |
+| ` + "`program`, `numbers`" + ` | as in a cell: ports of http and https, instances of others; ` + "`*`" + ` is all |
+| ` + "`level`" + ` | up to which a program is gained, absent: in full; of a loss what is kept, absent: nothing |
+| ` + "`containers`" + ` | as project/name |
+| ` + "`own_hosts`" + ` | true: the hosts of the containers themselves are meant, whose names stand nowhere in a plan |
+| ` + "`hosts`" + ` | aliases and custom domains through which the change is felt as well, or alone; not listed for more than 100 containers |
+| ` + "`path`, `target_path`, `exact`, `rest`" + ` | which part of the hosts, what ` + "`/`" + ` leads to there, that no other path is meant, that every other one is |
+| ` + "`from`, `until`" + ` | bounds in time, from the expiry of an alias |
+| ` + "`field`, `at`" + ` | what asks for it, and its file:line:column: in the new files, or in the old ones where something was taken away |
+
+` + "`opens`" + ` beside ` + "`access`" + ` repeats what opens, an entry for each container.
+`
+
 // TestReference [F1] holds docs/reference.md to the schema; -update writes it.
 func TestReference(t *testing.T) {
 	all, err := shapes()
@@ -54,6 +82,7 @@ func TestReference(t *testing.T) {
 			define(&b, all[name])
 		}
 	}
+	b.WriteString(afterword)
 	const file = "../docs/reference.md"
 	if flag.Lookup("update").Value.String() == "true" {
 		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {

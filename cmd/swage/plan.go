@@ -89,7 +89,9 @@ func planCommand(open opener) *cobra.Command {
 the Incus on this machine runs, and print the difference. With --against, and
 no server at hand, compare it with an earlier revision of itself, for every
 server. With --node, ask the agent of a server what it would do; its token
-stands in SWAGE_TOKEN or in --token-file. Nothing is changed. Exit code 0: done; 2: there are changes (with
+stands in SWAGE_TOKEN or in --token-file. Nothing is changed. The plan lists
+who gains access and who loses it as well, with ! OPENS where somebody does who
+is in no group. Exit code 0: done; 2: there are changes, of access too (with
 --detailed-exitcode); 3: some are held; 1: an error.`,
 		Example: `  swage plan
   swage plan --against origin/main --output markdown
