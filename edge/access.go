@@ -30,8 +30,11 @@ type AccessChange struct {
 	// it is the level that is kept, empty for none.
 	Level string `json:"level,omitempty"`
 
-	// Containers by project/name, sorted. Changes may share the slice.
+	// Containers by project/name, sorted; More is how many there are beside
+	// them, where a comparison would name more than 200,000. Changes may share
+	// the slice.
 	Containers []string `json:"containers"`
+	More       int      `json:"more,omitempty"`
 
 	// OwnHosts says that the generated hosts of the containers are meant. Hosts
 	// are aliases and custom domains through which the change is felt as well,
@@ -118,8 +121,12 @@ const (
 	CauseExpiry
 )
 
-// mostNamed is how many containers a change may have and name its hosts.
-const mostNamed = 100
+// mostNamed is how many containers a change may have and name its hosts, and
+// how many it names once a comparison has named mostNames.
+const (
+	mostNamed = 100
+	mostNames = 200000
+)
 
 // CompareAccess returns what now allows and before did not, and the reverse,
 // sorted. A nil Table allows nothing. Who a group has and what it may do counts,
@@ -143,6 +150,7 @@ type comparison struct {
 	before, now *Table
 	at          time.Time
 	left        int                  // of the steps
+	named       int                  // containers, in all changes
 	uses        map[*container][]use // unchanged ways of aliases, by container of now
 	out         []AccessChange
 }
@@ -266,6 +274,10 @@ func (x *comparison) pair(b, n *container, all []*container) {
 	}
 	all = slices.Clone(all)
 	slices.SortFunc(all, func(a, b *container) int { return strings.Compare(a.name, b.name) })
+	names := make([]string, len(all))
+	for i, one := range all {
+		names[i] = one.name
+	}
 	var found []gain
 	for _, g := range gains(before, now, &x.left) {
 		found = append(found, g.gained())
@@ -278,45 +290,50 @@ func (x *comparison) pair(b, n *container, all []*container) {
 		if toggled {
 			g.cause = Cause{Kind: CauseEnableProxy}
 		}
-		x.put(g.change, g.cause, all)
+		x.put(g.change, g.cause, all, names)
 	}
 	if b != nil && n != nil {
 		for _, c := range firewallChanges(b, n) {
-			x.put(c, Cause{Kind: CauseFirewall}, all)
+			x.put(c, Cause{Kind: CauseFirewall}, all, names)
 		}
 	}
 }
 
-// put adds a change of some containers. Where each has its own place in the
-// files it is put in once for each.
-func (x *comparison) put(c AccessChange, cause Cause, all []*container) {
+// put adds a change of some containers, which names are those of. Where each has
+// its own place in the files it is put in once for each.
+func (x *comparison) put(c AccessChange, cause Cause, all []*container, names []string) {
 	shared := cause.Kind == CauseCell || cause.Kind == CauseGroup || cause.Kind == CauseDefault
-	for len(all) > 0 {
-		part := all[:1]
-		if shared {
-			part = all
+	for n := len(all); n > 0; n = len(all) {
+		if !shared {
+			n = 1
 		}
-		all = all[len(part):]
-		c := c
-		c.OwnHosts = true
-		c.Containers = make([]string, len(part))
-		for i, one := range part {
-			c.Containers[i] = one.name
-			if len(part) > mostNamed {
-				continue
-			}
-			for _, u := range x.uses[one] {
-				if c.Program == "*" || c.Program == u.program {
-					c.Hosts = append(c.Hosts, u.host)
-				}
-			}
+		part, c := all[:n], c
+		c.OwnHosts, c.Containers = true, names[:n:n]
+		all, names = all[n:], names[n:]
+		if x.named += n; x.named > mostNames && n > mostNamed {
+			c.Containers, c.More = c.Containers[:mostNamed:mostNamed], n-mostNamed
 		}
-		slices.Sort(c.Hosts)
-		c.Hosts = slices.Compact(c.Hosts)
+		if n <= mostNamed {
+			c.Hosts = x.hosts(part, c.Program)
+		}
 		cause.Container = part[0].name
 		c.Field, c.At = x.where(cause)
 		x.out = append(x.out, c)
 	}
+}
+
+// hosts are those of aliases that lead to a program of some containers, before
+// and now; program "*" is every one.
+func (x *comparison) hosts(all []*container, program string) (out []string) {
+	for _, one := range all {
+		for _, u := range x.uses[one] {
+			if program == "*" || program == u.program {
+				out = append(out, u.host)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // where finds the place of a cause: in what is new, else in what was before.
@@ -336,10 +353,10 @@ func (x *comparison) finish() {
 	slices.SortStableFunc(x.out, func(a, b AccessChange) int {
 		return cmp.Or(
 			strings.Compare(a.Containers[0], b.Containers[0]),
-			later2(a.OwnHosts, b.OwnHosts),
+			trueFirst(a.OwnHosts, b.OwnHosts),
 			slices.Compare(a.Hosts, b.Hosts),
 			strings.Compare(a.Path, b.Path),
-			later2(a.Gains, b.Gains),
+			trueFirst(a.Gains, b.Gains),
 			strings.Compare(a.Subject.Group, b.Subject.Group),
 			strings.Compare(a.Program, b.Program),
 			strings.Compare(a.Numbers, b.Numbers),
@@ -351,8 +368,8 @@ func (x *comparison) finish() {
 	})
 }
 
-// later2 sorts what is true before what is false.
-func later2(a, b bool) int {
+// trueFirst sorts what is true before what is false.
+func trueFirst(a, b bool) int {
 	switch {
 	case a == b:
 		return 0

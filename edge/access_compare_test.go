@@ -400,3 +400,36 @@ func TestP1EveryChangeHasSomebody(t *testing.T) {
 		t.Errorf("only %d changes", found)
 	}
 }
+
+// TestP1ManyNames: what a change costs does not grow with groups times
+// containers, and every container is counted.
+func TestP1ManyNames(t *testing.T) {
+	const containers, groups = 3000, 90
+	table := func(more int) *Table {
+		p := &Permissions{Groups: map[string]Group{}, Cells: map[string]map[string]Cell{}}
+		for i := range groups {
+			name := fmt.Sprintf("g%02d", i)
+			p.Groups[name] = ranges(fmt.Sprintf("10.%d.0.0/24", i))
+			p.Cells[name] = map[string]Cell{"http": {Ports: []PortRange{{80, uint16(80 + more)}}}}
+		}
+		c := Config{Zone: zone}
+		for i := range containers {
+			c.Containers = append(c.Containers, Container{ProjectID: shop, ID: fmt.Sprintf("%024x", i), Name: fmt.Sprintf("shop/c%04d", i), Permissions: p, Catalogue: levelled})
+		}
+		return mustCompile(t, c)
+	}
+	changes := CompareAccess(table(0), table(1), noon)
+	named, all := 0, 0
+	for _, c := range changes {
+		if c.Numbers != "81" || !c.Gains || c.Opens {
+			t.Fatalf("%+v", c)
+		}
+		named, all = named+len(c.Containers), all+len(c.Containers)+c.More
+	}
+	if len(changes) != groups || all != containers*groups || named > mostNames+groups*mostNamed {
+		t.Errorf("%d changes of %d containers, %d of them by name", len(changes), all, named)
+	}
+	if got, want := changes[groups-1].Of(), "shop/c0000, shop/c0001 and 2998 more containers"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

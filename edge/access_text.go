@@ -29,9 +29,9 @@ func (c AccessChange) Words() string {
 	}
 	switch {
 	case c.OwnHosts && len(c.Hosts) > 0:
-		b.WriteString(", also at " + someOf(c.Hosts, "hosts"))
+		b.WriteString(", also at " + someOf(c.Hosts, 0, "hosts"))
 	case !c.OwnHosts:
-		b.WriteString(" at " + someOf(c.Hosts, "hosts"))
+		b.WriteString(" at " + someOf(c.Hosts, 0, "hosts"))
 		if c.Path != "" {
 			b.WriteString(", path " + c.Path)
 		}
@@ -67,7 +67,7 @@ func (c AccessChange) String() string {
 }
 
 // Of names the containers.
-func (c AccessChange) Of() string { return someOf(c.Containers, "containers") }
+func (c AccessChange) Of() string { return someOf(c.Containers, c.More, "containers") }
 
 func (c AccessChange) what() string {
 	switch {
@@ -94,9 +94,10 @@ func (s Subject) String() string {
 // mostOf are named in a text.
 const mostOf = 3
 
-func someOf(list []string, what string) string {
-	if len(list) > mostOf {
-		return fmt.Sprintf("%s and %d more %s", strings.Join(list[:mostOf-1], ", "), len(list)-mostOf+1, what)
+func someOf(list []string, more int, what string) string {
+	if n := len(list) + more; n > mostOf {
+		list = list[:min(len(list), mostOf-1)]
+		return fmt.Sprintf("%s and %d more %s", strings.Join(list, ", "), n-len(list), what)
 	}
 	return strings.Join(list, ", ")
 }

@@ -62,7 +62,7 @@ func (t *Table) Changes(before *Table, at time.Time) Changes {
 		if c.Gains {
 			list, count = &out.Granted, &out.GrantedCount
 		}
-		*count += len(c.Containers)
+		*count += len(c.Containers) + c.More
 		if len(*list) < maxChanges {
 			*list = append(*list, c.String())
 		}

@@ -25,14 +25,14 @@ func accessLines(access []edge.AccessChange) []accessLine {
 	}
 	var order []key
 	of := map[key][]string{}
-	at := map[key]string{}
+	at, more := map[key]string{}, map[key]int{}
 	for _, c := range access {
 		k := key{c.Opens, c.Gains, "", c.Words()}
 		k.project, _, _ = strings.Cut(c.Containers[0], "/")
 		if _, known := of[k]; !known {
 			order, at[k] = append(order, k), c.At
 		}
-		of[k] = append(of[k], c.Containers...)
+		of[k], more[k] = append(of[k], c.Containers...), more[k]+c.More
 	}
 	slices.SortStableFunc(order, func(a, b key) int {
 		switch {
@@ -46,7 +46,7 @@ func accessLines(access []edge.AccessChange) []accessLine {
 	var out []accessLine
 	for _, k := range order {
 		slices.Sort(of[k])
-		line := accessLine{"-", edge.AccessChange{Containers: slices.Compact(of[k])}.Of(), k.words, at[k]}
+		line := accessLine{"-", edge.AccessChange{Containers: slices.Compact(of[k]), More: more[k]}.Of(), k.words, at[k]}
 		switch {
 		case k.opens:
 			line.sign = "!"
@@ -96,7 +96,7 @@ var markdown = strings.NewReplacer(
 func accessSummary(access []edge.AccessChange) string {
 	opens, gains, losses := 0, 0, 0
 	for _, c := range access {
-		n := len(c.Containers)
+		n := len(c.Containers) + c.More
 		switch {
 		case c.Opens:
 			opens, gains = opens+n, gains+n
@@ -118,7 +118,8 @@ func accessSummary(access []edge.AccessChange) string {
 func accessWithin(access []edge.AccessChange, own func(ref string) bool) []edge.AccessChange {
 	out := []edge.AccessChange{}
 	for _, c := range access {
-		all := len(c.Containers)
+		all := len(c.Containers) + c.More
+		c.More = 0
 		c.Containers = slices.DeleteFunc(slices.Clone(c.Containers), func(ref string) bool { return !own(ref) })
 		if len(c.Containers) == 0 {
 			continue

@@ -58,7 +58,7 @@ empty when nobody gains or loses anything. One that could not be made has
 | ` + "`subject.changed`" + ` | true: a group of this name had other credentials |
 | ` + "`program`, `numbers`" + ` | as in a cell: ports of http and https, instances of others; ` + "`*`" + ` is all |
 | ` + "`level`" + ` | up to which a program is gained, absent: in full; of a loss what is kept, absent: nothing |
-| ` + "`containers`" + ` | as project/name |
+| ` + "`containers`, `more`" + ` | as project/name; how many there are beside them, in a plan that would name more than 200,000 |
 | ` + "`own_hosts`" + ` | true: the hosts of the containers themselves are meant, whose names stand nowhere in a plan |
 | ` + "`hosts`" + ` | aliases and custom domains through which the change is felt as well, or alone; not listed for more than 100 containers |
 | ` + "`path`, `target_path`, `exact`, `rest`" + ` | which part of the hosts, what ` + "`/`" + ` leads to there, that no other path is meant, that every other one is |
