@@ -149,7 +149,7 @@ func TestRevocationCutsOneOfMany(t *testing.T) {
 	if got, err := say(bystander, "still there?"); got != "still there?" {
 		t.Errorf("another's WebSocket: %q, %v", got, err)
 	}
-	if !strings.Contains(s.log.String(), `"revoked":["shop/web: group ann, files *"]`) {
+	if !strings.Contains(s.log.String(), `"revoked":["shop/web: group ann (user ann) loses files *"]`) {
 		t.Error("the audit does not tell")
 	}
 }
