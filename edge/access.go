@@ -23,8 +23,9 @@ type AccessChange struct {
 
 	// Program as hosts name it, and its numbers as a cell is written: ports of
 	// http and https, instances of others. "*" is every program, every number.
-	Program string `json:"program"`
-	Numbers string `json:"numbers"`
+	Program string      `json:"program"`
+	Numbers string      `json:"numbers"`
+	ports   []PortRange // Numbers; nil: all
 
 	// Level is up to where a gain reaches, empty for the full level; of a loss
 	// it is the level that is kept, empty for none.
@@ -314,7 +315,7 @@ func (x *comparison) put(c AccessChange, cause Cause, all []*container, names []
 			c.Containers, c.More = c.Containers[:mostNamed:mostNamed], n-mostNamed
 		}
 		if n <= mostNamed {
-			c.Hosts = x.hosts(part, c.Program)
+			c.Hosts = x.hosts(part, &c)
 		}
 		cause.Container = part[0].name
 		c.Field, c.At = x.where(cause)
@@ -322,12 +323,13 @@ func (x *comparison) put(c AccessChange, cause Cause, all []*container, names []
 	}
 }
 
-// hosts are those of aliases that lead to a program of some containers, before
-// and now; program "*" is every one.
-func (x *comparison) hosts(all []*container, program string) (out []string) {
+// hosts are those of aliases that lead some containers, before and now, to what
+// a change is about.
+func (x *comparison) hosts(all []*container, c *AccessChange) (out []string) {
+	about := cell{ports: c.ports, all: c.ports == nil}
 	for _, one := range all {
 		for _, u := range x.uses[one] {
-			if program == "*" || program == u.program {
+			if c.Program == "*" || c.Program == u.program && about.allows(u.number) {
 				out = append(out, u.host)
 			}
 		}

@@ -290,11 +290,10 @@ func (g *gaining) lifted(c *class, was *group, old *cell, precise bool) {
 func (g *gaining) result() []gain {
 	out := make([]gain, 0, len(g.found))
 	for _, f := range g.found {
-		numbers := "*"
+		c := AccessChange{Program: f.class.name, Numbers: "*"}
 		if merged, err := compileCell(Cell{Ports: f.numbers}); err == nil && !f.whole(merged.ports) {
-			numbers = merged.String()
+			c.Numbers, c.ports = merged.String(), merged.ports
 		}
-		c := AccessChange{Program: f.class.name, Numbers: numbers}
 		cause := Cause{Kind: CauseDefault, Program: f.class.to.program}
 		switch {
 		case f.group == nil:
