@@ -22,6 +22,7 @@ const programSSH = "ssh"
 type catalogue struct {
 	byName map[string]*program // by all names
 	spans  []span              // sorted, apart from each other
+	says   Digest              // stands for all of it
 }
 
 type program struct {
@@ -112,7 +113,7 @@ func (c *catalogue) at(port uint16, as string, e *endpoint) {
 }
 
 func compileCatalogue(in *Catalogue) (*catalogue, error) {
-	c := &catalogue{byName: map[string]*program{}}
+	c := &catalogue{byName: map[string]*program{}, says: digestOf(in.Programs)}
 	var problems []error
 	for _, p := range in.Programs {
 		wrong := func(format string, args ...any) {

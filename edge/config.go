@@ -29,6 +29,11 @@ type Config struct {
 
 	Containers []Container
 	Aliases    []Alias
+
+	// Where finds what asks for a change of access: the field, and its place as
+	// file:line:column. An empty place: the fleet of this Config has no such
+	// thing. It is pure, and may be nil.
+	Where func(Cause) (field, at string)
 }
 
 // Container is a target. Its hosts are

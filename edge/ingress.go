@@ -35,6 +35,10 @@ type ingress struct {
 	refuse, admit []ingressRule
 	closed        bool // what no rule admits is refused
 	both          bool // the container has a second address, of IPv6
+
+	// For comparing: what stands for each rule, and for all.
+	allows, denies []Digest
+	says           Digest
 }
 
 type ingressRule struct {
@@ -77,13 +81,18 @@ func compileIngress(rules []Rule, addr, addr6 netip.Addr) (*ingress, error) {
 	if len(rules) == 0 {
 		return nil, nil
 	}
-	in := &ingress{both: addr6.IsValid()}
+	in := &ingress{both: addr6.IsValid(), says: digestOf(rules)}
 	for i, r := range rules {
 		if r.Action != Allow && r.Action != Deny {
 			return nil, fmt.Errorf("firewall rule %d: the action is %q", i+1, r.Action)
 		}
 		// A rule closes what it does not allow even if it cannot match here.
 		in.closed = in.closed || r.Action == Allow
+		if r.Action == Allow {
+			in.allows = append(in.allows, digestOf(r))
+		} else {
+			in.denies = append(in.denies, digestOf(r))
+		}
 		out := ingressRule{ports: cell{all: len(r.Ports) == 0}, at: reaches(r.Destinations, addr), at6: reaches(r.Destinations, addr6)}
 		for _, p := range append(r.Sources[:len(r.Sources):len(r.Sources)], r.Destinations...) {
 			if !p.IsValid() || p != p.Masked() || p.Addr().Is4In6() {

@@ -41,9 +41,10 @@ type group struct {
 	// The reasons, made once so that deciding need not.
 	allowed, denied string
 
-	from  *bart.Lite // of a group that asks for credentials; nil: everywhere
-	prove []*credential
-	like  Digest // stands for the definition of its members
+	from   *bart.Lite // of a group that asks for credentials; nil: everywhere
+	prove  []*credential
+	ranges []netip.Prefix // that its members come from, for comparing
+	like   Digest         // stands for the definition of its members
 }
 
 // cell is a [Cell] whose ranges are sorted and do not touch.
@@ -208,6 +209,7 @@ func compileDocument(p *Permissions) (*document, error) {
 		if who.empty {
 			continue
 		}
+		g.ranges = who.ranges
 		if len(who.prove) > 0 {
 			d.asking = append(d.asking, g)
 			for _, c := range who.prove {

@@ -1360,7 +1360,7 @@ func TestAccessLog(t *testing.T) {
 		{"host": "nothing." + zone, "container": nil, "status": 404.0, "decision": "not found", "why": "no such alias"},
 	}
 	lines := strings.Split(strings.TrimSpace(text), "\n")
-	if !strings.Contains(lines[0], `"msg":"table","commit":"v1","granted_count":1,"revoked_count":0,"granted":["shop/web: group those, http *"]`) {
+	if !strings.Contains(lines[0], `"msg":"table","commit":"v1","granted_count":1,"revoked_count":0,"granted":["shop/web: group those (127.0.0.2/32) gains http *"]`) {
 		t.Errorf("the table's line: %s", lines[0])
 	}
 	if lines = lines[1:]; len(lines) != len(want) {

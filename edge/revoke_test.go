@@ -149,8 +149,8 @@ func TestRevocationCutsOneOfMany(t *testing.T) {
 	if got, err := say(bystander, "still there?"); got != "still there?" {
 		t.Errorf("another's WebSocket: %q, %v", got, err)
 	}
-	if !strings.Contains(s.log.String(), `"revoked":["shop/web: group ann, files *"]`) {
-		t.Error("the audit does not tell")
+	if !strings.Contains(s.log.String(), `"revoked":["shop/web: group ann (user ann) loses files *, also at files.node.example.com"]`) {
+		t.Errorf("the audit does not tell:\n%s", s.log.String())
 	}
 }
 

@@ -45,6 +45,8 @@ type Table struct {
 	sections sections          // all containers, for comparing
 	params   bool              // some document takes credentials from queries
 	parents  map[string]bool   // custom domains that lie above another host of the table
+	leads    Digest            // stands for all aliases, for comparing
+	where    func(Cause) (field, at string)
 }
 
 type container struct {
@@ -66,6 +68,7 @@ type target struct {
 }
 
 type alias struct {
+	name string
 	target
 	path     string // "" or a target path other than "/"
 	below    string // path without its trailing slash
@@ -88,6 +91,7 @@ func Compile(c Config) (*Table, error) {
 		suffix:  "." + c.Zone,
 		api:     c.API,
 		git:     c.Git,
+		where:   c.Where,
 		byID:    make(map[string]*container, len(c.Containers)),
 		alias:   make(map[string]*alias, len(c.Aliases)),
 		domain:  make(map[string]*alias),
@@ -168,11 +172,11 @@ func (t *Table) addContainer(in Container, named map[string]*container, shared s
 	// Kept even when faulty, so that aliases of it are not reported as well;
 	// the table is discarded then.
 	named[in.Name] = out
-	t.sections.add(out)
 	if made {
 		t.byID[in.ID] = out
 		copy(out.key[:], in.ProjectID+"-"+in.ID)
 	}
+	t.sections.add(out)
 	return errors.Join(problems...)
 }
 
@@ -195,7 +199,7 @@ func (t *Table) addAlias(in Alias, named map[string]*container) error {
 		}
 		return to
 	}
-	a := &alias{target: resolve(in.Target), override: in.AllowPathOverride, expires: in.ExpiresAt}
+	a := &alias{name: in.Name, target: resolve(in.Target), override: in.AllowPathOverride, expires: in.ExpiresAt}
 	if in.TargetPath != "/" {
 		a.path = in.TargetPath
 		a.below = strings.TrimSuffix(in.TargetPath, "/")
@@ -229,6 +233,7 @@ func (t *Table) addAlias(in Alias, named map[string]*container) error {
 		t.domain[domain] = a
 	}
 	t.alias[in.Name] = a
+	t.leads = a.digest(t.leads, in.Domains)
 	return errors.Join(problems...)
 }
 

@@ -279,6 +279,16 @@ func (a *Agent) Plan(ctx context.Context) (Plan, error) {
 // Fleet is the accepted fleet, nil before there is one. Any goroutine may ask.
 func (a *Agent) Fleet() *schema.Fleet { return a.current.Load() }
 
+// Applied is the commit that was applied last with nothing left to do, as the
+// server remembers it: empty where there is none. It is known after a Plan or a
+// Pass, to the goroutine that made it.
+func (a *Agent) Applied() string {
+	if a.seen == nil {
+		return ""
+	}
+	return a.seen.Notes[noteApplied]
+}
+
 // ErrNotObserved is the error of PlanFor before the first pass.
 var ErrNotObserved = errors.New("the agent has not seen yet what runs here")
 
@@ -316,7 +326,12 @@ func (a *Agent) PlanAfter(ctx context.Context, tree fs.FS, allowed func(applied 
 			return out, fmt.Errorf("commit trailers: %w", err)
 		}
 	}
-	out.Add(a.Server, Diff(state.State, Desired(f, a.Server), terms), a.Fleet(), f)
+	plan := Diff(state.State, Desired(f, a.Server), terms)
+	access, err := a.accessAfter(f, state, plan)
+	if err != nil {
+		return out, err
+	}
+	out.Add(a.Server, plan, access, f)
 	return out, ctx.Err()
 }
 
@@ -358,7 +373,7 @@ func (a *Agent) plan(ctx context.Context, r *Report) (plan Plan, rejected, err e
 	if err := a.settle(ctx, r); err != nil {
 		return Plan{}, rejected, err
 	}
-	if a.acting && a.standing() == nil && a.newest.Commit != folder { // a rollback that is over
+	if a.acting && a.standing() == nil && a.newest.Commit != Folder { // a rollback that is over
 		if err := a.stand(ctx, nil); err != nil {
 			return Plan{}, rejected, err
 		}
@@ -444,7 +459,7 @@ func (a *Agent) accept(ctx context.Context, r *Report) (rejected, err error) {
 	if err != nil {
 		r.Source = err.Error()
 	}
-	if a.newest != nil && a.newest.Commit == newest.Commit && newest.Commit != folder {
+	if a.newest != nil && a.newest.Commit == newest.Commit && newest.Commit != Folder {
 		return nil, nil
 	}
 	var fleet *schema.Fleet
@@ -645,11 +660,12 @@ func (a *Agent) publish() error {
 	if a.Publish == nil {
 		return nil
 	}
-	table, err := edge.Compile(Routes(a.fleet, a.Server, a.view()))
+	view := a.view()
+	table, err := edge.Compile(Routes(a.fleet, a.Server, view))
 	if err != nil {
 		return fmt.Errorf("routes: %w", err)
 	}
-	a.published.Store(&told{a.fleet, table})
+	a.published.Store(&told{a.fleet, table, view.Kept, view.Stay})
 	server := a.fleet.Servers[a.Server]
 	a.edge = a.Publish(Edge{
 		Zone: a.fleet.Zone(a.Server), Listen: server.Listen, HTTP: server.HTTP, TLS: server.TLS,

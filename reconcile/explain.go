@@ -143,8 +143,7 @@ func Assumed(f *schema.Fleet, server string) View {
 		if id != "" {
 			return runtime.ID(id)
 		}
-		sum := sha256.Sum256([]byte(name))
-		return runtime.ID(hex.EncodeToString(sum[:12]))
+		return drawnID(name)
 	}
 	for _, p := range f.Projects {
 		v.Projects = append(v.Projects, runtime.Project{Name: p.Name, ID: draw(p.ID, p.Name)})
@@ -160,6 +159,12 @@ func Assumed(f *schema.Fleet, server string) View {
 	return v
 }
 
+// drawnID stands for an ID that only a server knows.
+func drawnID(name string) runtime.ID {
+	sum := sha256.Sum256([]byte(name))
+	return runtime.ID(hex.EncodeToString(sum[:12]))
+}
+
 // Explain answers a question from the table that was published last. Any
 // goroutine may call it.
 func (a *Agent) Explain(ctx context.Context, v edge.Verifier, q Question) (Answer, error) {
@@ -170,10 +175,13 @@ func (a *Agent) Explain(ctx context.Context, v edge.Verifier, q Question) (Answe
 	return Explain(ctx, p.fleet, a.Server, p.table, v, q)
 }
 
-// told is a table with the fleet that it was made of.
+// told is a table with the fleet that it was made of, and what was heeded beside
+// it. It is never written.
 type told struct {
 	fleet *schema.Fleet
 	table *edge.Table
+	kept  map[runtime.ID]Declaration
+	stay  map[string]edge.Alias
 }
 
 // ExplainIn answers a question for a fleet folder, as if all of it ran.

@@ -56,7 +56,7 @@ func (a *Agent) MayReplace(commit, branch string, follows func(last string) erro
 }
 
 func (a *Agent) mayFollow(commit, last string, follows func(last string) error) error {
-	if last == "" || last == folder || last == commit {
+	if last == "" || last == Folder || last == commit {
 		return nil
 	}
 	if approved := a.letIn.Load(); approved != nil && *approved == commit {
@@ -81,7 +81,7 @@ func (a *Agent) descends(ctx context.Context, commit, last string) error {
 // that is known, and puts that one back in force if the accepted one would not
 // have been accepted after it: the agent's folder was lost, or is an old copy.
 func (a *Agent) confirm(ctx context.Context) (rejected error, err error) {
-	if a.newest.Commit == folder {
+	if a.newest.Commit == Folder {
 		return nil, nil
 	}
 	if text := a.seen.Notes[noteLetIn]; text != "" && a.letIn.Load() == nil {

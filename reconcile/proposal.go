@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"swage/edge"
 	"swage/runtime"
 	"swage/schema"
 )
@@ -21,7 +22,12 @@ type ServerProposal struct {
 	Server string         `json:"server"`
 	Steps  []ProposedStep `json:"steps"`
 	Held   []Held         `json:"held"`
-	// Opens is what everyone may reach afterwards and could not before.
+	// Access is who gains and who loses which program of which container.
+	Access []edge.AccessChange `json:"access"`
+	// AccessUnknown says why Access could not be made; empty: it was.
+	AccessUnknown string `json:"access_unknown,omitempty"`
+	// Opens is what everyone may reach afterwards and could not before: what of
+	// Access opens, container by container.
 	Opens []Opening `json:"opens,omitempty"`
 	// StaysOpen are containers that are open although their project is closed.
 	StaysOpen []Origin `json:"stays_open,omitempty"`
@@ -42,13 +48,13 @@ type ProposedStep struct {
 	After []int `json:"after,omitempty"`
 }
 
-// Add puts the plan of one more server into the proposal. The fleet that it
-// was made for tells what asks for each step, and the one before it what the
-// plan opens; nil tells nothing.
-func (p *Proposal) Add(server string, plan Plan, before, fleet *schema.Fleet) {
+// Add puts the plan of one more server into the proposal, with what it changes
+// of access. The fleet that it was made for tells what asks for each step; nil
+// tells nothing.
+func (p *Proposal) Add(server string, plan Plan, access []edge.AccessChange, fleet *schema.Fleet) {
 	s := ServerProposal{
 		Server: server, Steps: []ProposedStep{}, Held: append([]Held{}, plan.Held...),
-		Opens: openings(before, fleet, server), StaysOpen: staysOpen(fleet, server), Drift: plan.Drift,
+		Access: append([]edge.AccessChange{}, access...), Opens: openings(access), StaysOpen: staysOpen(fleet, server), Drift: plan.Drift,
 	}
 	var declared declarations
 	if fleet != nil {
@@ -73,7 +79,7 @@ func (p *Proposal) Add(server string, plan Plan, before, fleet *schema.Fleet) {
 func (p Proposal) Within(own func(ref string) bool) Proposal {
 	out := Proposal{Version: p.Version}
 	for _, s := range p.Servers {
-		kept := ServerProposal{Server: s.Server}
+		kept := ServerProposal{Server: s.Server, Access: accessWithin(s.Access, own), AccessUnknown: s.AccessUnknown}
 		for _, x := range s.Steps {
 			if own(x.Container) {
 				x.After = nil // counts steps that are left out
@@ -117,7 +123,7 @@ func (p Proposal) Empty() bool {
 	return true
 }
 
-func (s ServerProposal) empty() bool { return len(s.Steps)+len(s.Held)+len(s.Opens)+len(s.Drift) == 0 }
+func (s ServerProposal) empty() bool { return len(s.Steps)+len(s.Held)+len(s.Access)+len(s.Drift) == 0 }
 
 // Holds reports whether some server holds something.
 func (p Proposal) Holds() bool {
@@ -156,6 +162,9 @@ func (p Proposal) Text(colour bool) string {
 		for _, o := range s.StaysOpen {
 			line("!", fmt.Sprintf("! %s stays open, although its project has enable_proxy: false %s", o.Field, o.At))
 		}
+		if s.AccessUnknown != "" {
+			line("!", "! access is not compared: "+s.AccessUnknown)
+		}
 		if s.empty() {
 			fmt.Fprintln(&b, "no changes")
 			continue
@@ -170,13 +179,16 @@ func (p Proposal) Text(colour bool) string {
 		for _, h := range s.Held {
 			line("!", fmt.Sprintf("! held: %s: %s", h.What, h.Why))
 		}
-		for _, o := range s.Opens {
-			line("!", fmt.Sprintf("! OPENS %s: %s %s", o.Container, o.Why, o.At))
+		for _, a := range accessLines(s.Access) {
+			line(a.sign, a.text())
 		}
 		for _, d := range s.Drift {
 			line("~", fmt.Sprintf("~ drift: %s was changed behind swage's back: %s", d.Ref, strings.Join(d.Changed, ", ")))
 		}
 		fmt.Fprintln(&b, s.summary())
+		if len(s.Access) > 0 {
+			fmt.Fprintln(&b, accessSummary(s.Access))
+		}
 	}
 	return b.String()
 }
@@ -190,11 +202,18 @@ func (p Proposal) Markdown() string {
 		for _, o := range s.StaysOpen {
 			fmt.Fprintf(&b, "**%s** stays open, although its project has `enable_proxy: false` (`%s`)\n\n", o.Field, o.At)
 		}
+		if s.AccessUnknown != "" {
+			fmt.Fprintf(&b, "**access is not compared**: %s\n\n", escape(s.AccessUnknown))
+		}
 		if s.empty() {
 			fmt.Fprintf(&b, "**%s**: no changes\n\n", s.Server)
 			continue
 		}
-		fmt.Fprintf(&b, "**%s**: %s\n\n| | step | effect | asked by |\n|---|---|---|---|\n", s.Server, s.summary())
+		summary := s.summary()
+		if len(s.Access) > 0 {
+			summary += "; " + accessSummary(s.Access)
+		}
+		fmt.Fprintf(&b, "**%s**: %s\n\n| | step | effect | asked by |\n|---|---|---|---|\n", s.Server, summary)
 		for _, x := range s.Steps {
 			effect := string(x.Effect)
 			if x.Effect != runtime.Live {
@@ -209,8 +228,8 @@ func (p Proposal) Markdown() string {
 		for _, h := range s.Held {
 			fmt.Fprintf(&b, "| `!` | %s | **held**: %s | |\n", h.What, h.Why)
 		}
-		for _, o := range s.Opens {
-			fmt.Fprintf(&b, "| `!` | **OPENS** %s | %s | `%s` |\n", o.Container, o.Why, o.At)
+		for _, a := range accessLines(s.Access) {
+			b.WriteString(a.markdown())
 		}
 		for _, d := range s.Drift {
 			fmt.Fprintf(&b, "| `~` | drift of %s | changed behind swage's back: %s | |\n", d.Ref, strings.Join(d.Changed, ", "))

@@ -41,6 +41,7 @@ func Routes(f *schema.Fleet, server string, v View) edge.Config {
 	s := f.Servers[server]
 	open := len(s.Tokens) > 0 || v.Token
 	r.config = edge.Config{Zone: f.Zone(server), Version: f.Commit, API: open, Git: open || len(s.Webhooks) > 0}
+	r.config.Where = placesIn(f, server, v).find
 	for _, p := range v.Projects {
 		r.projectID[p.Name] = p.ID
 	}

@@ -137,9 +137,9 @@ func revealGroup(g schema.Group, keys schema.Keys) (schema.Group, error) {
 		}
 		if err != nil {
 			failed = err
-			return schema.Lost()
+			return s.Lost()
 		}
-		return schema.Plain(value)
+		return s.Resolved(value)
 	}
 	known := func(value string) error {
 		if value == "" {

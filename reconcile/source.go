@@ -29,15 +29,15 @@ type Source interface {
 // Local is a Source for a folder without Git.
 type Local struct{ Tree fs.FS }
 
-// folder is the Commit of what has none. Who applies a folder does so by hand,
+// Folder is the Commit of what has none. Who applies a folder does so by hand,
 // whatever stands.
-const folder = "local"
+const Folder = "local"
 
 // Latest is the folder as it is.
-func (l Local) Latest(context.Context) (Snapshot, error) { return Snapshot{folder, l.Tree}, nil }
+func (l Local) Latest(context.Context) (Snapshot, error) { return Snapshot{Folder, l.Tree}, nil }
 
 // At is the folder as it is: a folder has no history.
-func (l Local) At(context.Context, string) (Snapshot, error) { return Snapshot{folder, l.Tree}, nil }
+func (l Local) At(context.Context, string) (Snapshot, error) { return Snapshot{Folder, l.Tree}, nil }
 
 // Allowed is nothing: a folder has no commits.
 func (l Local) Allowed(context.Context, string, string) (int, error) { return 0, nil }

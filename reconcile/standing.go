@@ -40,7 +40,7 @@ const (
 
 // standing reads the note; nil: the newest commit is in force.
 func (a *Agent) standing() *Standing {
-	if a.seen == nil || a.seen.Notes[noteStanding] == "" || a.newest == nil || a.newest.Commit == folder {
+	if a.seen == nil || a.seen.Notes[noteStanding] == "" || a.newest == nil || a.newest.Commit == Folder {
 		return nil
 	}
 	var s Standing

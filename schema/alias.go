@@ -16,7 +16,7 @@ var (
 func (r *resolver) alias(f *Fleet, p *Project, byName map[string]*Container, d declared[rawAlias]) Alias {
 	raw := d.raw
 	a := Alias{
-		Pos: d.label, Name: d.name, Program: raw.Program, Port: raw.Port, Index: raw.Index,
+		Pos: d.label, own: d.spot, Name: d.name, Program: raw.Program, Port: raw.Port, Index: raw.Index,
 		TargetPath: raw.TargetPath, AllowPathOverride: raw.AllowPathOverride,
 		Enabled: raw.Enabled, Domains: raw.Domains,
 	}

@@ -139,6 +139,8 @@ type Project struct {
 	Permissions   *Permissions // nil: everything is allowed
 	Containers    []Container  // sorted by name
 	Aliases       []Alias      // sorted by name
+
+	own spot // the declaration
 }
 
 // Prespawn is a part of the warm pool.
@@ -254,6 +256,8 @@ type Alias struct {
 	Enabled           bool
 	ExpiresAt         time.Time // zero: never
 	Domains           []string
+
+	own spot // the declaration
 }
 
 // AliasPath leads a path of an alias elsewhere.

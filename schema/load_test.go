@@ -61,7 +61,7 @@ aliases: "my-api": {container: "web", program: "http", port: 3000, domains: ["ap
 		},
 	}
 	ignore := cmp.Options{
-		cmpopts.IgnoreFields(schema.Container{}, "Programs"), cmpopts.IgnoreUnexported(schema.Container{}),
+		cmpopts.IgnoreFields(schema.Container{}, "Programs"), cmpopts.IgnoreUnexported(schema.Container{}, schema.Project{}, schema.Alias{}),
 		cmp.Comparer(func(a, b schema.Secret) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 		cmpopts.EquateEmpty(), cmpopts.IgnoreFields(schema.Permissions{}, "Pos"), cmpopts.IgnoreFields(schema.Group{}, "Pos"), cmpopts.IgnoreFields(schema.Cell{}, "Pos"),
 	}

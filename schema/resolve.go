@@ -191,7 +191,7 @@ func (r *resolver) project(f *Fleet, parts *parts) Project {
 	at := spot{pos: parts.first, path: "project"}
 	if d := parts.project; d != nil {
 		at = d.spot
-		p.Pos = d.label
+		p.Pos, p.own = d.label, d.spot
 		p.ID, p.Color, p.Comment, p.RealmIDs = d.raw.ID, d.raw.Color, d.raw.Comment, d.raw.RealmIDs
 		p.EnableProxy, p.Protected = d.raw.EnableProxy, d.raw.Protected
 		if d.raw.MaxContainers != nil {

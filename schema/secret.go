@@ -42,8 +42,9 @@ func (s Secret) Resolved(value string) Secret {
 	return Secret{form: plainSecret, text: value, of: s.Opaque()}
 }
 
-// Lost makes a Secret that cannot be revealed, in place of one that could not.
-func Lost() Secret { return Secret{form: lostSecret} }
+// Lost is a Secret that cannot be revealed, in place of one that could not. It is
+// still the same declaration: Opaque stays what it is.
+func (s Secret) Lost() Secret { return Secret{form: lostSecret, of: s.Opaque()} }
 
 // Unreadable is the secret for which Reveal gave err, and gives it from now on,
 // whatever the keys.

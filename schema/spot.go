@@ -69,8 +69,20 @@ func join(path, name string) string {
 
 // At is where a field of the container stands, or what surrounds it when the
 // author left it out.
-func (c Container) At(names ...string) Pos {
-	s := c.own
+func (c Container) At(names ...string) Pos { return c.own.at(c.Pos, names) }
+
+// At is where a field of the project stands, or the project.
+func (p Project) At(names ...string) Pos { return p.own.at(p.Pos, names) }
+
+// At is where a field of the alias stands, or the alias.
+func (a Alias) At(names ...string) Pos { return a.own.at(a.Pos, names) }
+
+// At is where a field of swage.cue stands, or the file.
+func (f *Fleet) At(names ...string) Pos { return f.own.at(f.own.pos, names) }
+
+// at is where the field at names stands; what surrounds it, or else whole, when
+// the author left it out.
+func (s spot) at(whole Pos, names []string) Pos {
 	for i, name := range names {
 		if i == len(names)-1 {
 			if at := s.label(name); at.v != nil {
@@ -81,7 +93,7 @@ func (c Container) At(names ...string) Pos {
 		s = s.in(name)
 	}
 	if s.v == nil || len(names) < 2 {
-		return c.Pos
+		return whole
 	}
 	return s.pos
 }

@@ -10,10 +10,12 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"swage/edge"
 	"swage/reconcile"
 	"swage/reconcile/git"
 	"swage/runtime"
@@ -99,7 +101,9 @@ func planCommand(open opener) *cobra.Command {
 the Incus on this machine runs, and print the difference. With --against, and
 no server at hand, compare it with an earlier revision of itself, for every
 server. With --node, ask the agent of a server what it would do; its token
-stands in SWAGE_TOKEN or in --token-file. Nothing is changed. Exit code 0: done; 2: there are changes (with
+stands in SWAGE_TOKEN or in --token-file. Nothing is changed. The plan lists
+who gains access and who loses it as well, with ! OPENS where somebody does who
+is in no group. Exit code 0: done; 2: there are changes, of access too (with
 --detailed-exitcode); 3: some are held; 1: an error.`,
 		Example: `  swage plan
   swage plan --against origin/main --output markdown
@@ -152,8 +156,39 @@ func propose(ctx context.Context, t target, args []string, against string, n nod
 		return out, err
 	}
 	plan, err := a.Plan(ctx)
-	out.Add(a.Server, plan, nil, a.Fleet())
-	return out, err
+	if err != nil {
+		out.Add(a.Server, plan, nil, a.Fleet())
+		return out, err
+	}
+	access, unknown := accessSince(ctx, a, plan, dirOf(args))
+	out.Add(a.Server, plan, access, a.Fleet())
+	out.Servers[0].AccessUnknown = unknown
+	return out, nil
+}
+
+// accessSince compares what a plan would allow with what the commit allows that
+// was applied last. The repository that the plan is made of has that commit, as
+// a rule; unknown says why it has not.
+func accessSince(ctx context.Context, a *reconcile.Agent, plan reconcile.Plan, dir string) (access []edge.AccessChange, unknown string) {
+	var before *schema.Fleet
+	switch commit := a.Applied(); commit {
+	case "":
+	case reconcile.Folder:
+		return nil, "what was applied last came from a folder and not from a commit"
+	default:
+		old, err := git.Revision(dir, commit)
+		if err == nil {
+			before, err = schema.Load(ctx, old.Tree)
+		}
+		if err != nil {
+			return nil, fmt.Sprintf("the commit that was applied last, %s, cannot be read here: %v", short(commit), err)
+		}
+	}
+	access, err := reconcile.AccessBetween(before, a.Fleet(), a.Server, plan, time.Now())
+	if err != nil {
+		return nil, err.Error()
+	}
+	return access, ""
 }
 
 // between compares two revisions, for one server or for all of either.
@@ -182,7 +217,12 @@ func between(ctx context.Context, out *reconcile.Proposal, server string, args [
 	maps.Copy(servers, after.Servers)
 	for _, name := range slices.Sorted(maps.Keys(servers)) {
 		if server == "" || server == name {
-			out.Add(name, reconcile.Between(before, after, name), before, after)
+			plan := reconcile.Between(before, after, name)
+			access, err := reconcile.AccessBetween(before, after, name, plan, time.Now())
+			if err != nil {
+				return err
+			}
+			out.Add(name, plan, access, after)
 		}
 	}
 	if len(out.Servers) == 0 {
