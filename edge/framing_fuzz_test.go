@@ -74,6 +74,7 @@ func FuzzFraming(f *testing.F) {
 		columns = append(columns, "", "")
 		f.Add(columns[1][0]-'0', fill.Replace(columns[4]), fill.Replace(columns[5]), fill.Replace(columns[6]))
 	}
+	f.Add(byte(2), framedHead("GET", host, "x")+" | a:   with blanks before | trailer: x y", "hello", "x-sum: 1")
 	rec := record(f)
 	c := at(rec.addr.Addr(), nil)
 	c.Aliases = []Alias{{Name: "app", Target: to("shop/web", "http", rec.addr.Port()), AllowPathOverride: true}}
