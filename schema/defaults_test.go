@@ -163,7 +163,7 @@ func TestBeside(t *testing.T) {
 	tree := fleetOf("projects/web/app.cue", "containers: app: {}")
 	for _, name := range []string{
 		"README.md", "docs/a.cue", "scripts/projects/b.cue", "other.json", ".github/c.yaml", "projects/.hidden/d.cue",
-		"projects/web/.e.cue", "projects/web/notes.txt", "lib/data.json", "cue.mod/pkg/x/f.cue", "cue.mod/other.cue",
+		"projects/web/.e.cue", "projects/web/notes.txt", "lib/notes.txt", "site/data.json", "cue.mod/pkg/x/f.cue", "cue.mod/other.cue",
 	} {
 		tree[name] = &fstest.MapFile{Data: []byte("no: such: {")}
 	}

@@ -36,8 +36,12 @@ func list(ctx context.Context, tree fs.FS, limits Limits) (files []entry, proble
 			return nil
 		}
 		top, _, nested := strings.Cut(name, "/")
+		if meant := folderMeant(name); meant != "" && d.IsDir() {
+			refuse(name, "is not read; the folder is called %s/", meant)
+			return fs.SkipDir
+		}
 		hidden := strings.HasPrefix(path.Base(name), ".")
-		if !slices.Contains([]string{"projects", "servers", "lib", "cue.mod"}, top) && (nested || d.IsDir()) || hidden {
+		if !slices.Contains(folders, top) && (nested || d.IsDir()) || hidden {
 			if d.IsDir() {
 				return fs.SkipDir
 			}
@@ -51,7 +55,7 @@ func list(ctx context.Context, tree fs.FS, limits Limits) (files []entry, proble
 			return nil
 		}
 		if !d.Type().IsRegular() {
-			if nested || readable(name) || slices.Contains([]string{"projects", "servers", "lib", "cue.mod"}, name) {
+			if nested || readable(name) || slices.Contains(folders, name) {
 				refuse(name, "is no plain file; symbolic links and submodules are not followed, put the files themselves here")
 			}
 			return nil
@@ -71,6 +75,20 @@ func list(ctx context.Context, tree fs.FS, limits Limits) (files []entry, proble
 	return files, problems, err
 }
 
+// folders are those at the root that are read.
+var folders = []string{"projects", "servers", "lib", "cue.mod"}
+
+// folderMeant is the folder of the layout that a folder at the root looks like
+// and is not.
+func folderMeant(name string) string {
+	for _, f := range folders {
+		if name != f && (strings.EqualFold(name, f) || strings.EqualFold(name+"s", f) || strings.EqualFold(name, f+"s")) {
+			return f
+		}
+	}
+	return ""
+}
+
 func readable(name string) bool {
 	switch path.Ext(name) {
 	case ".cue", ".yaml", ".yml", ".json":
@@ -82,12 +100,22 @@ func readable(name string) bool {
 // place tells whether a file belongs to the layout, and what is wrong with
 // one that looks as if it should and yet would be passed over.
 func place(name string) (misplaced string, ours bool) {
+	dir, rest, nested := strings.Cut(name, "/")
+	lower := strings.ToLower(path.Ext(name))
+	capitals := lower != path.Ext(name) && readable("x"+lower)
+	switch fleet := !nested && strings.EqualFold(stem(name), "swage") && readable("x"+lower); {
+	case fleet && name != "swage"+lower:
+		return "is not read; the file of the fleet is called swage" + lower, false
+	case capitals && (nested || lower == ".cue"):
+		return "is not read; write its extension in lower case, as " + stem(name) + lower, false
+	}
 	if !readable(name) {
 		return "", false
 	}
-	dir, rest, nested := strings.Cut(name, "/")
 	deeper := strings.Contains(rest, "/")
 	switch {
+	case !nested && stem(name) != "swage" && path.Ext(name) == ".cue":
+		return "is not read: at the root there is only swage.cue; containers are declared in projects/<project>/, what files share in lib/", false
 	case !nested:
 		return "", stem(name) == "swage"
 	case dir == "servers" && deeper:
@@ -96,8 +124,8 @@ func place(name string) (misplaced string, ours bool) {
 		return fmt.Sprintf("belongs to no project: move it to projects/%s/%s", stem(rest), rest), false
 	case dir == "cue.mod":
 		return "", rest == "module.cue"
-	case dir == "lib":
-		return "", path.Ext(name) == ".cue"
+	case dir == "lib" && path.Ext(name) != ".cue":
+		return "is not read: lib/ holds packages of CUE, in .cue files", false
 	}
 	return "", true
 }

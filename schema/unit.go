@@ -51,6 +51,9 @@ func (u *unit) refused(format string, args ...any) *unit {
 
 // parse takes the file's text as far as it goes without evaluation.
 func (u *unit) parse(src []byte) {
+	if src, u.problems = decode(u.name, src); u.problems != nil {
+		return
+	}
 	if isLib(u.name) {
 		u.src = src
 		if pos, ok := tooDeep(u.name, src); ok {
