@@ -69,6 +69,9 @@ func (r *resolver) container(f *Fleet, p *Project, shared *document, d declared[
 	if l := r.perServer[c.Server]; l != nil {
 		l.containers++
 		l.memory += c.Memory
+		if c.Memory == 0 && !d.broken {
+			l.unlimited = append(l.unlimited, spot{d.label, d.path + ".resources.memory", nil})
+		}
 	}
 	return c
 }
@@ -156,12 +159,9 @@ func (r *resolver) health(c *Container, d declared[rawContainer]) *Health {
 		Interval: duration(raw.Interval), Timeout: duration(raw.Timeout), Deadline: duration(raw.Deadline),
 	}
 	h.Program, h.Port, h.Index = r.target(at, c, raw.Program, raw.Port, raw.Index)
-	for _, span := range []struct {
-		name string
-		d    time.Duration
-	}{{"interval", h.Interval}, {"timeout", h.Timeout}, {"deadline", h.Deadline}} {
-		if span.d <= 0 {
-			r.add(at.in(span.name), "is no time at all, or too much; want a time span with its unit, as in \"2s\"")
+	for name, span := range map[string]time.Duration{"interval": h.Interval, "timeout": h.Timeout, "deadline": h.Deadline} {
+		if span <= 0 {
+			r.add(at.in(name), noSpan)
 		}
 	}
 	if need := h.Interval * time.Duration(h.HealthyAfter-1); h.Deadline > 0 && h.Deadline < need {
@@ -186,6 +186,9 @@ func (r *resolver) dependencies(p *Project, byName map[string]*Container) {
 				r.add(at, "project %s has no container %q%s", p.Name, name, r.suggest(name, maps.Keys(byName)))
 			default:
 				next[c.Name] = append(next[c.Name], name)
+				if other := byName[name]; other != nil && c.State == "running" && other.State != "running" {
+					r.add(at, "%s is kept %s, so %s could never start; change the state of one of them, or take this away", name, other.State, c.Name)
+				}
 			}
 		}
 	}

@@ -33,7 +33,7 @@ project: prespawn: [{count: 1}]
 		}
 	}
 	same("the server", schema.Server{
-		Listen: []string{":443"}, Bridge: "incusbr0", StoragePool: "default",
+		Listen: []string{":443"}, Bridge: "incusbr0", StoragePool: "default", MaxContainers: -1,
 		ProjectPrefix: "swage-", ImageServer: "https://images.linuxcontainers.org",
 	}, f.Servers["lab"])
 	p := f.Projects[0]
@@ -144,7 +144,7 @@ storage_pool: "fast"
 limits: {containers: 5, memory: "2GiB"}
 incus: {remote: "https://incus.example.com:8443", project_prefix: "x-"}
 placement: group: "fast"
-tokens: ci: {value_sha256: "` + strings.Repeat("0", 64) + `", allow: ["read", "plan"], realm: "0123456789abcdef01234567", expires_at: "2030-01-31T12:00:00Z"}
+tokens: ci: {value_sha256: "` + strings.Repeat("0", 64) + `", allow: ["read", "push"], realm: "0123456789abcdef01234567", expires_at: "2030-01-31T12:00:00Z"}
 maintenance: true
 `)}
 	s := mustLoad(t, tree).Servers["lab"]

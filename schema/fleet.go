@@ -76,7 +76,7 @@ type Server struct {
 	Bridge        string
 	Subnets       []netip.Prefix
 	StoragePool   string
-	MaxContainers int   // 0: no limit
+	MaxContainers int   // -1: no limit
 	MaxMemory     int64 // bytes; 0: no limit
 
 	IncusSocket string // empty: that of the node file

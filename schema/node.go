@@ -113,6 +113,13 @@ func LoadNode(name string, src []byte) (Node, error) {
 	if (raw.Source.ClientCertificate == "") != (raw.Source.ClientKey == "") {
 		c.add(at.in("source"), "wants client_certificate and client_key together")
 	}
+	poll, evaluation := duration(raw.Source.Poll), duration(raw.Limits.EvaluationTime)
+	if raw.Source.Poll != "" && poll <= 0 {
+		c.add(at.in("source", "poll"), noSpan)
+	}
+	if raw.Limits.EvaluationTime != "" && evaluation <= 0 {
+		c.add(at.in("limits", "evaluation_time"), noSpan)
+	}
 	s := raw.Source
 	ssh := PushSSH{s.SSH.Listen, map[string]Token{}}
 	if ssh.Listen != "" && !s.Push {
@@ -132,14 +139,14 @@ func LoadNode(name string, src []byte) (Node, error) {
 		Server: raw.Server,
 		Source: NodeSource{
 			Path: s.Path, URL: s.URL, Push: s.Push, Branch: s.Branch, Folder: s.Folder, Username: s.Username,
-			Token: s.Token, CA: s.CA, SSHKey: s.SSHKey, KnownHosts: s.KnownHosts, Poll: duration(s.Poll),
+			Token: s.Token, CA: s.CA, SSHKey: s.SSHKey, KnownHosts: s.KnownHosts, Poll: poll,
 			ClientCertificate: s.ClientCertificate, ClientKey: s.ClientKey, SSH: ssh,
 		},
 		StateDir: raw.StateDir, Socket: raw.Socket, Incus: raw.Incus,
 		AgeIdentities: raw.AgeIdentities, AllowPrivateJWKS: raw.PrivateJWKS, Token: raw.Token, Signers: Signers(raw.Signers),
 		Limits: Limits{
 			FileBytes: raw.Limits.FileBytes, TreeBytes: raw.Limits.TreeBytes, Files: raw.Limits.Files,
-			EvaluationMemory: size(raw.Limits.EvaluationMemory), EvaluationTime: duration(raw.Limits.EvaluationTime),
+			EvaluationMemory: size(raw.Limits.EvaluationMemory), EvaluationTime: evaluation,
 		},
 	}, nil
 }

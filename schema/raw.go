@@ -61,7 +61,7 @@ type rawServer struct {
 	}
 	StoragePool string `json:"storage_pool"`
 	Limits      struct {
-		Containers int
+		Containers *int
 		Memory     string
 	}
 	Incus struct {
