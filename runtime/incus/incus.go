@@ -215,11 +215,6 @@ func legal(name string, most int) string {
 	return out
 }
 
-// instanceName is a container's name in Incus, unique on the whole bridge.
-func instanceName(c runtime.Container) string {
-	return legal(c.Name, 50) + "-" + string(c.ID[:6])
-}
-
 // newProjectName is what a project is called in Incus when it is made. Names that had to be changed get
 // a suffix, so that no two projects share one.
 func (r *Runtime) newProjectName(name string) string {
