@@ -415,17 +415,23 @@ func (x *execution) learn(s runtime.Step, d runtime.Done) {
 		x.forget(s.Target.ID)
 		if s.Archives {
 			t := s.Target
-			seen.Archives = append(seen.Archives, runtime.Archive{ID: t.ID, Project: t.Project, Name: t.Name, Image: t.Image, Kit: t.Kit})
+			seen.Archives = append(seen.Archives, runtime.Archive{
+				ID: t.ID, Project: t.Project, Name: t.Name, Image: t.Image, Kit: t.Kit, Until: time.Now().Add(s.Keep),
+			})
 		}
 	case runtime.DeleteArchive:
 		seen.Archives = slices.DeleteFunc(seen.Archives, func(a runtime.Archive) bool { return a.ID == s.Archive.ID })
 	case runtime.DeleteSnapshot:
 		seen.Snapshots[s.Of] = slices.DeleteFunc(slices.Clone(seen.Snapshots[s.Of]), func(x runtime.Snapshot) bool { return x.Name == s.Snapshot })
+	case runtime.TakeSnapshot, runtime.ExpireSnapshot: // the next pass sees it
 	case runtime.CreateSpare:
 		seen.Spares = append(seen.Spares, d.Spare)
 	case runtime.DeleteSpare:
 		seen.Spares = slices.DeleteFunc(seen.Spares, func(x runtime.Spare) bool { return x.ID == s.Spare.ID })
 	default:
+		if s, ok := s.(runtime.RestoreContainer); ok {
+			seen.Archives = slices.DeleteFunc(seen.Archives, func(x runtime.Archive) bool { return x.ID == s.New.ID })
+		}
 		if s, ok := s.(runtime.ClaimContainer); ok {
 			seen.Spares = slices.DeleteFunc(seen.Spares, func(x runtime.Spare) bool { return x.ID == s.Spare.ID })
 		}

@@ -610,39 +610,6 @@ func TestQuota(t *testing.T) {
 	}
 }
 
-// [F4] keep removes the oldest snapshots; what has snapshots becomes an archive
-// that goes when the last of them has expired.
-func TestSnapshots(t *testing.T) {
-	n := newNode()
-	n.pass(t, `containers: {app: {id: "111111111111111111111111", snapshots: {schedule: "@daily", keep: 2}}, other: {}}`)
-	for _, name := range []string{"snap0", "snap1", "snap2"} {
-		n.engine.TakeSnapshot("111111111111111111111111", name)
-	}
-	if _, err := n.Pass(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	list := n.observe(t).Snapshots["111111111111111111111111"]
-	if len(list) != 2 || list[0].Name != "snap1" {
-		t.Errorf("kept %v", list)
-	}
-	n.pass(t, `containers: other: {}`)
-	if a := n.observe(t); len(a.Archives) != 1 || len(a.Containers) != 1 {
-		t.Fatalf("%+v", a)
-	}
-	rt := n.engine.Open(scope)
-	for _, s := range list {
-		if _, err := rt.Do(t.Context(), runtime.DeleteSnapshot{Of: "111111111111111111111111", Snapshot: s.Name}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := n.Pass(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if a := n.observe(t); len(a.Archives) != 0 {
-		t.Errorf("an archive without snapshots stays: %+v", a.Archives)
-	}
-}
-
 // The journal tells what happened, in order, to who comes late, too.
 func TestEvents(t *testing.T) {
 	n := newNode()

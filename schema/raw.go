@@ -10,8 +10,8 @@ type rawSwage struct {
 	DefaultPermissions string `json:"default_permissions"`
 	Programs           map[string]rawProgram
 	Prune              struct {
-		Max      int
-		Snapshot bool
+		Max     int
+		Archive int // days
 	}
 	Signers  rawSigners
 	Drift    string

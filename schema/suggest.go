@@ -43,6 +43,9 @@ var foreignFields = map[string]map[string]string{
 		"alias":       `aliases stand beside containers, as in aliases: "my-api": {container: "web"}`,
 		"aliases":     `aliases stand beside containers, as in aliases: "my-api": {container: "web"}`,
 	},
+	"#Prune": {
+		"snapshot": "it is called archive now, and keeps deleted containers for a number of days, as in archive: 7, which is the default",
+	},
 	"#Alias": {
 		"domain": `the field is domains, as in domains: ["api.example.com"]`,
 		"path":   `the field is target_path, or paths for parts that lead elsewhere`,

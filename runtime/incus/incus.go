@@ -42,6 +42,8 @@ const (
 	keyCPU         = "user.swage.cpu"
 	keyFirewall    = "user.swage.firewall"
 	keyPublish     = "user.swage.publish"
+	keySchedule    = "user.swage.snapshots.schedule"
+	keyExpiry      = "user.swage.snapshots.expiry" // days
 	keyKeep        = "user.swage.keep"
 	keyDependsOn   = "user.swage.depends-on"
 	keyColor       = "user.swage.color"
@@ -51,6 +53,8 @@ const (
 	keyCommit      = "user.swage.commit"
 	keyDeclared    = "user.swage.declared"
 	keyApplied     = "user.swage.applied"
+	// keyUntil is when an archive may go (RFC 3339).
+	keyUntil = "user.swage.until"
 	// keyBoot is the host's start during which swage last made, started or
 	// stopped the container.
 	keyBoot = "user.swage.boot"
