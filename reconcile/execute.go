@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"swage/runtime"
@@ -264,12 +265,13 @@ func (x *execution) begin(ctx context.Context, i int) {
 		step = s
 	}
 	x.agent.tell(x.report)
+	rt := x.agent.rt // which a pass may replace while the step is under way
 	go func() {
 		start := time.Now()
 		limited, cancel := context.WithTimeout(ctx, stepDeadline)
 		defer cancel()
 		limited = runtime.WithPhase(limited, func(phase string) { x.send(event{node: i, phase: phase}) })
-		done, err := x.agent.rt.Do(limited, step)
+		done, err := rt.Do(limited, step)
 		x.send(event{node: i, done: done, took: time.Since(start), err: err})
 	}()
 }
@@ -317,7 +319,7 @@ func (x *execution) handle(e event) {
 	x.steps--
 	line.Phase, line.Millis = "", e.took.Milliseconds()
 	if e.err != nil {
-		line.State, line.Error = Broken, e.err.Error()
+		line.State, line.Error = Broken, withoutStep(step, e.err)
 	} else {
 		line.State = Done
 		x.learn(step, e.done)
@@ -378,6 +380,11 @@ func (x *execution) name(i int) string {
 	return "the step: " + x.plan.Steps[n.step].String()
 }
 
+// withoutStep is an error without the name of the step that it stands beside.
+func withoutStep(step runtime.Step, err error) string {
+	return strings.TrimPrefix(err.Error(), step.String()+": ")
+}
+
 // postpone reports whether it is too early for a step, and ends it then.
 func (x *execution) postpone(i int) bool {
 	step := x.plan.Steps[x.nodes[i].step]
@@ -391,7 +398,7 @@ func (x *execution) postpone(i int) bool {
 	}
 	err = fmt.Errorf("%w; tried again at %s", err, t.next.Format(time.TimeOnly))
 	line := &x.report.Steps[x.nodes[i].step]
-	line.State, line.Error = Skipped, err.Error()
+	line.State, line.Error = Skipped, withoutStep(step, err)
 	x.end(i, err)
 	return true
 }

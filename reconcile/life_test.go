@@ -113,7 +113,7 @@ func TestADependentWaitsForWhatFails(t *testing.T) {
 		t.Errorf("%v; %s runs", err, n.running(t))
 	}
 	for _, c := range n.Report().Containers {
-		want := map[string]string{"app": "waiting waits for the step: create container web/database (tiny/1, running)", "database": "failed create container web/database (tiny/1, running): no room", "other": "running "}[c.Name]
+		want := map[string]string{"app": "waiting waits for the step: create container web/database (tiny/1, running)", "database": "failed no room", "other": "running "}[c.Name]
 		if got := string(c.State) + " " + c.Reason; got != want {
 			t.Errorf("%s: %q, want %q", c.Name, got, want)
 		}

@@ -53,13 +53,16 @@ func (d *differ) scheduled(id runtime.ID) []runtime.Snapshot {
 func (d *differ) snapshots() {
 	now := d.terms.Now
 	for i, w := range d.want.Containers {
-		j, ok := d.match[i]
-		if _, refused := d.refused[i]; !ok || refused {
+		_, refused := d.refused[i]
+		h := w // as it comes back from its archive
+		switch j, ok := d.match[i]; {
+		case refused, !ok && !d.restored[w.ID]:
 			continue
+		case ok:
+			h = d.have.Containers[j]
 		}
-		h := d.have.Containers[j]
 		list := d.scheduled(h.ID)
-		now, expires := now, func(taken time.Time) time.Time {
+		expires := func(taken time.Time) time.Time {
 			if w.Snapshots.Days == 0 {
 				return time.Time{}
 			}
