@@ -570,7 +570,7 @@ func TestAdopt(t *testing.T) {
 	n := newNode()
 	n.engine.AddForeign("default/old", runtime.Container{Image: "tiny/1", Env: map[string]string{"A": "1"}, Status: runtime.Running})
 	r := n.pass(t, `containers: app: {adopt: "default/old", environment_vars: A: "2"}`)
-	if len(r.Held) != 1 || !strings.Contains(r.Held[0].Why, "environment_vars.A changed, ramdisk true") {
+	if len(r.Held) != 1 || !strings.Contains(r.Held[0].Why, "environment_vars.A changed, ramdisk false → true") {
 		t.Fatalf("held %v", r.Held)
 	}
 	n.pass(t, `containers: app: {adopt: "default/old", environment_vars: A: "1", ramdisk: false, autostart: false}`)

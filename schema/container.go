@@ -2,6 +2,7 @@ package schema
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -144,7 +145,13 @@ func (r *resolver) plainLinux(d declared[rawContainer]) {
 // hostPorts takes the ports of the host that lead to the container.
 func (r *resolver) hostPorts(c *Container, d declared[rawContainer]) {
 	for i, p := range c.Publish {
-		r.listen(r.perServer[c.Server], d.in("publish", i, "listen"), p.Listen, p.Protocol, "container "+c.Name)
+		at := d.in("publish", i, "listen")
+		host := strings.Trim(p.Listen[:strings.LastIndexByte(p.Listen, ':')], "[]")
+		if addr, err := netip.ParseAddr(host); host == "localhost" || err == nil && addr.Unmap().IsLoopback() {
+			r.add(at, "found %q, where nothing outside the host arrives; want an address of the host that others reach, or none for all of them", p.Listen)
+			continue
+		}
+		r.listen(r.perServer[c.Server], at, p.Listen, p.Protocol, "container "+c.Name)
 	}
 }
 
