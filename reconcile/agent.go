@@ -78,6 +78,8 @@ type Agent struct {
 	seen    *runtime.Actual          // newest knowledge; nil before the first Observe
 	kept    map[runtime.ID]Declaration
 
+	schedules map[runtime.ID]schedule // of snapshots
+
 	vitals map[string]*vital // by ref
 	probes sync.WaitGroup
 
@@ -176,6 +178,9 @@ func (a *Agent) Run(ctx context.Context) error {
 			a.Log.Error("pass failed", "commit", r.Commit, "err", err, "retry_in", wait.Round(time.Millisecond))
 		default:
 			retry = firstRetry
+		}
+		if due := a.snapshotDue(); !due.IsZero() {
+			wait = min(wait, max(time.Until(due), time.Second)) // not at once: it may just have failed
 		}
 		timer := time.After(wait)
 		for idle := true; idle; {
@@ -321,6 +326,7 @@ func (a *Agent) PlanAfter(ctx context.Context, tree fs.FS, allowed func(applied 
 		return out, ErrNotObserved
 	}
 	terms := TermsOf(f, a.Server)
+	terms.Now = time.Now()
 	if applied := state.Notes[noteApplied]; applied != "" {
 		if terms.Allowed, err = allowed(applied); err != nil {
 			return out, fmt.Errorf("commit trailers: %w", err)
@@ -389,6 +395,7 @@ func (a *Agent) plan(ctx context.Context, r *Report) (plan Plan, rejected, err e
 		return Plan{}, rejected, err
 	}
 	want := Desired(a.fleet, a.Server)
+	terms.Since = a.watchSchedules(want, terms.Now)
 	plan = Diff(seen.State, want, terms)
 	applied := seen.Notes[noteApplied]
 	held := slices.ContainsFunc(plan.Held, func(h Held) bool { return h.Plan != "" })
@@ -404,7 +411,7 @@ func (a *Agent) plan(ctx context.Context, r *Report) (plan Plan, rejected, err e
 // terms adds what only the server and the history know to what the fleet says.
 func (a *Agent) terms(ctx context.Context) (Terms, error) {
 	t := TermsOf(a.fleet, a.Server)
-	t.ApprovedPlan = a.Approved
+	t.ApprovedPlan, t.Now = a.Approved, time.Now()
 	a.holdMoved(t)
 	if a.rolled != nil && a.fleet == a.rolled.fleet {
 		t.RolledBack = map[runtime.ID]bool{}

@@ -46,30 +46,45 @@ func (a *Agent) Approve(ctx context.Context, id string) error {
 }
 
 // DeleteSnapshot removes a snapshot of a container or an archive, or, with an
-// empty name, a whole archive. Any goroutine may call it while Run runs.
-func (a *Agent) DeleteSnapshot(ctx context.Context, id, name string) error {
+// empty name, a whole archive. It takes the id, or project/container where only
+// one has that name. Any goroutine may call it while Run runs.
+func (a *Agent) DeleteSnapshot(ctx context.Context, of, name string) error {
 	return a.ask(ctx, func(ctx context.Context) error {
-		var step runtime.Step
-		for _, s := range a.snapshots() {
-			if string(s.ID) == id && s.Name == name {
-				step = runtime.DeleteSnapshot{Of: s.ID, Ref: s.Container, Snapshot: name}
-			}
-		}
-		for _, x := range a.seen.Archives {
-			if string(x.ID) == id && name == "" {
-				step = runtime.DeleteArchive{Archive: x}
-			}
-		}
-		if step == nil {
-			return fmt.Errorf("there is no snapshot %q of %q here; swage snapshots lists them", name, id)
+		step, err := a.snapshotToDelete(of, name)
+		if err != nil {
+			return err
 		}
 		if a.lost() != nil {
 			return a.lost()
 		}
-		_, err := a.rt.Do(ctx, step)
+		_, err = a.rt.Do(ctx, step)
 		a.hint()
 		return err
 	})
+}
+
+func (a *Agent) snapshotToDelete(of, name string) (runtime.Step, error) {
+	var found []runtime.Step
+	for _, s := range a.snapshots() {
+		if string(s.ID) == of || s.Container == of {
+			switch {
+			case s.Name == "" && name == "":
+				i := slices.IndexFunc(a.seen.Archives, func(x runtime.Archive) bool { return x.ID == s.ID })
+				found = append(found, runtime.DeleteArchive{Archive: a.seen.Archives[i]})
+			case s.Name != "" && s.Name == name:
+				found = append(found, runtime.DeleteSnapshot{Of: s.ID, Ref: s.Container, Snapshot: name})
+			}
+		}
+	}
+	switch {
+	case len(found) == 1:
+		return found[0], nil
+	case len(found) > 1:
+		return nil, fmt.Errorf("several are called %s; name one by its id, as swage snapshots lists it", of)
+	case name == "":
+		return nil, fmt.Errorf("there is no archive of %s; name a snapshot too, to remove that; swage snapshots lists both", of)
+	}
+	return nil, fmt.Errorf("%s has no snapshot %s; swage snapshots lists them", of, name)
 }
 
 // approved reads the approvals, and drops those of containers that are gone or

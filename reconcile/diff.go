@@ -12,7 +12,7 @@ import (
 )
 
 // Diff is what makes have equal to want. Its order is the order to work in:
-// projects, containers, old snapshots, deletions of containers, deletions of
+// projects, containers, snapshots, deletions of containers, deletions of
 // projects, the warm pool.
 func Diff(have, want runtime.State, terms Terms) Plan {
 	d := differ{have: have, want: want, terms: terms}
@@ -43,6 +43,8 @@ type differ struct {
 	renamed map[runtime.ID]string // present, and perhaps wanted under this name
 	kept    map[runtime.ID]Held   // not wanted and not deleted either: why
 	claimed map[runtime.ID]bool   // spares that the plan makes into containers
+	// restored are archives that the plan makes into containers.
+	restored map[runtime.ID]bool
 
 	plan Plan
 }
@@ -367,27 +369,6 @@ func drifted(h, w runtime.Container) []string {
 	return out
 }
 
-// snapshots removes the oldest above what a container keeps, and archives
-// whose last snapshot has expired.
-func (d *differ) snapshots() {
-	for i, w := range d.want.Containers {
-		j, ok := d.match[i]
-		if _, refused := d.refused[i]; !ok || refused || w.Snapshots.Keep == 0 {
-			continue
-		}
-		h := d.have.Containers[j]
-		list := d.have.Snapshots[h.ID]
-		for _, s := range list[:max(0, len(list)-w.Snapshots.Keep)] {
-			d.do(runtime.DeleteSnapshot{Of: h.ID, Ref: w.Ref(), Snapshot: s.Name})
-		}
-	}
-	for _, a := range d.have.Archives {
-		if len(d.have.Snapshots[a.ID]) == 0 {
-			d.do(runtime.DeleteArchive{Archive: a})
-		}
-	}
-}
-
 // deletions come last; a project goes when nobody asks for it and the plan
 // leaves nothing in it.
 func (d *differ) deletions() {
@@ -405,15 +386,13 @@ func (d *differ) deletions() {
 		used[w.Name] = true
 	}
 	for _, h := range d.gone() {
-		s := runtime.DeleteContainer{Target: h, Archives: len(d.have.Snapshots[h.ID]) > 0}
 		if why, ok := d.kept[h.ID]; ok {
-			why.What, why.Container, why.Ref = s.String(), h.ID, h.Ref()
+			why.What, why.Container, why.Ref = "delete container "+h.Ref(), h.ID, h.Ref()
 			d.plan.Held = append(d.plan.Held, why)
 			continue
 		}
-		if d.terms.SnapshotDeleted {
-			s.Snapshot, s.Archives = finalSnapshot, true
-		}
+		s := runtime.DeleteContainer{Target: h, Keep: d.terms.ArchiveFor}
+		s.Archives = s.Keep > 0 || len(d.have.Snapshots[h.ID]) > 0
 		if s.Archives {
 			used[h.Project] = true
 		}
@@ -442,9 +421,6 @@ func (d *differ) deletions() {
 		d.do(runtime.DeleteProject{Project: h})
 	}
 }
-
-// finalSnapshot is the name of the one that prune.snapshot takes.
-const finalSnapshot = "deleted"
 
 func (d *differ) do(s runtime.Step) { d.plan.Steps = append(d.plan.Steps, s) }
 

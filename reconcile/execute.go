@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"swage/runtime"
@@ -264,12 +265,13 @@ func (x *execution) begin(ctx context.Context, i int) {
 		step = s
 	}
 	x.agent.tell(x.report)
+	rt := x.agent.rt // which a pass may replace while the step is under way
 	go func() {
 		start := time.Now()
 		limited, cancel := context.WithTimeout(ctx, stepDeadline)
 		defer cancel()
 		limited = runtime.WithPhase(limited, func(phase string) { x.send(event{node: i, phase: phase}) })
-		done, err := x.agent.rt.Do(limited, step)
+		done, err := rt.Do(limited, step)
 		x.send(event{node: i, done: done, took: time.Since(start), err: err})
 	}()
 }
@@ -317,7 +319,7 @@ func (x *execution) handle(e event) {
 	x.steps--
 	line.Phase, line.Millis = "", e.took.Milliseconds()
 	if e.err != nil {
-		line.State, line.Error = Broken, e.err.Error()
+		line.State, line.Error = Broken, withoutStep(step, e.err)
 	} else {
 		line.State = Done
 		x.learn(step, e.done)
@@ -378,6 +380,11 @@ func (x *execution) name(i int) string {
 	return "the step: " + x.plan.Steps[n.step].String()
 }
 
+// withoutStep is an error without the name of the step that it stands beside.
+func withoutStep(step runtime.Step, err error) string {
+	return strings.TrimPrefix(err.Error(), step.String()+": ")
+}
+
 // postpone reports whether it is too early for a step, and ends it then.
 func (x *execution) postpone(i int) bool {
 	step := x.plan.Steps[x.nodes[i].step]
@@ -391,7 +398,7 @@ func (x *execution) postpone(i int) bool {
 	}
 	err = fmt.Errorf("%w; tried again at %s", err, t.next.Format(time.TimeOnly))
 	line := &x.report.Steps[x.nodes[i].step]
-	line.State, line.Error = Skipped, err.Error()
+	line.State, line.Error = Skipped, withoutStep(step, err)
 	x.end(i, err)
 	return true
 }
@@ -415,17 +422,23 @@ func (x *execution) learn(s runtime.Step, d runtime.Done) {
 		x.forget(s.Target.ID)
 		if s.Archives {
 			t := s.Target
-			seen.Archives = append(seen.Archives, runtime.Archive{ID: t.ID, Project: t.Project, Name: t.Name, Image: t.Image, Kit: t.Kit})
+			seen.Archives = append(seen.Archives, runtime.Archive{
+				ID: t.ID, Project: t.Project, Name: t.Name, Image: t.Image, Kit: t.Kit, Until: time.Now().Add(s.Keep),
+			})
 		}
 	case runtime.DeleteArchive:
 		seen.Archives = slices.DeleteFunc(seen.Archives, func(a runtime.Archive) bool { return a.ID == s.Archive.ID })
 	case runtime.DeleteSnapshot:
 		seen.Snapshots[s.Of] = slices.DeleteFunc(slices.Clone(seen.Snapshots[s.Of]), func(x runtime.Snapshot) bool { return x.Name == s.Snapshot })
+	case runtime.TakeSnapshot, runtime.ExpireSnapshot: // the next pass sees it
 	case runtime.CreateSpare:
 		seen.Spares = append(seen.Spares, d.Spare)
 	case runtime.DeleteSpare:
 		seen.Spares = slices.DeleteFunc(seen.Spares, func(x runtime.Spare) bool { return x.ID == s.Spare.ID })
 	default:
+		if s, ok := s.(runtime.RestoreContainer); ok {
+			seen.Archives = slices.DeleteFunc(seen.Archives, func(x runtime.Archive) bool { return x.ID == s.New.ID })
+		}
 		if s, ok := s.(runtime.ClaimContainer); ok {
 			seen.Spares = slices.DeleteFunc(seen.Spares, func(x runtime.Spare) bool { return x.ID == s.Spare.ID })
 		}

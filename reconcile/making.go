@@ -90,11 +90,15 @@ func (d *differ) snapshotOf(id runtime.ID, name string) string {
 // cannotMake says why a container is not made; empty if it is.
 func (d *differ) cannotMake(w runtime.Container) string {
 	m := d.terms.Making[w.Ref()]
+	archive, archived := d.archive(w.ID)
 	switch {
 	case d.terms.Maintenance:
 		return "the server has maintenance: true and makes nothing new"
-	case slices.ContainsFunc(d.have.Archives, func(a runtime.Archive) bool { return a.ID == w.ID }):
-		return fmt.Sprintf("the snapshots of a deleted container are kept under this id; to have its data back write another id and copy_from: {archive: %q}, else swage snapshots delete %s first", w.ID, w.ID)
+	case archived && m != (Making{Fresh: m.Fresh, NoClaim: m.NoClaim}):
+		return fmt.Sprintf("its id is that of the archive of %s/%s, which comes back with it; take copy_from and adopt away, or write another id", archive.Project, archive.Name)
+	case archived && (archive.Image != w.Image || archive.Kit != w.Kit):
+		return fmt.Sprintf("its id is that of the archive of %s/%s, which has container_image %q and kit %t; write those to have it back, or another id for a new container",
+			archive.Project, archive.Name, archive.Image, archive.Kit)
 	case m.Origin != nil && m.NotFound != nil:
 		return "copy_from: " + m.NotFound.Error()
 	case m.Copy != nil:
@@ -106,6 +110,33 @@ func (d *differ) cannotMake(w runtime.Container) string {
 		return d.cannotAdopt(w, *m.Found)
 	}
 	return ""
+}
+
+// archive is the one that a deleted container with this id left.
+func (d *differ) archive(id runtime.ID) (runtime.Archive, bool) {
+	for _, a := range d.have.Archives {
+		if id != "" && a.ID == id {
+			return a, true
+		}
+	}
+	return runtime.Archive{}, false
+}
+
+// restore brings a container back from its archive, first to where it was
+// deleted.
+func (d *differ) restore(a runtime.Archive, w runtime.Container) {
+	if d.restored == nil {
+		d.restored = map[runtime.ID]bool{}
+	}
+	d.restored[a.ID] = true
+	if a.Project == w.Project {
+		d.do(runtime.RestoreContainer{New: w})
+		return
+	}
+	back := w
+	back.Project, back.Name, back.Status, back.Asked, back.Applied = a.Project, a.Name, runtime.Stopped, runtime.Stopped, ""
+	d.do(runtime.RestoreContainer{New: back})
+	d.change(back, w)
 }
 
 // cannotAdopt refuses what would change the instance.
@@ -189,6 +220,10 @@ func (d *differ) waits(id runtime.ID, refused map[string]bool) bool {
 func (d *differ) make(w runtime.Container) {
 	m := d.terms.Making[w.Ref()]
 	w.Applied = w.Digest()
+	if a, ok := d.archive(w.ID); ok {
+		d.restore(a, w)
+		return
+	}
 	switch {
 	case m.Adopt != "":
 		d.do(runtime.AdoptContainer{New: w, Instance: m.Adopt})

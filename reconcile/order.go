@@ -122,7 +122,7 @@ func lateness(s runtime.Step) int {
 		return 1
 	case runtime.DeleteProject:
 		return 2
-	case runtime.CreateSpare:
+	case runtime.CreateSpare, runtime.TakeSnapshot, runtime.ExpireSnapshot:
 		return 3
 	}
 	return 0

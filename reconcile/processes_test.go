@@ -32,10 +32,10 @@ func TestS20ProcessesAreBounded(t *testing.T) {
 		from, to int
 		want     []string
 	}{
-		{runtime.NoLimit, 0, []string{"resources.processes 4096"}}, // one that was made before
+		{runtime.NoLimit, 0, []string{"resources.processes unlimited → 4096"}}, // one that was made before
 		{0, 0, nil},
-		{0, 100, []string{"resources.processes 100"}},
-		{100, runtime.NoLimit, []string{"resources.processes without limit"}},
+		{0, 100, []string{"resources.processes 4096 → 100"}},
+		{100, runtime.NoLimit, []string{"resources.processes 100 → unlimited"}},
 	} {
 		step := runtime.UpdateContainer{From: with(c.from), To: with(c.to)}
 		if got := step.Changes(); !slices.Equal(got, c.want) || step.Restarts() {

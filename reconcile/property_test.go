@@ -172,7 +172,7 @@ func meddle(t *rapid.T, engine *runtime.Fake) {
 		case 1:
 			engine.Meddle(c.ID, func(c *runtime.Container) { c.Env = map[string]string{"B": "x"} })
 		case 2:
-			engine.TakeSnapshot(c.ID, "snap"+rapid.StringMatching("[0-3]").Draw(t, "snapshot"))
+			engine.TakeSnapshot(c.ID, "swage-20260101-00000"+rapid.StringMatching("[0-3]").Draw(t, "snapshot"))
 		}
 	}
 }

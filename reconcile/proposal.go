@@ -104,7 +104,7 @@ func (p Proposal) Within(own func(ref string) bool) Proposal {
 func sign(s runtime.Step) string {
 	switch s.(type) {
 	case runtime.CreateProject, runtime.CreateContainer, runtime.CopyContainer,
-		runtime.ClaimContainer, runtime.AdoptContainer, runtime.CreateSpare:
+		runtime.ClaimContainer, runtime.AdoptContainer, runtime.RestoreContainer, runtime.CreateSpare, runtime.TakeSnapshot:
 		return "+"
 	case runtime.DeleteProject, runtime.DeleteContainer, runtime.DeleteArchive,
 		runtime.DeleteSnapshot, runtime.DeleteSpare:

@@ -143,10 +143,10 @@ type AliasReport struct {
 // SnapshotReport is one snapshot.
 type SnapshotReport struct {
 	ID        runtime.ID `json:"id"`
-	Container string     `json:"container"` // project/container
-	Archive   bool       `json:"archive"`   // the container was deleted
-	Name      string     `json:"name"`
-	Taken     time.Time  `json:"taken"`
+	Container string     `json:"container"`      // project/container
+	Archive   bool       `json:"archive"`        // the container was deleted
+	Name      string     `json:"name,omitempty"` // empty: the archive itself
+	Taken     time.Time  `json:"taken,omitzero"`
 	Expires   time.Time  `json:"expires,omitzero"`
 }
 
@@ -254,7 +254,9 @@ func (a *Agent) snapshots() []SnapshotReport {
 		add(c.ID, c.Ref(), false)
 	}
 	for _, x := range a.seen.Archives {
-		add(x.ID, x.Project+"/"+x.Name, true)
+		ref := x.Project + "/" + x.Name
+		out = append(out, SnapshotReport{ID: x.ID, Container: ref, Archive: true, Expires: x.Until})
+		add(x.ID, ref, true)
 	}
 	return out
 }

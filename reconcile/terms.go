@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"swage/runtime"
 	"swage/schema"
@@ -22,8 +23,14 @@ type Terms struct {
 	Approved     map[runtime.ID]bool
 	ApprovedPlan string
 	Allowed      int
-	// SnapshotDeleted takes a snapshot of what is deleted.
-	SnapshotDeleted bool
+	// ArchiveFor is how long what is deleted is kept as an archive; 0: not.
+	ArchiveFor time.Duration
+	// Now is the node's time. At the zero time no snapshot is due and nothing
+	// expires.
+	Now time.Time
+	// Since is when a container was first seen with its schedule of snapshots;
+	// those due before are not taken.
+	Since map[runtime.ID]time.Time
 
 	// Elsewhere holds the containers that the fleet declares on other
 	// servers, by ID and by project/name: server. Such a one was not taken
@@ -65,7 +72,7 @@ type Making struct {
 func TermsOf(f *schema.Fleet, server string) Terms {
 	t := Terms{
 		Server:     server,
-		MaxDeletes: f.MaxDeletes, SnapshotDeleted: f.SnapshotDeleted, ReportDrift: f.ReportDrift,
+		MaxDeletes: f.MaxDeletes, ArchiveFor: time.Duration(f.ArchiveDays) * 24 * time.Hour, ReportDrift: f.ReportDrift,
 		Maintenance: f.Servers[server].Maintenance,
 		Elsewhere:   map[string]string{}, Unready: map[string]string{}, Making: map[string]Making{}, Quota: map[string]int{},
 	}

@@ -28,20 +28,20 @@ func Changes(from, to Container) []string {
 		say(had && has && old != now, "environment_vars.%s changed", k)
 	}
 	say(!slices.Equal(from.Keys, to.Keys), "ssh_authorized_keys %s", counted(from.Keys, to.Keys))
-	say(from.Ramdisk != to.Ramdisk, "ramdisk %t", to.Ramdisk)
-	say(from.Autostart != to.Autostart, "autostart %t", to.Autostart)
-	say(from.Resources.CPU != to.Resources.CPU, "resources.cpu %s", limit(strconv.FormatFloat(to.Resources.CPU, 'g', -1, 64)))
-	say(from.Resources.Memory != to.Resources.Memory, "resources.memory %s", limit(size(to.Resources.Memory)))
-	say(from.Resources.Disk != to.Resources.Disk, "resources.disk %s", limit(size(to.Resources.Disk)))
-	say(from.Resources.Processes != to.Resources.Processes, "resources.processes %s", processes(to.Resources.Processes))
-	say(!equal(from.Firewall, to.Firewall), "firewall %d rules", len(to.Firewall))
-	say(!equal(from.Publish, to.Publish), "publish %d ports", len(to.Publish))
-	say(from.Snapshots != to.Snapshots, "snapshots %s", cmp.Or(to.Snapshots.Cron, "off"))
-	say(!slices.Equal(from.DependsOn, to.DependsOn), "depends_on %s", cmp.Or(strings.Join(to.DependsOn, " "), "nothing"))
-	say(from.Color != to.Color, "color %s", cmp.Or(to.Color, "none"))
+	say(from.Ramdisk != to.Ramdisk, "ramdisk %t → %t", from.Ramdisk, to.Ramdisk)
+	say(from.Autostart != to.Autostart, "autostart %t → %t", from.Autostart, to.Autostart)
+	say(from.Resources.CPU != to.Resources.CPU, "resources.cpu %s → %s", cores(from.Resources.CPU), cores(to.Resources.CPU))
+	say(from.Resources.Memory != to.Resources.Memory, "resources.memory %s → %s", limit(from.Resources.Memory), limit(to.Resources.Memory))
+	say(from.Resources.Disk != to.Resources.Disk, "resources.disk %s → %s", limit(from.Resources.Disk), limit(to.Resources.Disk))
+	say(from.Resources.Processes != to.Resources.Processes, "resources.processes %s → %s", processes(from.Resources.Processes), processes(to.Resources.Processes))
+	say(!equal(from.Firewall, to.Firewall), "firewall %s", counted(texts(from.Firewall, rule), texts(to.Firewall, rule)))
+	say(!equal(from.Publish, to.Publish), "publish %s", listed(texts(from.Publish, published), texts(to.Publish, published)))
+	say(from.Snapshots != to.Snapshots, "snapshots %s → %s", schedule(from.Snapshots), schedule(to.Snapshots))
+	say(!slices.Equal(from.DependsOn, to.DependsOn), "depends_on %s", listed(from.DependsOn, to.DependsOn))
+	say(from.Color != to.Color, "color %s → %s", cmp.Or(from.Color, "none"), cmp.Or(to.Color, "none"))
 	say(from.Comment != to.Comment, "comment changed")
-	say(!slices.Equal(from.Realms, to.Realms), "realm_ids %s", cmp.Or(strings.Join(to.Realms, " "), "none"))
-	say(from.Protected != to.Protected, "protected %t", to.Protected)
+	say(!slices.Equal(from.Realms, to.Realms), "realm_ids %s", listed(from.Realms, to.Realms))
+	say(from.Protected != to.Protected, "protected %t → %t", from.Protected, to.Protected)
 	say(from.Asked != to.Asked, "state %s, as it is", to.Asked)
 	return out
 }
@@ -65,37 +65,97 @@ func equal[T any](a, b []T) bool {
 	return slices.EqualFunc(a, b, func(x, y T) bool { return fmt.Sprint(x) == fmt.Sprint(y) })
 }
 
-// counted says how many keys came and went: a key is long.
+// counted says how many came and went, of what is long.
 func counted(from, to []string) string {
-	added, removed := 0, 0
-	for _, k := range to {
-		if !slices.Contains(from, k) {
-			added++
-		}
+	added, removed := cameAndWent(from, to)
+	if len(added)+len(removed) == 0 {
+		return "in another order"
 	}
-	for _, k := range from {
-		if !slices.Contains(to, k) {
-			removed++
-		}
-	}
-	return fmt.Sprintf("%d added, %d removed", added, removed)
+	return fmt.Sprintf("%d added, %d removed", len(added), len(removed))
 }
 
 func processes(n int) string {
 	switch n {
 	case 0:
-		n = DefaultProcesses
+		return strconv.Itoa(DefaultProcesses)
 	case NoLimit:
-		n = 0
+		return "unlimited"
 	}
-	return limit(strconv.Itoa(n))
+	return strconv.Itoa(n)
 }
 
-func limit(s string) string {
-	if s == "0" {
-		return "without limit"
+// listed names what came and went.
+func listed(from, to []string) string {
+	var out []string
+	added, removed := cameAndWent(from, to)
+	for _, s := range removed {
+		out = append(out, "-"+s)
 	}
-	return s
+	for _, s := range added {
+		out = append(out, "+"+s)
+	}
+	return strings.Join(out, " ")
+}
+
+func cameAndWent(from, to []string) (added, removed []string) {
+	for _, s := range to {
+		if !slices.Contains(from, s) {
+			added = append(added, s)
+		}
+	}
+	for _, s := range from {
+		if !slices.Contains(to, s) {
+			removed = append(removed, s)
+		}
+	}
+	return added, removed
+}
+
+func texts[T any](list []T, text func(T) string) []string {
+	out := make([]string, len(list))
+	for i, x := range list {
+		out[i] = text(x)
+	}
+	return out
+}
+
+func rule(r Rule) string { return fmt.Sprint(r) } // to compare, not to read
+
+// published is a port as people write it, as in :2222/tcp→22.
+func published(p Publish) string {
+	host := p.Listen.Addr().String()
+	if p.Listen.Addr().IsUnspecified() {
+		host = ""
+	} else if p.Listen.Addr().Is6() {
+		host = "[" + host + "]"
+	}
+	return fmt.Sprintf("%s:%d/%s→%d", host, p.Listen.Port(), p.Protocol, p.Port)
+}
+
+// schedule is as people say it, as in @daily, 14 days, at most 7.
+func schedule(s Schedule) string {
+	parts := []string{cmp.Or(s.Cron, "off")}
+	if s.Days > 0 {
+		parts = append(parts, fmt.Sprintf("%d days", s.Days))
+	}
+	if s.Keep > 0 {
+		parts = append(parts, fmt.Sprintf("at most %d", s.Keep))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func cores(n float64) string {
+	if n == 0 {
+		return "unlimited"
+	}
+	return strconv.FormatFloat(n, 'g', -1, 64)
+}
+
+func limit(n int64) string {
+	if n == 0 {
+		return "unlimited"
+	}
+	return size(n)
 }
 
 // size writes bytes as an author would.

@@ -21,7 +21,7 @@ type Origin struct {
 	Peer      Peer
 	Container string // project/name
 	Archive   ID     // in the place of Container
-	Snapshot  string // empty: as it is; of an archive, the newest
+	Snapshot  string // empty: as it is
 }
 
 // Name is what people call it.

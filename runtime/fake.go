@@ -69,6 +69,7 @@ type fakeContainer struct {
 	Container
 	Addr  netip.Addr
 	Taken []Snapshot
+	Until time.Time // of an archive
 }
 
 type role string
@@ -125,11 +126,11 @@ func (f *Fake) Meddle(id ID, change func(*Container)) {
 	})
 }
 
-// TakeSnapshot is what the schedule of a container does.
+// TakeSnapshot is what a person does.
 func (f *Fake) TakeSnapshot(id ID, name string) {
 	f.each(func(c *fakeContainer) {
 		if c.ID == id {
-			f.snapshot(c, name)
+			f.snapshot(c, name, time.Time{})
 		}
 	})
 }
@@ -186,15 +187,11 @@ func (f *Fake) now() time.Time {
 	return time.Now().UTC().Round(0)
 }
 
-func (f *Fake) snapshot(c *fakeContainer, name string) {
+func (f *Fake) snapshot(c *fakeContainer, name string, expires time.Time) {
 	if slices.ContainsFunc(c.Taken, func(s Snapshot) bool { return s.Name == name }) {
 		return
 	}
-	s := Snapshot{Name: name, Taken: f.now()}
-	if c.Snapshots.Days > 0 {
-		s.Expires = s.Taken.AddDate(0, 0, c.Snapshots.Days)
-	}
-	c.Taken = append(c.Taken, s)
+	c.Taken = append(c.Taken, Snapshot{Name: name, Taken: f.now(), Expires: expires})
 }
 
 type fakeView struct {
@@ -248,7 +245,7 @@ func (v *fakeView) Observe(ctx context.Context) (Actual, error) {
 				a.Spares = append(a.Spares, s)
 				continue
 			case archived:
-				a.Archives = append(a.Archives, Archive{c.ID, c.Project, c.Name, c.Image, c.Kit})
+				a.Archives = append(a.Archives, Archive{c.ID, c.Project, c.Name, c.Image, c.Kit, c.Until})
 				continue
 			}
 			a.Containers = append(a.Containers, c.Container)
@@ -380,8 +377,26 @@ func (v *fakeView) apply(s Step) (Done, error) {
 		return v.awake(s.Target, Running)
 	case DeleteContainer:
 		return Done{}, v.deleteContainer(s)
+	case RestoreContainer:
+		return v.restore(s.New)
 	case DeleteArchive:
 		return Done{}, v.remove(s.Archive.ID, archived)
+	case TakeSnapshot:
+		i := v.find(s.Of)
+		if i < 0 {
+			return Done{}, fmt.Errorf("container %s does not exist", s.Of)
+		}
+		v.snapshot(&v.world.Containers[i], s.Snapshot, s.Expires)
+		return Done{}, nil
+	case ExpireSnapshot:
+		if i := v.find(s.Of); i >= 0 {
+			for n, x := range v.world.Containers[i].Taken {
+				if x.Name == s.Snapshot {
+					v.world.Containers[i].Taken[n].Expires = s.Expires
+				}
+			}
+		}
+		return Done{}, nil
 	case DeleteSnapshot:
 		if i := v.find(s.Of); i >= 0 {
 			c := &v.world.Containers[i]
@@ -507,7 +522,7 @@ func (v *fakeView) original(id ID, snapshot string) (fakeContainer, error) {
 		return fakeContainer{}, fmt.Errorf("container %s does not exist", id)
 	}
 	from := v.world.Containers[i]
-	if from.Role == spare || from.Role == archived && len(from.Taken) == 0 {
+	if from.Role == spare {
 		return from, fmt.Errorf("%s has nothing to copy", id)
 	}
 	if snapshot != "" && !slices.ContainsFunc(from.Taken, func(x Snapshot) bool { return x.Name == snapshot }) {
@@ -563,14 +578,27 @@ func (v *fakeView) deleteContainer(s DeleteContainer) error {
 		return nil
 	}
 	c := &v.world.Containers[i]
-	if s.Snapshot != "" {
-		v.snapshot(c, s.Snapshot)
-	}
-	if len(c.Taken) == 0 {
+	if !s.Archives && len(c.Taken) == 0 {
 		return v.remove(c.ID, inUse)
 	}
 	c.Role, c.Status, c.Env, c.Keys = archived, Stopped, nil, nil
+	c.Until = v.now().Add(s.Keep).Truncate(time.Second)
 	return nil
+}
+
+func (v *fakeView) restore(c Container) (Done, error) {
+	if d, ok := v.made(c); ok {
+		return d, nil
+	}
+	i := v.find(c.ID)
+	if i < 0 || v.world.Containers[i].Role != archived {
+		return Done{}, fmt.Errorf("there is no archive %s", c.ID)
+	}
+	x := &v.world.Containers[i]
+	c.Image, c.Kit = x.Image, x.Kit
+	x.Role, x.Container, x.Addr, x.Until = inUse, c, netip.Addr{}, time.Time{}
+	x.Addr = v.allocate(c.ID)
+	return x.done(), nil
 }
 
 func (v *fakeView) remove(id ID, r role) error {

@@ -137,13 +137,31 @@ type Snapshot struct {
 	Expires time.Time // zero: never
 }
 
-// Archive is what is kept of a deleted container that had snapshots.
+// snapshotPrefix begins the names of snapshots that are taken by schedule.
+const snapshotPrefix = "swage-"
+
+// SnapshotName is the name of a snapshot that is taken by schedule.
+func SnapshotName(at time.Time) string { return snapshotPrefix + at.UTC().Format("20060102-150405") }
+
+// Scheduled reports whether the schedule took the snapshot, and nobody else. Only
+// such are ever removed or given another end.
+func (s Snapshot) Scheduled() bool {
+	taken, ok := strings.CutPrefix(s.Name, snapshotPrefix)
+	_, err := time.Parse("20060102-150405", taken)
+	return ok && err == nil
+}
+
+// Archive is what is kept of a deleted container. It counts against no limit
+// of containers, and nothing reaches it.
 type Archive struct {
 	ID      ID // that the container had
 	Project string
 	Name    string
 	Image   string
 	Kit     bool
+	// Until is when it may go, to the second; it stays as long as it has
+	// snapshots, too.
+	Until time.Time
 }
 
 // Spare is a container of the warm pool: it runs and is nobody's yet. One that

@@ -1,6 +1,9 @@
 package runtime
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Step is one change to what runs. A plan is an ordered list of them.
 type Step interface {
@@ -41,7 +44,7 @@ type (
 		New      Container
 		From     ID
 		Of       string  // project/container of From, for people
-		Snapshot string  // empty: as it is; of an archive, the newest
+		Snapshot string  // empty: as it is
 		Origin   *Origin // on another server, in the place of From and Snapshot
 	}
 	// ClaimContainer makes a spare into the container without a restart:
@@ -75,17 +78,33 @@ type (
 	// ResumeContainer lets a paused container go on; a stopped one is an error.
 	ResumeContainer struct{ Target Container }
 
-	// DeleteContainer stops a container and removes it with its data. If it
-	// has snapshots it becomes an archive: stopped, as its newest snapshot
-	// was, without environment and keys. One whose newest snapshot was taken
-	// before it was this container gets another, of what it is at the end.
+	// DeleteContainer stops a container. With Archives, or if it has snapshots,
+	// it becomes an archive: stopped, its disk as it is then, without environment,
+	// keys, addresses and ports of the host. Else it is removed with its data.
 	DeleteContainer struct {
 		Target   Container
-		Archives bool   // whether it has snapshots, or gets one
-		Snapshot string // taken first, if not empty
+		Archives bool
+		Keep     time.Duration // of the archive, from now on; see Archive.Until
 	}
+	// RestoreContainer makes an archive the container that it was, with its data.
+	// Project, Image and Kit of New are those of the archive.
+	RestoreContainer struct{ New Container }
 	// DeleteArchive removes an archive with its snapshots.
 	DeleteArchive struct{ Archive Archive }
+	// TakeSnapshot takes one. It is done if there is one of that name.
+	TakeSnapshot struct {
+		Of       ID
+		Ref      string    // of the container, for people
+		Snapshot string    // see SnapshotName
+		Expires  time.Time // zero: never
+	}
+	// ExpireSnapshot gives a snapshot another end.
+	ExpireSnapshot struct {
+		Of       ID
+		Ref      string
+		Snapshot string
+		Expires  time.Time // zero: never
+	}
 	// DeleteSnapshot removes one snapshot.
 	DeleteSnapshot struct {
 		Of       ID
@@ -105,12 +124,13 @@ func (s UpdateContainer) Restarts() bool {
 	return s.From.Status != Stopped && interrupts(s.From, s.To)
 }
 
-func (s CreateProject) Effect() Effect   { return Live }
-func (s DeleteProject) Effect() Effect   { return Live }
-func (s CreateContainer) Effect() Effect { return Live }
-func (s CopyContainer) Effect() Effect   { return Live }
-func (s ClaimContainer) Effect() Effect  { return Live }
-func (s AdoptContainer) Effect() Effect  { return Live }
+func (s CreateProject) Effect() Effect    { return Live }
+func (s DeleteProject) Effect() Effect    { return Live }
+func (s CreateContainer) Effect() Effect  { return Live }
+func (s CopyContainer) Effect() Effect    { return Live }
+func (s ClaimContainer) Effect() Effect   { return Live }
+func (s AdoptContainer) Effect() Effect   { return Live }
+func (s RestoreContainer) Effect() Effect { return Live }
 func (s UpdateContainer) Effect() Effect {
 	if s.Restarts() {
 		return Restart
@@ -130,27 +150,32 @@ func (s PauseContainer) Effect() Effect  { return Stop }
 func (s ResumeContainer) Effect() Effect { return Live }
 func (s DeleteContainer) Effect() Effect { return Destroy }
 func (s DeleteArchive) Effect() Effect   { return Destroy }
+func (s TakeSnapshot) Effect() Effect    { return Live }
+func (s ExpireSnapshot) Effect() Effect  { return Live }
 func (s DeleteSnapshot) Effect() Effect  { return Destroy }
 func (s CreateSpare) Effect() Effect     { return Live }
 func (s DeleteSpare) Effect() Effect     { return Live }
 
-func (s CreateProject) Container() Container   { return Container{} }
-func (s DeleteProject) Container() Container   { return Container{} }
-func (s CreateContainer) Container() Container { return s.New }
-func (s CopyContainer) Container() Container   { return s.New }
-func (s ClaimContainer) Container() Container  { return s.New }
-func (s AdoptContainer) Container() Container  { return s.New }
-func (s UpdateContainer) Container() Container { return s.To }
-func (s MoveContainer) Container() Container   { return s.To }
-func (s StartContainer) Container() Container  { return s.Target }
-func (s StopContainer) Container() Container   { return s.Target }
-func (s PauseContainer) Container() Container  { return s.Target }
-func (s ResumeContainer) Container() Container { return s.Target }
-func (s DeleteContainer) Container() Container { return s.Target }
-func (s DeleteArchive) Container() Container   { return Container{} }
-func (s DeleteSnapshot) Container() Container  { return Container{} }
-func (s CreateSpare) Container() Container     { return Container{} }
-func (s DeleteSpare) Container() Container     { return Container{} }
+func (s CreateProject) Container() Container    { return Container{} }
+func (s DeleteProject) Container() Container    { return Container{} }
+func (s CreateContainer) Container() Container  { return s.New }
+func (s CopyContainer) Container() Container    { return s.New }
+func (s ClaimContainer) Container() Container   { return s.New }
+func (s AdoptContainer) Container() Container   { return s.New }
+func (s RestoreContainer) Container() Container { return s.New }
+func (s UpdateContainer) Container() Container  { return s.To }
+func (s MoveContainer) Container() Container    { return s.To }
+func (s StartContainer) Container() Container   { return s.Target }
+func (s StopContainer) Container() Container    { return s.Target }
+func (s PauseContainer) Container() Container   { return s.Target }
+func (s ResumeContainer) Container() Container  { return s.Target }
+func (s DeleteContainer) Container() Container  { return s.Target }
+func (s DeleteArchive) Container() Container    { return Container{} }
+func (s TakeSnapshot) Container() Container     { return Container{} }
+func (s ExpireSnapshot) Container() Container   { return Container{} }
+func (s DeleteSnapshot) Container() Container   { return Container{} }
+func (s CreateSpare) Container() Container      { return Container{} }
+func (s DeleteSpare) Container() Container      { return Container{} }
 
 func (s CreateProject) String() string { return "create project " + s.Project.Name }
 func (s DeleteProject) String() string { return "delete project " + s.Project.Name }
@@ -187,8 +212,17 @@ func (s StopContainer) String() string   { return "stop container " + s.Target.R
 func (s PauseContainer) String() string  { return "pause container " + s.Target.Ref() }
 func (s ResumeContainer) String() string { return "resume container " + s.Target.Ref() }
 
+func (s RestoreContainer) String() string {
+	return fmt.Sprintf("restore container %s from its archive (%s, %s)", s.New.Ref(), s.New.Image, s.New.Status)
+}
+
 func (s DeleteContainer) String() string {
-	if s.Archives {
+	switch days := int(s.Keep / (24 * time.Hour)); {
+	case s.Archives && days == 1:
+		return "delete container " + s.Target.Ref() + ", keep an archive for a day"
+	case s.Archives && s.Keep > 0:
+		return fmt.Sprintf("delete container %s, keep an archive for %d days", s.Target.Ref(), days)
+	case s.Archives:
 		return "delete container " + s.Target.Ref() + ", keep its snapshots"
 	}
 	return "delete container " + s.Target.Ref()
@@ -196,6 +230,17 @@ func (s DeleteContainer) String() string {
 
 func (s DeleteArchive) String() string {
 	return fmt.Sprintf("delete the archive of %s/%s (%s)", s.Archive.Project, s.Archive.Name, s.Archive.ID)
+}
+
+func (s TakeSnapshot) String() string {
+	return fmt.Sprintf("take snapshot %s of %s", s.Snapshot, s.Ref)
+}
+
+func (s ExpireSnapshot) String() string {
+	if s.Expires.IsZero() {
+		return fmt.Sprintf("keep snapshot %s of %s without an end", s.Snapshot, s.Ref)
+	}
+	return fmt.Sprintf("keep snapshot %s of %s until %s", s.Snapshot, s.Ref, s.Expires.UTC().Format(time.RFC3339))
 }
 
 func (s DeleteSnapshot) String() string {

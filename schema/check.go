@@ -97,7 +97,7 @@ func (c *checker) walkStruct(at spot, s *shape, secret bool) bool {
 		label := spot{f.Pos, here.path, nil}
 		switch {
 		case s.each == nil:
-			c.add(label, "there is no such field%s", didYouMean(f.Name, s.names()))
+			c.add(label, "there is no such field%s", s.meant(f))
 			ok = false
 		case !c.name(label, f.Name, s.keys):
 			ok = false
@@ -200,6 +200,10 @@ func (c *checker) wrongType(at spot, s *shape, want string) bool {
 				}
 			}
 		}
+		if len(names) == 0 { // no alternative is known by a field
+			c.add(at, "found %s, want %s", show(at.v), want)
+			return false
+		}
 		c.add(at, "wants exactly one of %s", strings.Join(names, ", "))
 	case t == nil:
 		c.add(at.in("type"), "is missing; want %s", quoted(types))
@@ -288,6 +292,9 @@ func hint(v *value, s *shape) string {
 		}
 	} else if v.Kind != isNull && v.Kind != isBytes && s.accepts(&value{Kind: isText, Text: v.Text}) {
 		return "; put it in quotes"
+	}
+	if s.name == "#Domain" && v.Kind == isText {
+		return domainHint(v.Text)
 	}
 	if s.name == "#Image" && v.Kind == isText {
 		if image, ok := likelyImage(v.Text); ok {

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -69,6 +70,9 @@ func (r *resolver) container(f *Fleet, p *Project, shared *document, d declared[
 	if l := r.perServer[c.Server]; l != nil {
 		l.containers++
 		l.memory += c.Memory
+		if c.Memory == 0 && !d.broken {
+			l.unlimited = append(l.unlimited, spot{d.label, d.path + ".resources.memory", nil})
+		}
 	}
 	return c
 }
@@ -141,7 +145,13 @@ func (r *resolver) plainLinux(d declared[rawContainer]) {
 // hostPorts takes the ports of the host that lead to the container.
 func (r *resolver) hostPorts(c *Container, d declared[rawContainer]) {
 	for i, p := range c.Publish {
-		r.listen(r.perServer[c.Server], d.in("publish", i, "listen"), p.Listen, p.Protocol, "container "+c.Name)
+		at := d.in("publish", i, "listen")
+		host := strings.Trim(p.Listen[:strings.LastIndexByte(p.Listen, ':')], "[]")
+		if addr, err := netip.ParseAddr(host); host == "localhost" || err == nil && addr.Unmap().IsLoopback() {
+			r.add(at, "found %q, where nothing outside the host arrives; want an address of the host that others reach, or none for all of them", p.Listen)
+			continue
+		}
+		r.listen(r.perServer[c.Server], at, p.Listen, p.Protocol, "container "+c.Name)
 	}
 }
 
@@ -156,12 +166,9 @@ func (r *resolver) health(c *Container, d declared[rawContainer]) *Health {
 		Interval: duration(raw.Interval), Timeout: duration(raw.Timeout), Deadline: duration(raw.Deadline),
 	}
 	h.Program, h.Port, h.Index = r.target(at, c, raw.Program, raw.Port, raw.Index)
-	for _, span := range []struct {
-		name string
-		d    time.Duration
-	}{{"interval", h.Interval}, {"timeout", h.Timeout}, {"deadline", h.Deadline}} {
-		if span.d <= 0 {
-			r.add(at.in(span.name), "is no time at all, or too much; want a time span with its unit, as in \"2s\"")
+	for name, span := range map[string]time.Duration{"interval": h.Interval, "timeout": h.Timeout, "deadline": h.Deadline} {
+		if span <= 0 {
+			r.add(at.in(name), noSpan)
 		}
 	}
 	if need := h.Interval * time.Duration(h.HealthyAfter-1); h.Deadline > 0 && h.Deadline < need {
@@ -186,6 +193,9 @@ func (r *resolver) dependencies(p *Project, byName map[string]*Container) {
 				r.add(at, "project %s has no container %q%s", p.Name, name, r.suggest(name, maps.Keys(byName)))
 			default:
 				next[c.Name] = append(next[c.Name], name)
+				if other := byName[name]; other != nil && c.State == "running" && other.State != "running" {
+					r.add(at, "%s is kept %s, so %s could never start; change the state of one of them, or take this away", name, other.State, c.Name)
+				}
 			}
 		}
 	}
@@ -281,7 +291,7 @@ var cronFields = []cronField{
 	{"hour", 0, 23, nil},
 	{"day of the month", 1, 31, nil},
 	{"month", 1, 12, []string{"jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"}},
-	{"day of the week", 0, 7, []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}},
+	{"day of the week", 0, 6, []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}},
 }
 
 func (f cronField) accepts(part string) bool {

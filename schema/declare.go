@@ -1,12 +1,16 @@
 package schema
 
 import (
+	"bytes"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"cuelang.org/go/cue"
 	"cuelang.org/go/cue/format"
 	"cuelang.org/go/cue/literal"
+	"cuelang.org/go/cue/parser"
 )
 
 // Field is one field of a new declaration. Value is a string, an int, a bool,
@@ -19,15 +23,18 @@ type Field struct {
 // Fields are in the order in which they are written.
 type Fields []Field
 
-// Declare adds an object at path to the end of a CUE file and formats the
-// file; without a path its fields are added themselves. What is there keeps its order and its comments. An empty src makes a
-// new file. It does not check the result: Load does.
+// Declare adds an object at path to the end of a CUE file; without a path its
+// fields are added themselves. It only adds text, with the line ends that the
+// file has: every byte of src stays as it is. An empty src makes a new file. It
+// does not check the result: Load does.
 func Declare(name string, src []byte, path []string, fields Fields) ([]byte, error) {
-	var b strings.Builder
-	b.Write(src)
-	if len(src) > 0 {
-		b.WriteString("\n\n")
+	if filepath.Ext(name) != ".cue" {
+		return nil, fmt.Errorf("%s: only CUE files are edited; name a .cue file", name)
 	}
+	if _, err := parser.ParseFile(name, withoutMark(src)); err != nil {
+		return nil, Problems{syntaxProblem(name, err)}
+	}
+	var b strings.Builder
 	for _, p := range path {
 		b.WriteString(label(p) + ": ")
 	}
@@ -40,11 +47,23 @@ func Declare(name string, src []byte, path []string, fields Fields) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
-	out, err := format.Source([]byte(b.String()))
+	added, err := format.Source([]byte(b.String()))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return out, nil
+	if len(src) == 0 {
+		return added, nil
+	}
+	newline := []byte("\n")
+	if bytes.Contains(src, []byte("\r\n")) {
+		newline = []byte("\r\n")
+		added = bytes.ReplaceAll(added, []byte("\n"), newline)
+	}
+	out := bytes.Clone(src)
+	if !bytes.HasSuffix(out, []byte("\n")) {
+		out = append(out, newline...)
+	}
+	return slices.Concat(out, newline, added), nil
 }
 
 func label(name string) string { return cue.MakePath(cue.Str(name)).String() }

@@ -22,7 +22,7 @@ containers: app: {health: {}, publish: [{listen: ":2222", port: 22}], firewall: 
 aliases: app: {container: "app", paths: "/a": container: "app"}
 project: prespawn: [{count: 1}]
 `))
-	if f.MaxDeletes != 5 || f.SnapshotDeleted || f.Parallel != 8 || f.ReportDrift || f.AutoRollback || f.Programs["terminal"].Instances != 99 {
+	if f.MaxDeletes != 5 || f.ArchiveDays != 7 || f.Parallel != 8 || f.ReportDrift || f.AutoRollback || f.Programs["terminal"].Instances != 99 {
 		t.Errorf("the fleet: %+v", f)
 	}
 	hidden := cmp.Options{cmpopts.IgnoreUnexported(schema.Container{}, schema.Project{}, schema.Alias{}), cmpopts.IgnoreFields(schema.Container{}, "Programs"), cmpopts.EquateEmpty(), cmpopts.IgnoreTypes(schema.Pos{}), cmpopts.EquateComparable(schema.Secret{})}
@@ -33,7 +33,7 @@ project: prespawn: [{count: 1}]
 		}
 	}
 	same("the server", schema.Server{
-		Listen: []string{":443"}, Bridge: "incusbr0", StoragePool: "default",
+		Listen: []string{":443"}, Bridge: "incusbr0", StoragePool: "default", MaxContainers: -1,
 		ProjectPrefix: "swage-", ImageServer: "https://images.linuxcontainers.org",
 	}, f.Servers["lab"])
 	p := f.Projects[0]
@@ -144,7 +144,7 @@ storage_pool: "fast"
 limits: {containers: 5, memory: "2GiB"}
 incus: {remote: "https://incus.example.com:8443", project_prefix: "x-"}
 placement: group: "fast"
-tokens: ci: {value_sha256: "` + strings.Repeat("0", 64) + `", allow: ["read", "plan"], realm: "0123456789abcdef01234567", expires_at: "2030-01-31T12:00:00Z"}
+tokens: ci: {value_sha256: "` + strings.Repeat("0", 64) + `", allow: ["read", "push"], realm: "0123456789abcdef01234567", expires_at: "2030-01-31T12:00:00Z"}
 maintenance: true
 `)}
 	s := mustLoad(t, tree).Servers["lab"]
@@ -163,7 +163,7 @@ func TestBeside(t *testing.T) {
 	tree := fleetOf("projects/web/app.cue", "containers: app: {}")
 	for _, name := range []string{
 		"README.md", "docs/a.cue", "scripts/projects/b.cue", "other.json", ".github/c.yaml", "projects/.hidden/d.cue",
-		"projects/web/.e.cue", "projects/web/notes.txt", "lib/data.json", "cue.mod/pkg/x/f.cue", "cue.mod/other.cue",
+		"projects/web/.e.cue", "projects/web/notes.txt", "lib/notes.txt", "site/data.json", "cue.mod/pkg/x/f.cue", "cue.mod/other.cue",
 	} {
 		tree[name] = &fstest.MapFile{Data: []byte("no: such: {")}
 	}

@@ -15,8 +15,8 @@ type Fleet struct {
 	Commit string
 	// MaxDeletes is how many containers of a server may go at once.
 	MaxDeletes int
-	// SnapshotDeleted takes a snapshot of what is deleted.
-	SnapshotDeleted bool
+	// ArchiveDays is how long a deleted container is kept; 0: not.
+	ArchiveDays int
 	// Signers whose commits are applied; none: everyone's.
 	Signers Signers
 	// ReportDrift says that changes made behind swage's back are not put back.
@@ -76,7 +76,7 @@ type Server struct {
 	Bridge        string
 	Subnets       []netip.Prefix
 	StoragePool   string
-	MaxContainers int   // 0: no limit
+	MaxContainers int   // -1: no limit
 	MaxMemory     int64 // bytes; 0: no limit
 
 	IncusSocket string // empty: that of the node file

@@ -71,8 +71,10 @@ func (l *lister) folder(dir string) error {
 		}
 		name := path.Join(dir, d.Name())
 		top, _, nested := strings.Cut(name, "/")
-		ours := slices.Contains([]string{"projects", "servers", "lib", "cue.mod"}, top)
-		switch {
+		ours := slices.Contains(folders, top)
+		switch meant := folderMeant(name); {
+		case meant != "" && d.IsDir():
+			l.refuse(name, "is not read; the folder is called %s/", meant)
 		case !ours && (nested || d.IsDir()) || strings.HasPrefix(d.Name(), "."):
 		case d.IsDir() && strings.Count(name, "/") >= maxDepth:
 			l.refuse(name, "folders nest deeper than %d levels", maxDepth)
@@ -160,6 +162,20 @@ func (l *lister) file(name string, d fs.DirEntry) error {
 	return nil
 }
 
+// folders are those at the root that are read.
+var folders = []string{"projects", "servers", "lib", "cue.mod"}
+
+// folderMeant is the folder of the layout that a folder at the root looks like
+// and is not.
+func folderMeant(name string) string {
+	for _, f := range folders {
+		if name != f && (strings.EqualFold(name, f) || strings.EqualFold(name+"s", f) || strings.EqualFold(name, f+"s")) {
+			return f
+		}
+	}
+	return ""
+}
+
 func readable(name string) bool {
 	switch path.Ext(name) {
 	case ".cue", ".yaml", ".yml", ".json":
@@ -171,12 +187,22 @@ func readable(name string) bool {
 // place tells whether a file belongs to the layout, and what is wrong with
 // one that looks as if it should and yet would be passed over.
 func place(name string) (misplaced string, ours bool) {
+	dir, rest, nested := strings.Cut(name, "/")
+	lower := strings.ToLower(path.Ext(name))
+	capitals := lower != path.Ext(name) && readable("x"+lower)
+	switch fleet := !nested && strings.EqualFold(stem(name), "swage") && readable("x"+lower); {
+	case fleet && name != "swage"+lower:
+		return "is not read; the file of the fleet is called swage" + lower, false
+	case capitals && (nested || lower == ".cue"):
+		return "is not read; write its extension in lower case, as " + stem(name) + lower, false
+	}
 	if !readable(name) {
 		return "", false
 	}
-	dir, rest, nested := strings.Cut(name, "/")
 	deeper := strings.Contains(rest, "/")
 	switch {
+	case !nested && stem(name) != "swage" && path.Ext(name) == ".cue":
+		return "is not read: at the root there is only swage.cue; containers are declared in projects/<project>/, what files share in lib/", false
 	case !nested:
 		return "", stem(name) == "swage"
 	case dir == "servers" && deeper:
@@ -185,8 +211,8 @@ func place(name string) (misplaced string, ours bool) {
 		return fmt.Sprintf("belongs to no project: move it to projects/%s/%s", stem(rest), rest), false
 	case dir == "cue.mod":
 		return "", rest == "module.cue"
-	case dir == "lib":
-		return "", path.Ext(name) == ".cue"
+	case dir == "lib" && path.Ext(name) != ".cue":
+		return "is not read: lib/ holds packages of CUE, in .cue files", false
 	}
 	return "", true
 }

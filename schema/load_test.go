@@ -264,13 +264,16 @@ func TestNode(t *testing.T) {
 		"server: \"lab\"\nsorce: path: \"/srv\"\nsource: path: \"/srv\"\n": `agent.cue:2:1: sorce: there is no such field; did you mean "source"?`,
 		"{}":                               "agent.cue:1:1: server: is missing; want 1 to 63 of a-z, 0-9 and -, not starting or ending with -\nagent.cue:1:1: source: is missing; want a struct { … }",
 		lab + "source: url: \"git://a/b\"": `agent.cue:2:14: source.url: found "git://a/b", want an address of Git over https or ssh, as in "https://git.example.com/ops/fleet.git"`,
-		lab + "source: {path: \"/srv\", branch: \"a b\"}":               `agent.cue:2:32: source.branch: found "a b", want the name of a branch, as in "main"`,
-		lab + "source: {path: \"/srv\", push: true}":                    `agent.cue:2:9: source: wants exactly one of path, url and push: true`,
-		lab + "source: {path: \"/srv\", folder: \"/a\"}":                `agent.cue:2:32: source.folder: found "/a", want a folder inside the repository, as in "fleets/production"`,
-		lab + "source: {path: \"/srv\", folder: \"a/../../b\"}":         `agent.cue:2:32: source.folder: found "a/../../b", want a folder inside the repository, as in "fleets/production"`,
-		lab + "source: path: \"/srv\"\nlimits: file_bytes: 1073741825":  `agent.cue:3:21: limits.file_bytes: found 1073741825, want a number of bytes from 1 to 1073741824`,
-		lab + "source: path: \"/srv\"\nlimits: tree_bytes: 17179869185": `agent.cue:3:21: limits.tree_bytes: found 17179869185, want a number of bytes from 1 to 17179869184`,
-		lab + "source: path: \"/srv\"\nlimits: files: 10000001":         `agent.cue:3:16: limits.files: found 10000001, want a whole number from 1 to 10000000`,
+		lab + "source: {path: \"/srv\", branch: \"a b\"}":                       `agent.cue:2:32: source.branch: found "a b", want the name of a branch, as in "main"`,
+		lab + "source: {path: \"/srv\", push: true}":                            `agent.cue:2:9: source: wants exactly one of path, url and push: true`,
+		lab + "source: {path: \"/srv\", folder: \"/a\"}":                        `agent.cue:2:32: source.folder: found "/a", want a folder inside the repository, as in "fleets/production"`,
+		lab + "source: {path: \"/srv\", folder: \"a/../../b\"}":                 `agent.cue:2:32: source.folder: found "a/../../b", want a folder inside the repository, as in "fleets/production"`,
+		lab + "source: path: \"/srv\"\nlimits: file_bytes: 1073741825":          `agent.cue:3:21: limits.file_bytes: found 1073741825, want a number of bytes from 1 to 1073741824`,
+		lab + "source: path: \"/srv\"\nlimits: tree_bytes: 17179869185":         `agent.cue:3:21: limits.tree_bytes: found 17179869185, want a number of bytes from 1 to 17179869184`,
+		lab + "source: {url: \"https://example.com/x\", poll: \"0s\"}":          `agent.cue:2:46: source.poll: is no time at all, or too much; want a time span with its unit, as in "2s"`,
+		lab + "source: {url: \"https://example.com/x\", poll: \"9999999999h\"}": `agent.cue:2:46: source.poll: is no time at all, or too much; want a time span with its unit, as in "2s"`,
+		lab + "source: path: \"/srv\"\nlimits: evaluation_time: \"0.0s\"":       `agent.cue:3:26: limits.evaluation_time: is no time at all, or too much; want a time span with its unit, as in "2s"`,
+		lab + "source: path: \"/srv\"\nlimits: files: 10000001":                 `agent.cue:3:16: limits.files: found 10000001, want a whole number from 1 to 10000000`,
 	} {
 		if _, err := schema.LoadNode("agent.cue", []byte(src)); err == nil || err.Error() != want {
 			t.Errorf("%q: %v", src, err)

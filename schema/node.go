@@ -152,6 +152,13 @@ func LoadNode(name string, src []byte) (Node, error) {
 	if raw.SecretFolders == nil {
 		raw.SecretFolders = []string{DefaultSecretFolder}
 	}
+	poll, evaluation := duration(raw.Source.Poll), duration(raw.Limits.EvaluationTime)
+	if raw.Source.Poll != "" && poll <= 0 {
+		c.add(at.in("source", "poll"), noSpan)
+	}
+	if raw.Limits.EvaluationTime != "" && evaluation <= 0 {
+		c.add(at.in("limits", "evaluation_time"), noSpan)
+	}
 	s := raw.Source
 	ssh := PushSSH{s.SSH.Listen, map[string]Token{}}
 	if ssh.Listen != "" && !s.Push {
@@ -171,7 +178,7 @@ func LoadNode(name string, src []byte) (Node, error) {
 		Server: raw.Server,
 		Source: NodeSource{
 			Path: s.Path, URL: s.URL, Push: s.Push, Branch: s.Branch, Folder: s.Folder, Username: s.Username,
-			Token: s.Token, CA: s.CA, SSHKey: s.SSHKey, KnownHosts: s.KnownHosts, Poll: duration(s.Poll),
+			Token: s.Token, CA: s.CA, SSHKey: s.SSHKey, KnownHosts: s.KnownHosts, Poll: poll,
 			ClientCertificate: s.ClientCertificate, ClientKey: s.ClientKey, SSH: ssh,
 		},
 		StateDir: raw.StateDir, Socket: raw.Socket, Incus: raw.Incus,
@@ -179,7 +186,7 @@ func LoadNode(name string, src []byte) (Node, error) {
 		Programs: raw.Programs, SecretFolders: raw.SecretFolders, SecretVariables: raw.SecretVariables, CertificateFolders: raw.CertificateFolders, LocalServices: raw.LocalServices,
 		Limits: Limits{
 			FileBytes: raw.Limits.FileBytes, TreeBytes: raw.Limits.TreeBytes, LoadedBytes: raw.Limits.LoadedBytes, Files: raw.Limits.Files,
-			EvaluationMemory: size(raw.Limits.EvaluationMemory), EvaluationTime: duration(raw.Limits.EvaluationTime),
+			EvaluationMemory: size(raw.Limits.EvaluationMemory), EvaluationTime: evaluation,
 		},
 	}, nil
 }

@@ -17,6 +17,9 @@ import (
 // parse reads a file as plain data. expression says that it is more than
 // that, and has to be evaluated.
 func parse(name string, src []byte) (v *value, expression bool, problems Problems) {
+	if src, problems = decode(name, src); problems != nil {
+		return nil, false, problems
+	}
 	switch path.Ext(name) {
 	case ".yaml", ".yml":
 		v, problems = readYAML(name, src)

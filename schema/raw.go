@@ -10,8 +10,8 @@ type rawSwage struct {
 	DefaultPermissions string `json:"default_permissions"`
 	Programs           map[string]rawProgram
 	Prune              struct {
-		Max      int
-		Snapshot bool
+		Max     int
+		Archive int // days
 	}
 	Signers  rawSigners
 	Drift    string
@@ -61,7 +61,7 @@ type rawServer struct {
 	}
 	StoragePool string `json:"storage_pool"`
 	Limits      struct {
-		Containers int
+		Containers *int
 		Memory     string
 	}
 	Incus struct {

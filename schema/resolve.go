@@ -160,7 +160,7 @@ func (r *resolver) fleet() *Fleet {
 		r.add(at, "is missing; every fleet repository has one at its root, with id and domain")
 	}
 	f.own = at
-	f.ID, f.Domain, f.MaxDeletes, f.SnapshotDeleted = raw.ID, raw.Domain, raw.Prune.Max, raw.Prune.Snapshot
+	f.ID, f.Domain, f.MaxDeletes, f.ArchiveDays = raw.ID, raw.Domain, raw.Prune.Max, raw.Prune.Archive
 	f.Signers, f.Events = Signers(raw.Signers), Events(raw.Events)
 	f.ReportDrift, f.AutoRollback, f.Parallel = raw.Drift == "report", raw.Rollback == "auto", raw.Parallel
 	r.fleetPrograms = r.catalogue(at.in("programs"), raw.Programs)

@@ -13,6 +13,7 @@ import (
 type demand struct {
 	containers int
 	memory     int64
+	unlimited  []spot              // containers without a limit of memory
 	listens    map[string][]listen // by protocol and port
 }
 
@@ -27,7 +28,7 @@ func (r *resolver) server(f *Fleet, d *declared[rawServer]) Server {
 	s := Server{
 		Pos: d.label, Listen: raw.Listen, HTTP: raw.HTTP, SSH: raw.SSH,
 		Bridge: raw.Network.Bridge, StoragePool: raw.StoragePool,
-		MaxContainers: raw.Limits.Containers, MaxMemory: size(raw.Limits.Memory),
+		MaxContainers: -1, MaxMemory: size(raw.Limits.Memory),
 		IncusSocket: raw.Incus.Socket, IncusRemote: raw.Incus.Remote, IncusCertificate: raw.Incus.Certificate,
 		ProjectPrefix: raw.Incus.ProjectPrefix, ImageServer: raw.Incus.ImageServer,
 		Member: raw.Placement.Member, Group: raw.Placement.Group,
@@ -37,6 +38,9 @@ func (r *resolver) server(f *Fleet, d *declared[rawServer]) Server {
 			Type: raw.TLS.Type, Email: raw.TLS.Email, Directory: raw.TLS.Directory,
 			DNSProvider: raw.TLS.DNS.Provider, DNSOptions: raw.TLS.DNS.Options, Certificates: raw.TLS.Certificates,
 		},
+	}
+	if raw.Limits.Containers != nil {
+		s.MaxContainers = *raw.Limits.Containers
 	}
 	if d.broken {
 		return s
@@ -119,6 +123,9 @@ func (r *resolver) tokens(d *declared[rawServer]) map[string]Token {
 			r.add(at.in("allow"), "is empty; want a list of \"read\", \"plan\" and \"push\"")
 		}
 		t := Token{Value: raw.Value, SHA256: raw.ValueSHA256, Allow: raw.Allow, Realm: raw.Realm, ExpiresAt: r.time(at.in("expires_at"), raw.ExpiresAt)}
+		if i := slices.Index(raw.Allow, "plan"); i >= 0 && raw.Realm != "" {
+			r.add(at.in("allow", i), "found \"plan\" beside realm; a plan shows the whole server, so a realm's token may ask for none")
+		}
 		if raw.SSHKey != "" {
 			var err error
 			if t.SSHKey, err = wire(raw.SSHKey); err != nil {
@@ -163,8 +170,13 @@ func (r *resolver) capacity(f *Fleet) {
 		if l == nil {
 			continue
 		}
-		if s.MaxContainers > 0 && l.containers > s.MaxContainers {
+		if s.MaxContainers >= 0 && l.containers > s.MaxContainers {
 			r.add(d.in("limits", "containers"), "the fleet has %d containers on this server and allows it %d", l.containers, s.MaxContainers)
+		}
+		if s.MaxMemory > 0 {
+			for _, at := range l.unlimited {
+				r.add(at, "is missing; server %s shares out %s (limits.memory), so each of its containers needs a limit", name, d.raw.Limits.Memory)
+			}
 		}
 		if s.MaxMemory > 0 && l.memory > s.MaxMemory {
 			r.add(d.in("limits", "memory"), "the memory limits of the containers on this server add up to %s, more than %s", bytesText(l.memory), d.raw.Limits.Memory)

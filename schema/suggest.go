@@ -2,9 +2,72 @@ package schema
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
+
+	"golang.org/x/net/idna"
 )
+
+// meant says which field an author had in mind who wrote one that is not there.
+func (s *shape) meant(f field) string {
+	if hint := foreignFields[s.name][f.Name]; hint != "" {
+		return "; " + hint
+	}
+	if _, near := nearest(f.Name, s.names()); near || len(s.fields) <= maxListed {
+		return didYouMean(f.Name, s.names())
+	}
+	return "; \"swage schema\" shows all fields"
+}
+
+// foreignFields are what authors write who know another tool, by definition.
+var foreignFields = map[string]map[string]string{
+	"#Container": {
+		"image":       `the field is container_image, as in container_image: "debian/13"`,
+		"env":         `the field is environment_vars, as in environment_vars: NODE_ENV: "production"`,
+		"environment": `the field is environment_vars, as in environment_vars: NODE_ENV: "production"`,
+		"port":        `what listens in the container is reached by an alias, as in aliases: "my-api": {container: "web", port: 3000}`,
+		"ports":       `to open a port of the host, as "8080:80" does elsewhere, write publish: [{listen: ":8080", port: 80}]; HTTP needs no port of its own: an alias has one, as in aliases: "my-api": {container: "web", port: 80}`,
+		"cmd":         `a container runs a whole system, whose init starts programs; it has no command of its own`,
+		"command":     `a container runs a whole system, whose init starts programs; it has no command of its own`,
+		"entrypoint":  `a container runs a whole system, whose init starts programs; it has no command of its own`,
+		"volumes":     `there are none in this version; data stands on the container's own disk`,
+		"restart":     `a container is kept in its state, which is "running" unless the field state says otherwise`,
+		"healthcheck": `the field is health, as in health: {program: "http", port: 3000, path: "/healthz"}`,
+		"mem_limit":   `the field is resources, as in resources: memory: "2GiB"`,
+		"memory":      `the field is resources.memory, as in resources: memory: "2GiB"`,
+		"cpu":         `the field is resources.cpu, as in resources: cpu: 2`,
+		"cpus":        `the field is resources.cpu, as in resources: cpu: 2`,
+		"name":        `the name stands before the braces, as in containers: web: {…}`,
+		"domains":     `the field belongs to an alias, as in aliases: "my-api": {container: "web", domains: ["api.example.com"]}`,
+		"alias":       `aliases stand beside containers, as in aliases: "my-api": {container: "web"}`,
+		"aliases":     `aliases stand beside containers, as in aliases: "my-api": {container: "web"}`,
+	},
+	"#Prune": {
+		"snapshot": "it is called archive now, and keeps deleted containers for a number of days, as in archive: 7, which is the default",
+	},
+	"#Alias": {
+		"domain": `the field is domains, as in domains: ["api.example.com"]`,
+		"path":   `the field is target_path, or paths for parts that lead elsewhere`,
+		"target": `the field is container, as in container: "web"`,
+		"host":   `the alias's host is its name, as in aliases: "my-api": {…}; hosts of your own stand in domains`,
+	},
+}
+
+// maxListed is how many fields a message lists.
+const maxListed = 12
+
+// domainHint says what is written for a name that is not a domain as it stands.
+func domainHint(name string) string {
+	if _, err := netip.ParseAddr(name); err == nil {
+		return "; an address is no domain name"
+	}
+	ascii, err := idna.Lookup.ToASCII(strings.TrimSuffix(name, "."))
+	if err != nil || ascii == name {
+		return ""
+	}
+	return fmt.Sprintf("; write %q", ascii)
+}
 
 // didYouMean offers the nearest known name, or lists them when none is near.
 func didYouMean(name string, known []string) string {

@@ -62,6 +62,9 @@ func parseFile(name string, src []byte) (a answer) {
 		a.value, a.expression, a.problems = parse(name, src)
 		return a
 	}
+	if src, a.problems = decode(name, src); a.problems != nil {
+		return a
+	}
 	if pos, ok := tooDeep(name, src); ok {
 		a.problems = Problems{tell(pos, "", "nests deeper than %d levels", maxDepth)}
 	} else if _, err := parser.ParseFile(name, src); err != nil {

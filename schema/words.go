@@ -8,6 +8,9 @@ import (
 	"time"
 )
 
+// noSpan is the problem of a duration that came out as none.
+const noSpan = "is no time at all, or too much; want a time span with its unit, as in \"2s\""
+
 // duration reads what #Duration let pass: Go's notation, and days.
 func duration(s string) time.Duration {
 	var days time.Duration

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,7 +39,8 @@ done but what is held; 1: an error.`,
 			r, err := a.Pass(cmd.Context())
 			stop()
 			for _, h := range r.Held {
-				fmt.Fprintf(out, "! held: %s: %s\n", h.What, h.Why)
+				// There is no agent to ask: the same command approves.
+				fmt.Fprintf(out, "! held: %s: %s\n", h.What, strings.ReplaceAll(h.Why, "swage approve ", "swage apply --approve "))
 			}
 			for _, s := range r.Steps {
 				if s.State == reconcile.Skipped {

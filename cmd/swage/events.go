@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,7 +37,11 @@ put back on this host. With
 			if output == "json" {
 				return json.NewEncoder(out).Encode(e)
 			}
-			line := fmt.Sprintf("%s  %-15s  %s", e.Time.Local().Format(time.DateTime), e.Type, e.Text)
+			text := e.Text
+			if e.Container != "" && !strings.Contains(text, e.Container) {
+				text = e.Container + ": " + text
+			}
+			line := fmt.Sprintf("%s  %-15s  %s", e.Time.Local().Format(time.DateTime), e.Type, text)
 			if e.Commit != "" {
 				line += "  " + short(e.Commit)
 			}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"strings"
 	"text/tabwriter"
 
@@ -20,8 +22,9 @@ them. A container is waiting, creating, copying, running, paused, stopped,
 deleting, failed, held or drifted; the reason stands beside it.`,
 		Example: `  swage get containers
   swage get aliases --output json`,
-		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
-		ValidArgs: []string{"containers", "projects", "aliases"},
+		Args:       cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		ValidArgs:  []string{"containers", "projects", "aliases"},
+		ArgAliases: []string{"container", "project", "alias"},
 	}
 	socket := socketFlag(cmd)
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
@@ -31,9 +34,9 @@ deleting, failed, held or drifted; the reason stands beside it.`,
 			return err
 		}
 		switch args[0] {
-		case "containers":
+		case "containers", "container":
 			return printList(cmd, output, r.Containers, func(w *tabwriter.Writer) { printContainers(w, r.Containers) })
-		case "projects":
+		case "projects", "project":
 			return printList(cmd, output, r.Projects, func(w *tabwriter.Writer) {
 				fmt.Fprintln(w, "PROJECT\tCONTAINERS\tSPARES\tARCHIVES\tID")
 				for _, p := range r.Projects {
@@ -55,13 +58,28 @@ deleting, failed, held or drifted; the reason stands beside it.`,
 func printList(cmd *cobra.Command, output string, list any, rows func(*tabwriter.Writer)) error {
 	switch output {
 	case "text":
-		w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-		rows(w)
-		return w.Flush()
+		return printTable(cmd.OutOrStdout(), rows)
 	case "json":
 		return printJSON(cmd, list)
 	}
 	return fmt.Errorf("--output takes text or json, not %q", output)
+}
+
+// printTable aligns rows of the same number of cells, and ends no line with
+// blanks.
+func printTable(out io.Writer, rows func(*tabwriter.Writer)) error {
+	var b bytes.Buffer
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	rows(w)
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for line := range strings.Lines(b.String()) {
+		if _, err := fmt.Fprintln(out, strings.TrimRight(line, " \n")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func printContainers(w *tabwriter.Writer, list []reconcile.ContainerReport) {
@@ -72,6 +90,6 @@ func printContainers(w *tabwriter.Writer, list []reconcile.ContainerReport) {
 			url = c.URLs[0]
 		}
 		reason, _, _ := strings.Cut(strings.ReplaceAll(c.Reason, "\t", " "), "\n")
-		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%s/%s\t%s\t%s\t%s\t%s", c.Project, c.Name, c.State, c.Address, url, reason), "\t"))
+		fmt.Fprintf(w, "%s/%s\t%s\t%s\t%s\t%s\n", c.Project, c.Name, c.State, c.Address, url, reason)
 	}
 }

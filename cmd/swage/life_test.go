@@ -122,10 +122,10 @@ func (s *site) inLab(args ...string) string {
 // generations is a fleet that changes in every way from one generation to the
 // next: each has a creation, a claim, a copy, changes with and without a
 // restart, a rename, a move, a stop or a start, a pause or a resume, and
-// deletions of what the one before had, one of them to an archive.
+// deletions of what the one before had, one of them with a snapshot.
 type generations struct {
 	ids      map[string]runtime.ID
-	archives map[runtime.ID]bool // of what had a snapshot when it went
+	archives map[runtime.ID]bool // that must be there: of what had a snapshot when it went
 }
 
 // keep has a container that goes with the next generation leave an archive.
@@ -216,6 +216,13 @@ func (g *generations) check(s *site, n int) {
 	s.Helper()
 	want := g.of(n)
 	archives := maps.Clone(g.archives)
+	deleted := map[runtime.ID]bool{} // what the generations before declared
+	for before := range n {
+		for id := range g.of(before) {
+			_, wanted := want[id]
+			deleted[id] = !wanted
+		}
+	}
 	spares := 0
 	ramdisks := map[string]bool{}
 	for _, i := range s.instances() {
@@ -228,10 +235,11 @@ func (g *generations) check(s *site, n int) {
 			}
 			continue
 		case "archive":
-			if !archives[id] {
+			if !deleted[id] {
 				s.Errorf("the archive %s is not wanted, or is there twice", i.Name)
 			}
 			delete(archives, id)
+			delete(deleted, id)
 			continue
 		}
 		ramdisks[string(id)] = true

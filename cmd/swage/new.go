@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -20,8 +21,9 @@ func newCommand() *cobra.Command {
 		Use:   "new",
 		Short: "Declare a project, a container or an alias",
 		Long: `Add a declaration to the fleet repository in the current folder (or --dir),
-with a new id where it has one. Files keep their comments and are formatted. A
-declaration that would not check is not written.`,
+with a new id where it has one. Text is only added: what a file holds already
+stays as it is, byte for byte. A declaration that would not check is not
+written.`,
 	}
 	cmd.PersistentFlags().String("dir", ".", "folder of the fleet repository")
 	cmd.AddCommand(newProjectCommand(), newContainerCommand(), newAliasCommand())
@@ -98,8 +100,10 @@ func newContainerCommand() *cobra.Command {
 func newAliasCommand() *cobra.Command {
 	var port int
 	cmd := &cobra.Command{
-		Use:     "alias NAME PROJECT/CONTAINER",
-		Short:   "Declare an alias, in the file of its container",
+		Use:   "alias NAME PROJECT/CONTAINER",
+		Short: "Declare an alias, in the file of its container",
+		Long: `Add an alias to the file that declares its container or, where that is YAML or
+JSON, to aliases.cue beside it.`,
 		Example: "  swage new alias my-api web/api --port 3000",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -117,7 +121,11 @@ func newAliasCommand() *cobra.Command {
 					if port != 80 {
 						fields = append(fields, schema.Field{Name: "port", Value: port})
 					}
-					return add(cmd, p.Name, "aliases."+args[0], declaration{c.Pos.File, []string{"aliases", args[0]}, fields})
+					file := c.Pos.File
+					if path.Ext(file) != ".cue" {
+						file = path.Join(path.Dir(file), "aliases.cue")
+					}
+					return add(cmd, p.Name, "aliases."+args[0], declaration{file, []string{"aliases", args[0]}, fields})
 				}
 			}
 			return fmt.Errorf("there is no container %s; name it as PROJECT/CONTAINER", args[1])

@@ -12,10 +12,11 @@ func snapshotsCommand() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "snapshots",
-		Short: "List the snapshots on this server, those of deleted containers too",
-		Long: `List the snapshots of containers, and of those that were deleted and whose
-snapshots are kept as archives. A file copies one with
-copy_from: {archive: "<id>", snapshot: "<name>"}.`,
+		Short: "List snapshots, and the archives of deleted containers",
+		Long: `List the snapshots of containers, and the archives of those that were deleted
+with the time until which they are kept. A commit that declares the id of an
+archive brings the container back with its data; one with
+copy_from: {archive: "<id>"} makes another container from it.`,
 		Args: cobra.NoArgs,
 	}
 	socket := socketFlag(cmd)
@@ -35,7 +36,11 @@ copy_from: {archive: "<id>", snapshot: "<name>"}.`,
 				if !s.Expires.IsZero() {
 					expires = s.Expires.Local().Format(time.DateTime)
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", ref, s.ID, s.Name, s.Taken.Local().Format(time.DateTime), expires)
+				name, taken := "-", "-"
+				if s.Name != "" {
+					name, taken = s.Name, s.Taken.Local().Format(time.DateTime)
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", ref, s.ID, name, taken, expires)
 			}
 		})
 	}
@@ -45,10 +50,11 @@ copy_from: {archive: "<id>", snapshot: "<name>"}.`,
 
 func deleteSnapshotCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "delete ID [SNAPSHOT]",
-		Short: "Remove a snapshot, or the whole archive of a deleted container",
-		Long: `Remove the snapshot of the container or archive with this id. Without a
-snapshot, remove the archive with all that was kept of it. Its data is gone.`,
+		Use:   "delete CONTAINER [SNAPSHOT]",
+		Short: "Delete a snapshot, or the whole archive of a deleted container",
+		Long: `Delete a snapshot of a container or of an archive, named by its id or as
+PROJECT/CONTAINER. Without a snapshot, delete the archive with all that was kept
+of it. Its data is gone.`,
 		Example: `  swage snapshots delete 890abcdef12345678901cdef snap3`,
 		Args:    cobra.RangeArgs(1, 2),
 	}

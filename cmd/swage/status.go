@@ -126,11 +126,9 @@ func printStatus(cmd *cobra.Command, r *reconcile.Report) {
 	for _, d := range r.Drift {
 		fmt.Fprintf(out, "  drift: %s was changed behind swage's back: %s\n", d.Ref, strings.Join(d.Changed, ", "))
 	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	if len(r.Containers) > 0 {
-		printContainers(w, r.Containers)
+		_ = printTable(out, func(w *tabwriter.Writer) { printContainers(w, r.Containers) })
 	}
-	w.Flush()
 }
 
 func short(commit string) string {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -42,9 +44,10 @@ most likely a mistake. Exit code 0: it is right; 1: it is not.`,
 	}
 }
 
-// folder opens the fleet repository that a command names.
+// folder opens the fleet repository that a command names, or that the folder is
+// in.
 func folder(args []string) (fs.FS, error) {
-	dir := dirOf(args)
+	dir := rootOf(dirOf(args))
 	info, err := os.Stat(dir)
 	if err != nil {
 		return nil, err
@@ -53,6 +56,30 @@ func folder(args []string) (fs.FS, error) {
 		return nil, fmt.Errorf("%s is a file; name the folder of a fleet repository", dir)
 	}
 	return os.DirFS(dir), nil
+}
+
+// rootOf is the folder of the fleet repository that dir is in: the nearest one
+// upward that has a swage.cue, .yaml, .yml or .json, as git finds its own; dir itself
+// where there is none.
+func rootOf(dir string) string {
+	above, err := filepath.Abs(dir)
+	if err != nil {
+		return dir
+	}
+	for {
+		if found, _ := filepath.Glob(filepath.Join(above, "swage.*")); slices.ContainsFunc(found, isFleetFile) {
+			return above
+		}
+		next := filepath.Dir(above)
+		if next == above {
+			return dir
+		}
+		above = next
+	}
+}
+
+func isFleetFile(name string) bool {
+	return slices.Contains([]string{"swage.cue", "swage.yaml", "swage.yml", "swage.json"}, filepath.Base(name))
 }
 
 func dirOf(args []string) string {

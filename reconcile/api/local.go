@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -115,6 +116,9 @@ func (s Socket) do(ctx context.Context, method, path string, body io.Reader) (*h
 		return nil, err
 	}
 	resp, err := client.Do(req)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("permission denied opening the agent socket %s; run as root", s)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("no agent answers at %s (start one with `swage agent`, or name its socket with --socket): %w", s, err)
 	}

@@ -19,7 +19,8 @@ import (
 	"swage/runtime"
 )
 
-// markPrefix begins the keys that are swage's own. Adopting writes no other.
+// markPrefix begins the keys that are swage's own. Adopting writes no other, and
+// takes over a schedule of snapshots that Incus has.
 const markPrefix = "user.swage."
 
 // Inspect returns an instance that nobody has marked. See runtime.Runtime.
@@ -56,6 +57,10 @@ func (r *Runtime) inspect(ctx context.Context, instance string) (in *api.Instanc
 	c = container(in)
 	c.ID, c.Project, c.Name, c.Kit = "", "", "", false
 	c.Image, c.Asked = imageOf(in), c.Status
+	c.Snapshots = runtime.Schedule{Cron: in.ExpandedConfig[incusSchedule], Days: days(in.ExpandedConfig[incusExpiry])}
+	if in.ExpandedConfig[incusSchedule] != in.Config[incusSchedule] { // it could not be taken over
+		c.Snapshots.Cron = "by a profile of Incus"
+	}
 	keys, err := r.readFile(ctx, located(in), keysFile)
 	if err != nil {
 		return nil, "", c, err
@@ -115,6 +120,11 @@ func (r *Runtime) adopt(ctx context.Context, s runtime.AdoptContainer) (runtime.
 		}
 	}
 	maps.Copy(keys, r.mark())
+	for _, key := range []string{incusSchedule, incusExpiry, incusPattern} { // from here on it is swage's
+		if in.Config[key] != "" {
+			keys[key] = ""
+		}
+	}
 	at := located(in)
 	if err := r.patchIf(ctx, at, etag, map[string]any{"config": keys}); err != nil {
 		return runtime.Done{}, err

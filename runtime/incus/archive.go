@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"maps"
 	"strings"
 	"time"
 
@@ -13,11 +13,11 @@ import (
 	"swage/runtime"
 )
 
-// retire deletes a container, or makes an archive of it if it has snapshots.
+// retire makes an archive of a container, or deletes one that nothing is kept
+// of.
 //
 // Until the last change makes it an archive it is a container in the eyes of
 // Observe, and the step is asked for again; each part of it may be done twice.
-// Snapshots are only ever added.
 func (r *Runtime) retire(ctx context.Context, s runtime.DeleteContainer) error {
 	at, err := r.find(ctx, s.Target.ID)
 	if errors.Is(err, errGone) {
@@ -29,99 +29,45 @@ func (r *Runtime) retire(ctx context.Context, s runtime.DeleteContainer) error {
 	if at.partial { // nothing ever ran in it
 		return r.delete(ctx, s.Target)
 	}
-	stop := r.kill
-	if s.Snapshot != "" {
-		stop = r.stop // what is kept should be whole
-	}
-	if err := stop(ctx, &at); err != nil && !notFound(err) {
-		return err
-	}
-	// From here on it is stopped, and Incus takes no snapshots by schedule.
-	taken, err := r.snapshotsOf(ctx, at.project, at.name)
-	if err != nil {
-		return err
-	}
-	if s.Snapshot != "" && !slices.ContainsFunc(taken, func(x runtime.Snapshot) bool { return x.Name == s.Snapshot }) {
-		if err := r.takeSnapshot(ctx, at, s.Snapshot, nil); err != nil {
+	archives := s.Archives
+	if !archives { // one that was taken since the plan was made is kept, too
+		taken, err := r.snapshotsOf(ctx, at.project, at.name)
+		if err != nil {
 			return err
 		}
-		if taken, err = r.snapshotsOf(ctx, at.project, at.name); err != nil {
-			return err
-		}
+		archives = len(taken) > 0
 	}
-	if len(taken) == 0 {
+	if !archives {
 		return r.delete(ctx, s.Target)
 	}
-	newest, err := r.restorable(ctx, &at, s.Target.ID, taken[len(taken)-1])
-	if err != nil {
+	if err := r.stop(ctx, &at); err != nil && !notFound(err) { // what is kept should be whole
 		return err
-	}
-	runtime.Phase(ctx, "going back to snapshot "+newest)
-	if err := r.mount(at); err != nil { // or Incus takes no configuration that has it
-		return err
-	}
-	c := r.in(ctx, at.project)
-	op, err := c.UpdateInstance(at.name, api.InstancePut{Restore: newest}, "")
-	if err := finish(c, op, err); err != nil {
-		return fmt.Errorf("go back to snapshot %s: %w", newest, err)
 	}
 	if err := r.removeFile(ctx, at, keysFile); err != nil {
 		return err
 	}
-	return r.archive(ctx, at, s.Target)
-}
-
-// restorable is the newest snapshot. Going back to one brings its mark back
-// too; one from before the container was ours, or was this one, would take it
-// away from us. Then what there is now becomes the newest, for as long.
-func (r *Runtime) restorable(ctx context.Context, at *place, id runtime.ID, newest runtime.Snapshot) (string, error) {
-	c := r.in(ctx, at.project)
-	s, _, err := c.GetInstanceSnapshot(at.name, newest.Name)
-	if err != nil {
-		return "", fmt.Errorf("snapshot %s: %w", newest.Name, err)
-	}
-	if r.marked(s.Config) && s.Config[keyID] == string(id) && s.Config[keyRole] == "" {
-		at.ramdisk = at.ramdisk || s.Devices[ramdisk]["type"] == "disk"
-		return newest.Name, nil
-	}
-	var expires *time.Time
-	if !newest.Expires.IsZero() {
-		expires = &newest.Expires
-	}
-	name := "deleted-" + time.Now().UTC().Format("20060102-150405")
-	return name, r.takeSnapshot(ctx, *at, name, expires)
+	return r.archive(ctx, at, s.Target, time.Now().Add(s.Keep))
 }
 
 // archive is the last part of retire: one change of the whole instance. What
 // is left has its disk, its snapshots and what tells whose it was.
-func (r *Runtime) archive(ctx context.Context, at place, c runtime.Container) error {
+func (r *Runtime) archive(ctx context.Context, at place, c runtime.Container, until time.Time) error {
 	client := r.in(ctx, at.project)
 	in, etag, err := client.GetInstance(at.name)
 	if err != nil {
 		return err
 	}
-	config := map[string]string{
+	config := keptConfig(in)
+	for k, v := range map[string]string{
 		keyFleet: string(r.scope.Fleet), keyServer: r.scope.Server, keyRole: roleArchive,
 		keyID: string(c.ID), keyProject: r.projectIn(at.project, c.Project), keyName: c.Name,
-		keyImage: c.Image, keyKit: yes(c.Kit), keyCommit: c.Commit,
+		keyImage: c.Image, keyKit: yes(c.Kit), keyCommit: c.Commit, keyUntil: until.UTC().Format(time.RFC3339),
 		"boot.autostart": "false",
-	}
-	for k, v := range in.Config {
-		// Of a volatile key Incus allows no loss; those of devices go by
-		// themselves.
-		if strings.HasPrefix(k, "volatile.") || strings.HasPrefix(k, "image.") || strings.HasPrefix(k, "security.") {
-			config[k] = v
-		}
-	}
-	devices := map[string]device{}
-	for name, d := range in.Devices {
-		// Its address and its host ports are free for others.
-		if d["type"] == "disk" && name != ramdisk {
-			devices[name] = d
-		}
+	} {
+		config[k] = v
 	}
 	put := in.Writable()
-	put.Config, put.Devices, put.Description = config, devices, ""
+	put.Config, put.Devices, put.Description = config, disks(in), ""
 	put.Profiles = onlyDisks(in)
 	op, err := client.UpdateInstance(at.name, put, etag)
 	if err := finish(client, op, err); err != nil {
@@ -131,6 +77,95 @@ func (r *Runtime) archive(ctx context.Context, at place, c runtime.Container) er
 	delete(r.where, c.ID)
 	r.mu.Unlock()
 	return r.unmountRamdisk(c.ID)
+}
+
+// keptConfig is the part of an instance's configuration that an archive keeps, and
+// gives back: Incus allows the loss of no volatile key, but those of devices go
+// by themselves.
+func keptConfig(in *api.Instance) map[string]string {
+	out := map[string]string{}
+	for k, v := range in.Config {
+		if strings.HasPrefix(k, "volatile.") || strings.HasPrefix(k, "image.") || strings.HasPrefix(k, "security.") {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// disks are the devices of an instance that hold data. Its address and its
+// ports of the host are free for others.
+func disks(in *api.Instance) map[string]device {
+	out := map[string]device{}
+	for name, d := range in.Devices {
+		if d["type"] == "disk" && name != ramdisk {
+			out[name] = d
+		}
+	}
+	return out
+}
+
+// until is when an archive may go; the zero time where nothing tells.
+func until(in *api.Instance) time.Time {
+	t, _ := time.Parse(time.RFC3339, in.Config[keyUntil])
+	return t
+}
+
+// restore makes an archive a container again by one change of the whole
+// instance. Keys come after it, into what is surely ours; until they are recorded
+// the container has none in the eyes of Observe.
+func (r *Runtime) restore(ctx context.Context, w runtime.Container) (runtime.Done, error) {
+	in, etag, err := r.seek(ctx, w.ID)
+	switch {
+	case errors.Is(err, errGone):
+		return runtime.Done{}, fmt.Errorf("there is no archive %s any more", w.ID)
+	case err != nil:
+		return runtime.Done{}, err
+	case in.Config[keyRole] == "":
+		return r.resume(ctx, located(in), w)
+	case in.Config[keyRole] != roleArchive:
+		return runtime.Done{}, fmt.Errorf("the id %s is that of a %s", w.ID, in.Config[keyRole])
+	}
+	a, err := r.allocate(ctx, w.ID)
+	if err != nil {
+		return runtime.Done{}, err
+	}
+	w.Image, w.Kit = in.Config[keyImage], in.Config[keyKit] == "true"
+	at := place{
+		project: in.Project, name: in.Name, addr: a.addr, addr6: a.addr6(), mac: a.hwaddr(), fixed: true,
+		status: api.Stopped, id: w.ID, ramdisk: w.Ramdisk, memory: w.Resources.Memory, comment: w.Comment,
+	}
+	if err := r.mount(at); err != nil {
+		return runtime.Done{}, err
+	}
+	put := in.Writable()
+	put.Config, put.Devices, put.Description = keptConfig(in), disks(in), w.Comment
+	maps.Copy(put.Config, config(w))
+	maps.Copy(put.Config, r.mark())
+	put.Config[keyKeys], put.Config[keyApplied], put.Config[rawLXC] = "", "", guest(w, a.raw(""))
+	maps.DeleteFunc(put.Config, func(_, v string) bool { return v == "" })
+	put.Devices[nic] = a.device()
+	put.Devices[root] = sized(in, w.Resources.Disk)
+	if w.Ramdisk {
+		put.Devices[ramdisk] = ramdiskDevice(r.scope, w.ID)
+	}
+	if err := r.guard.set(ctx, w.ID, member(w, addresses{addr: at.addr, addr6: at.addr6, mac: at.mac})); err != nil {
+		return runtime.Done{}, err
+	}
+	client := r.in(ctx, at.project)
+	op, err := client.UpdateInstance(at.name, put, etag)
+	if err := finish(client, op, err); err != nil {
+		return runtime.Done{}, fmt.Errorf("restore it from its archive: %w", err)
+	}
+	r.remember(w.ID, at)
+	if len(w.Keys) > 0 {
+		if err := r.writeKeys(ctx, at, w.Keys); err != nil {
+			return runtime.Done{}, err
+		}
+		if err := r.patch(ctx, at, map[string]any{"config": map[string]string{keyKeys: config(w)[keyKeys]}}); err != nil {
+			return runtime.Done{}, err
+		}
+	}
+	return r.complete(ctx, at, w)
 }
 
 // onlyDisks: the profiles of an instance that was adopted stay if it has its

@@ -6,8 +6,8 @@ import (
 	"swage/runtime"
 )
 
-// TestASnapshotFromBeforeTheAdoptionIsKept: going back to it would bring back
-// an instance that is not ours, so what there is at the end becomes the newest.
+// TestASnapshotFromBeforeTheAdoptionIsKept: what was adopted becomes an archive
+// as it is at the end, with the snapshots that it had, and comes back.
 func TestASnapshotFromBeforeTheAdoptionIsKept(t *testing.T) {
 	socket(t)
 	scope := runtime.Scope{Fleet: runtime.NewID(), Server: "lab", Bridge: "incusbr0", StoragePool: "default"}
@@ -30,11 +30,16 @@ func TestASnapshotFromBeforeTheAdoptionIsKept(t *testing.T) {
 	if len(a.Containers) != 0 || len(a.Archives) != 1 || a.Archives[0].ID != c.ID || a.Archives[0].Project != "web" {
 		t.Errorf("observed %+v and %+v", a.Containers, a.Archives)
 	}
-	if s := a.Snapshots[c.ID]; len(s) != 2 || s[0].Name != "theirs" {
+	if s := a.Snapshots[c.ID]; len(s) != 1 || s[0].Name != "theirs" {
 		t.Errorf("snapshots %+v", s)
 	}
 	holds(t, rt, c.ID, "/etc/data", "since then")
 	to := runtime.Container{ID: runtime.NewID(), Project: "web", Name: "back", Status: runtime.Stopped, Asked: runtime.Stopped}
 	must(t, rt, runtime.CopyContainer{New: to, From: c.ID, Snapshot: "theirs"})
 	holds(t, rt, to.ID, "/etc/data", "")
+	must(t, rt, runtime.RestoreContainer{New: c})
+	holds(t, rt, c.ID, "/etc/data", "since then")
+	if a, err = rt.Observe(t.Context()); err != nil || len(a.Containers) != 2 || len(a.Archives) != 0 {
+		t.Errorf("observed %+v and %+v, %v", a.Containers, a.Archives, err)
+	}
 }

@@ -27,9 +27,13 @@ const (
 	ramdisk = "ramdisk"
 )
 
-// snapshotPattern names the snapshots of a schedule; Incus adds a number to a
-// name that is taken.
-const snapshotPattern = `{{ creation_date|date:"20060102-150405" }}`
+// Incus's own schedule of snapshots. Earlier versions of swage used it; it is
+// taken away now, since it treats what people take as its own.
+const (
+	incusSchedule = "snapshots.schedule"
+	incusExpiry   = "snapshots.expiry"
+	incusPattern  = "snapshots.pattern"
+)
 
 // config is what Incus keeps of a container, but for the mark, the network and
 // the comment, which is the instance's description. An empty value takes a key
@@ -44,20 +48,14 @@ func config(c runtime.Container) map[string]string {
 		keyColor: c.Color, keyKeys: strings.Join(c.Keys, "\n"),
 		keyRealms: strings.Join(c.Realms, " "), keyDependsOn: strings.Join(c.DependsOn, " "),
 		keyFirewall: list(c.Firewall), keyPublish: list(c.Publish),
-		keyKeep: number(int64(c.Snapshots.Keep)),
+		keySchedule: c.Snapshots.Cron, keyExpiry: number(int64(c.Snapshots.Days)), keyKeep: number(int64(c.Snapshots.Keep)),
 
-		"snapshots.schedule": c.Snapshots.Cron, "snapshots.expiry": "", "snapshots.pattern": "",
+		incusSchedule: "", incusExpiry: "", incusPattern: "",
 		"limits.memory":    number(c.Resources.Memory),
 		"limits.processes": processes(c.Resources.Processes),
 		// Whether a container starts with the host is for the agent to say;
 		// the daemon would start those that a user stopped as well.
 		"boot.autostart": "false",
-	}
-	if c.Snapshots.Cron != "" {
-		out["snapshots.pattern"] = snapshotPattern
-	}
-	if c.Snapshots.Days != 0 {
-		out["snapshots.expiry"] = strconv.Itoa(c.Snapshots.Days) + "d"
 	}
 	out[keyCPU], out["limits.cpu"], out["limits.cpu.allowance"] = cores(c.Resources.CPU)
 	for k, v := range c.Env {
@@ -112,7 +110,7 @@ func container(in *api.Instance) runtime.Container {
 			Processes: readProcesses(config["limits.processes"]),
 		},
 		Snapshots: runtime.Schedule{
-			Cron: config["snapshots.schedule"], Days: days(config["snapshots.expiry"]), Keep: count(in.Config[keyKeep]),
+			Cron: in.Config[keySchedule], Days: count(in.Config[keyExpiry]), Keep: count(in.Config[keyKeep]),
 		},
 		DependsOn: split(in.Config[keyDependsOn], " "),
 		Color:     in.Config[keyColor],
@@ -127,6 +125,11 @@ func container(in *api.Instance) runtime.Container {
 	}
 	if halfMade(in.Config) || !begun(in.Config) { // its step was cut short
 		c.Applied = ""
+	}
+	for _, key := range []string{incusSchedule, incusExpiry, incusPattern} {
+		if in.Config[key] != "" {
+			c.Snapshots.Cron = "by Incus"
+		}
 	}
 	if json.Unmarshal([]byte(in.Config[keyFirewall]), &c.Firewall) != nil && in.Config[keyFirewall] != "" {
 		c.Firewall = []runtime.Rule{{Action: "unreadable"}}

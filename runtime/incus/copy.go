@@ -58,13 +58,6 @@ func (r *Runtime) origin(ctx context.Context, making string, w *runtime.Containe
 	case halfMade(in.Config):
 		return api.InstanceSource{}, fmt.Errorf("copy from %s: it is not yet made to its end", from)
 	}
-	if snapshot == "" && in.Config[keyRole] == roleArchive {
-		taken, err := r.snapshotsOf(ctx, in.Project, in.Name)
-		if err != nil || len(taken) == 0 {
-			return api.InstanceSource{}, errors.Join(fmt.Errorf("copy from the archive %s: it has no snapshot any more", from), err)
-		}
-		snapshot = taken[len(taken)-1].Name
-	}
 	name := in.Name
 	if snapshot != "" {
 		if _, _, err := r.in(ctx, in.Project).GetInstanceSnapshot(in.Name, snapshot); notFound(err) {

@@ -79,7 +79,7 @@ func (r *Runtime) build(ctx context.Context, w runtime.Container, how recipe) (p
 	maps.Copy(keys, r.mark())
 	keys[keyMaking], keys[keyRole], keys[rawLXC] = how.making, how.role, guest(w, a.raw(""))
 	at := place{
-		project: project, name: instanceName(w), addr: a.addr, addr6: a.addr6(), mac: a.hwaddr(), fixed: true,
+		project: project, name: instanceName(w, 0), addr: a.addr, addr6: a.addr6(), mac: a.hwaddr(), fixed: true,
 		status: api.Stopped, id: w.ID, ramdisk: w.Ramdisk, memory: w.Resources.Memory,
 		comment: w.Comment,
 	}
@@ -107,14 +107,19 @@ func (r *Runtime) build(ctx context.Context, w runtime.Container, how recipe) (p
 	go func() {
 		guarded <- r.guard.set(ctx, w.ID, member(w, addresses{addr: at.addr, addr6: at.addr6, mac: at.mac}))
 	}()
-	op, err := target.CreateInstance(api.InstancesPost{
-		Name: at.name, Type: api.InstanceTypeContainer, Source: how.source, InstancePut: put,
-	})
-	if err := finish(c, op, err); err != nil {
-		// Incus speaks of its database when a name is taken.
-		if other, _, gone := c.GetInstance(at.name); gone == nil && !r.marked(other.Config) {
-			return place{}, unmarked("instance", at.name)
+	for n := range maxNames {
+		at.name = instanceName(w, n)
+		op, refused := target.CreateInstance(api.InstancesPost{
+			Name: at.name, Type: api.InstanceTypeContainer, Source: how.source, InstancePut: put,
+		})
+		if err = finish(c, op, refused); err != nil {
+			err = r.nameTaken(ctx, at.project, at.name, w.ID, err)
 		}
+		if !errors.Is(err, errNameTaken) {
+			break
+		}
+	}
+	if err != nil {
 		return place{}, err
 	}
 	if err := <-guarded; err != nil {

@@ -67,8 +67,14 @@ func (r *Runtime) do(ctx context.Context, s runtime.Step) (runtime.Done, error) 
 		return r.claim(ctx, s)
 	case runtime.AdoptContainer:
 		return r.adopt(ctx, s)
+	case runtime.RestoreContainer:
+		return r.restore(ctx, s.New)
 	case runtime.DeleteArchive:
 		return runtime.Done{}, r.discard(ctx, s.Archive.ID, roleArchive)
+	case runtime.TakeSnapshot:
+		return runtime.Done{}, r.snapshot(ctx, s)
+	case runtime.ExpireSnapshot:
+		return runtime.Done{}, r.expireSnapshot(ctx, s)
 	case runtime.DeleteSnapshot:
 		return runtime.Done{}, r.deleteSnapshot(ctx, s)
 	case runtime.CreateSpare:

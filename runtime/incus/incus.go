@@ -42,6 +42,8 @@ const (
 	keyCPU         = "user.swage.cpu"
 	keyFirewall    = "user.swage.firewall"
 	keyPublish     = "user.swage.publish"
+	keySchedule    = "user.swage.snapshots.schedule"
+	keyExpiry      = "user.swage.snapshots.expiry" // days
 	keyKeep        = "user.swage.keep"
 	keyDependsOn   = "user.swage.depends-on"
 	keyColor       = "user.swage.color"
@@ -51,6 +53,8 @@ const (
 	keyCommit      = "user.swage.commit"
 	keyDeclared    = "user.swage.declared"
 	keyApplied     = "user.swage.applied"
+	// keyUntil is when an archive may go (RFC 3339).
+	keyUntil = "user.swage.until"
 	// keyBoot is the host's start during which swage last made, started or
 	// stopped the container.
 	keyBoot = "user.swage.boot"
@@ -215,11 +219,6 @@ func legal(name string, most int) string {
 		out = "c" + out
 	}
 	return out
-}
-
-// instanceName is a container's name in Incus, unique on the whole bridge.
-func instanceName(c runtime.Container) string {
-	return legal(c.Name, 50) + "-" + string(c.ID[:6])
 }
 
 // newProjectName is what a project is called in Incus when it is made. Names that had to be changed get

@@ -117,6 +117,7 @@ func TestAKilledProcessLeavesNothingBehind(t *testing.T) {
 	}{
 		{"copy", aCopy},
 		{"archive", anArchive},
+		{"restore", aRestore},
 		{"claim", aClaim},
 		{"spare", aSpare},
 		{"adopt", anAdoption},
@@ -309,17 +310,18 @@ func anArchive(t *testing.T, rt *Runtime) world {
 	must(t, rt, runtime.CreateContainer{New: c})
 	put(t, rt, c.ID, "/etc/data", "kept")
 	snapshot(t, rt.scope, c.ID, "one")
-	put(t, rt, c.ID, "/etc/data", "not kept")
+	put(t, rt, c.ID, "/etc/data", "kept until the end")
 	reboot(t, rt, c.ID)
-	return world{runtime.DeleteContainer{Target: c, Archives: true}, func(t *testing.T, rt *Runtime, a runtime.Actual) {
+	return world{runtime.DeleteContainer{Target: c, Archives: true, Keep: time.Hour}, func(t *testing.T, rt *Runtime, a runtime.Actual) {
 		only(t, a)
-		if len(a.Archives) != 1 || a.Archives[0] != (runtime.Archive{ID: c.ID, Project: "web", Name: "old", Image: "tiny/1", Kit: true}) {
+		if len(a.Archives) != 1 || a.Archives[0] != (runtime.Archive{ID: c.ID, Project: "web", Name: "old", Image: "tiny/1", Kit: true, Until: a.Archives[0].Until}) ||
+			time.Until(a.Archives[0].Until) < 50*time.Minute {
 			t.Errorf("archives %+v", a.Archives)
 		}
-		if s := a.Snapshots[c.ID]; len(s) != 1 || s[0].Name != "one" || s[0].Expires.IsZero() {
+		if s := a.Snapshots[c.ID]; len(s) != 1 || s[0].Name != "one" || !s[0].Expires.IsZero() {
 			t.Errorf("snapshots %+v", s)
 		}
-		holds(t, rt, c.ID, "/etc/data", "kept")
+		holds(t, rt, c.ID, "/etc/data", "kept until the end")
 		holds(t, rt, c.ID, keysFile, "")
 		in, _, err := rt.seek(t.Context(), c.ID)
 		if err != nil {
@@ -333,6 +335,21 @@ func anArchive(t *testing.T, rt *Runtime) world {
 		if len(in.Devices) != 1 || in.Devices[root] == nil {
 			t.Errorf("the archive has %v", in.Devices)
 		}
+	}}
+}
+
+func aRestore(t *testing.T, rt *Runtime) world {
+	c := inhabited("old", runtime.Running)
+	must(t, rt, runtime.CreateContainer{New: c})
+	put(t, rt, c.ID, "/etc/data", "kept")
+	must(t, rt, runtime.DeleteContainer{Target: c, Archives: true, Keep: time.Hour})
+	return world{runtime.RestoreContainer{New: c}, func(t *testing.T, rt *Runtime, a runtime.Actual) {
+		only(t, a, c)
+		if len(a.Archives) != 0 {
+			t.Errorf("archives %+v", a.Archives)
+		}
+		holds(t, rt, c.ID, "/etc/data", "kept")
+		holds(t, rt, c.ID, keysFile, c.Keys[0]+"\n")
 	}}
 }
 

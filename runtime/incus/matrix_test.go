@@ -197,9 +197,9 @@ var recorded = map[string][]map[string]string{
 	"Firewall":            {{}, {}}, // the kernel's; here they are only kept
 	"Publish":             {{}, {}},
 	"Snapshots": {
-		{"snapshots.schedule": "@daily", "snapshots.expiry": ""},
-		{"snapshots.schedule": "0 4 1 * *", "snapshots.expiry": "30d", "user.swage.keep": "7"},
-		{"snapshots.schedule": "", "snapshots.pattern": "", "snapshots.expiry": "3650d", "user.swage.keep": ""},
+		{"user.swage.snapshots.schedule": "@daily", "user.swage.snapshots.expiry": "", "snapshots.schedule": ""},
+		{"user.swage.snapshots.schedule": "0 4 1 * *", "user.swage.snapshots.expiry": "30", "user.swage.keep": "7"},
+		{"user.swage.snapshots.schedule": "", "user.swage.snapshots.expiry": "3650", "user.swage.keep": ""},
 	},
 	"DependsOn": {{"user.swage.depends-on": "db"}, {"user.swage.depends-on": "cache db"}},
 	"Color":     {{"user.swage.color": "e74c3c"}, {"user.swage.color": "#fff"}},
@@ -264,7 +264,7 @@ func TestWhatSwageWouldNotHaveWrittenIsADifference(t *testing.T) {
 	b.do(runtime.CreateContainer{New: c})
 	for _, key := range []string{
 		"environment.MORE=1", "environment.GREETING=bye", "limits.memory=50%", "limits.cpu=1-1", "limits.cpu.allowance=10%",
-		"snapshots.expiry=5m", "snapshots.schedule=@hourly", "user.swage.firewall=[", "user.swage.publish=7",
+		"snapshots.expiry=5m", "snapshots.schedule=@hourly", "snapshots.pattern=x", "user.swage.snapshots.schedule=@yearly", "user.swage.snapshots.expiry=many", "user.swage.firewall=[", "user.swage.publish=7",
 		"user.swage.keep=many", "user.swage.no-autostart=", "user.swage.protected=", "user.swage.keys=x",
 		"user.swage.cpu=7.5", "raw.lxc=", "user.swage.asked=running", "user.swage.color=000",
 	} {

@@ -131,26 +131,17 @@ func (r *Runtime) original(c *incus.ProtocolIncus, o runtime.Origin) (*api.Insta
 		return nil, "", fmt.Errorf("there is no %s", o.Name())
 	}
 	in := &found[0]
-	if o.Snapshot == "" && role == "" {
+	if o.Snapshot == "" {
 		return in, "", nil
 	}
-	taken, err := c.UseProject(in.Project).GetInstanceSnapshots(in.Name)
+	taken, err := c.UseProject(in.Project).GetInstanceSnapshotNames(in.Name)
 	if err != nil {
 		return nil, "", fmt.Errorf("snapshots of %s: %w", o.Name(), err)
 	}
-	newest := api.InstanceSnapshot{}
-	for _, s := range taken {
-		if s.Name == o.Snapshot {
-			return in, s.Name, nil
-		}
-		if s.CreatedAt.After(newest.CreatedAt) {
-			newest = s
-		}
-	}
-	if o.Snapshot != "" || newest.Name == "" {
+	if !slices.Contains(taken, o.Snapshot) {
 		return nil, "", fmt.Errorf("%s has no snapshot %s", o.Name(), o.Snapshot)
 	}
-	return in, newest.Name, nil
+	return in, o.Snapshot, nil
 }
 
 // pulling is keyMaking of a copy from another server. It cannot be made again

@@ -118,6 +118,34 @@ func (r *Runtime) takeSnapshot(ctx context.Context, at place, name string, expir
 	return nil
 }
 
+func (r *Runtime) snapshot(ctx context.Context, s runtime.TakeSnapshot) error {
+	at, err := r.find(ctx, s.Of)
+	if err != nil {
+		return err
+	}
+	taken, err := r.in(ctx, at.project).GetInstanceSnapshotNames(at.name)
+	if err != nil || slices.Contains(taken, s.Snapshot) {
+		return err
+	}
+	return r.takeSnapshot(ctx, at, s.Snapshot, &s.Expires) // nil would ask for the default of the instance
+}
+
+func (r *Runtime) expireSnapshot(ctx context.Context, s runtime.ExpireSnapshot) error {
+	in, _, err := r.seek(ctx, s.Of)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock() // the list of volumes does not tell that an end has changed
+	delete(r.seen, in.Project+"/"+in.Name)
+	r.mu.Unlock()
+	c := r.in(ctx, in.Project)
+	op, err := c.UpdateInstanceSnapshot(in.Name, s.Snapshot, api.InstanceSnapshotPut{ExpiresAt: s.Expires}, "")
+	if err := finish(c, op, err); err != nil && !notFound(err) {
+		return err
+	}
+	return nil
+}
+
 func (r *Runtime) deleteSnapshot(ctx context.Context, s runtime.DeleteSnapshot) error {
 	in, _, err := r.seek(ctx, s.Of)
 	if errors.Is(err, errGone) {

@@ -91,11 +91,18 @@ func (r *Runtime) start(ctx context.Context, at *place) error {
 	}
 	runtime.Phase(ctx, "starting")
 	err := r.act(ctx, at, "start", -1, api.Running)
-	if err == nil {
-		return nil
-	}
-	if again, _ := r.readdress(ctx, at, err); again {
-		return r.act(ctx, at, "start", -1, api.Running)
+	for range maxNames {
+		if err == nil {
+			return nil
+		}
+		again, failed := r.readdress(ctx, at, err)
+		if !again && failed == nil {
+			again, failed = r.renameForDNS(ctx, at, err)
+		}
+		if !again || failed != nil {
+			return errors.Join(err, failed)
+		}
+		err = r.act(ctx, at, "start", -1, api.Running)
 	}
 	return err
 }

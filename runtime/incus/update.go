@@ -134,14 +134,10 @@ func (r *Runtime) move(ctx context.Context, s runtime.MoveContainer) (runtime.Do
 		r.remember(s.To.ID, to)
 	}
 	// On its own: with the move it takes Incus 15 s.
-	if name := instanceName(s.To); to.name != name {
-		c := r.in(ctx, to.project)
-		op, err := c.RenameInstance(to.name, api.InstancePost{Name: name})
-		if err := finish(c, op, err); err != nil {
+	if !isNameOf(s.To, to.name) {
+		if err := r.renameInstance(ctx, &to, s.To); err != nil {
 			return runtime.Done{}, err
 		}
-		to.name = name
-		r.remember(s.To.ID, to)
 	}
 	have.Project, have.Name, have.Commit, have.Status = s.To.Project, s.To.Name, s.To.Commit, s.From.Status
 	err = r.patch(ctx, to, map[string]any{

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"swage/runtime"
 )
@@ -45,10 +46,11 @@ func RunMaking(t *testing.T, image string, open func(*testing.T, runtime.Scope) 
 		{"a snapshot is copied", with((*suite).copySnapshot)},
 		{"what is not there is not copied", (*suite).copyNothing},
 		{"a container with snapshots becomes an archive", with((*suite).archive)},
-		{"a container becomes an archive with the snapshot taken last", (*suite).archiveLast},
+		{"a container becomes an archive, and is restored from it", with((*suite).restore)},
 		{"an archive is copied", (*suite).copyArchive},
 		{"what another server has is copied", with((*suite).copyFromPeer)},
 		{"a snapshot is deleted", with((*suite).deleteSnapshot)},
+		{"a snapshot is taken and given another end", (*suite).takeSnapshot},
 		{"spares are made and deleted", (*suite).spare},
 		{"a spare is claimed while it runs", with((*suite).claim)},
 		{"of many who claim a spare one gets it", (*suite).claimAtOnce},
@@ -361,8 +363,8 @@ func (s *suite) wantArchive(c runtime.Container, snapshots ...string) runtime.Ac
 	s.Helper()
 	a := s.want()
 	want := []runtime.Archive{{ID: c.ID, Project: c.Project, Name: c.Name, Image: c.Image, Kit: c.Kit}}
-	if !slices.Equal(a.Archives, want) {
-		s.Errorf("archives %v, want %v", a.Archives, want)
+	if d := cmp.Diff(want, a.Archives, cmpopts.IgnoreFields(runtime.Archive{}, "Until")); d != "" {
+		s.Errorf("archives differ (-want +got):\n%s", d)
 	}
 	if got := names(a.Snapshots[c.ID]); !slices.Equal(got, snapshots) {
 		s.Errorf("snapshots %v, want %v", got, snapshots)
@@ -377,18 +379,21 @@ func (s *suite) archive(h Hands) {
 	s.do(runtime.CreateContainer{New: c})
 	before := time.Now()
 	h.Snapshot(s.T, s.scope, c.ID, "one")
-	h.Snapshot(s.T, s.scope, c.ID, "two")
+	s.do(runtime.TakeSnapshot{Of: c.ID, Snapshot: "two", Expires: before.AddDate(0, 0, 30)})
 	s.want(c)
-	for range 2 {
-		s.do(runtime.DeleteContainer{Target: c, Archives: true})
+	for range 2 { // it has snapshots, so it becomes one whether or not that is asked
+		s.do(runtime.DeleteContainer{Target: c})
 	}
 	a := s.wantArchive(c, "one", "two")
 	for _, x := range a.Snapshots[c.ID] {
 		if x.Taken.Before(before.Add(-time.Second)) || x.Taken.After(time.Now().Add(time.Second)) {
 			s.Errorf("it was taken at %v", x.Taken)
 		}
-		if days := x.Expires.Sub(x.Taken).Hours() / 24; days < 29.5 || days > 30.5 {
+		if days := x.Expires.Sub(x.Taken).Hours() / 24; x.Name == "two" && (days < 29.5 || days > 30.5) {
 			s.Errorf("it expires after %v days", days)
+		}
+		if x.Name == "one" && !x.Expires.IsZero() {
+			s.Errorf("what a person took expires at %v", x.Expires)
 		}
 	}
 	for _, step := range []runtime.Step{
@@ -411,20 +416,56 @@ func (s *suite) archive(h Hands) {
 	s.do(runtime.DeleteProject{Project: runtime.Project{Name: "web"}})
 }
 
-func (s *suite) archiveLast() {
-	c := s.made("web1", runtime.Running)
+// restore: a container comes back from its archive as it is asked for, whatever
+// it was, and with its snapshots.
+func (s *suite) restore(h Hands) {
+	s.do(runtime.CreateProject{Project: runtime.Project{Name: "web"}})
+	c := s.container("web1", runtime.Running)
+	c.Keys, c.Kit, c.Ramdisk, c.Protected, c.Firewall = []string{keyA}, true, true, true, []runtime.Rule{{Direction: "egress", Action: "drop"}}
+	s.do(runtime.CreateContainer{New: c})
+	h.Snapshot(s.T, s.scope, c.ID, "one")
+	const keep = 48 * time.Hour
+	before := time.Now()
 	for range 2 {
-		s.do(runtime.DeleteContainer{Target: c, Archives: true, Snapshot: "last"})
+		s.do(runtime.DeleteContainer{Target: c, Archives: true, Keep: keep})
 	}
-	s.wantArchive(c, "last")
+	a := s.wantArchive(c, "one")
+	if until := a.Archives[0].Until.Sub(before); until < keep-2*time.Second || until > keep+time.Minute {
+		s.Errorf("it is kept for %v", until)
+	}
+	if a.Addr[c.ID].IsValid() {
+		s.Errorf("it has the address %v", a.Addr[c.ID])
+	}
+	back := c
+	back.Name, back.Env, back.Keys, back.Comment, back.Applied = "web2", map[string]string{"NEW": "1"}, []string{keyB}, "back again", "a1"
+	back.Ramdisk, back.Protected, back.Firewall = false, false, nil
+	for range 2 {
+		if d := s.do(runtime.RestoreContainer{New: back}); d.Container.ID != c.ID || !d.Addr.IsValid() {
+			s.Errorf("done %+v", d)
+		}
+	}
+	a = s.want(back)
+	if got := names(a.Snapshots[c.ID]); len(a.Archives) != 0 || !slices.Equal(got, []string{"one"}) {
+		s.Errorf("archives %v, snapshots %v", a.Archives, got)
+	}
+	s.do(runtime.DeleteContainer{Target: back, Archives: true, Keep: keep})
+	back.Status, back.Asked = runtime.Stopped, runtime.Stopped
+	s.do(runtime.RestoreContainer{New: back})
+	s.want(back)
+	s.do(runtime.StartContainer{Target: back})
+	for _, gone := range []runtime.ID{runtime.NewID(), ""} {
+		if _, err := s.rt.Do(s.Context(), runtime.RestoreContainer{New: runtime.Container{ID: gone, Project: "web", Name: "none"}}); err == nil {
+			s.Errorf("restored from an archive that is not there")
+		}
+	}
 }
 
 func (s *suite) copyArchive() {
 	from := s.made("web1", runtime.Running)
-	s.do(runtime.DeleteContainer{Target: from, Archives: true, Snapshot: "last"})
+	s.do(runtime.DeleteContainer{Target: from, Archives: true, Keep: time.Hour})
 	one, two := s.copied(from, "one", runtime.Running), s.copied(from, "two", runtime.Stopped)
 	s.do(runtime.CopyContainer{New: one, From: from.ID})
-	s.do(runtime.CopyContainer{New: two, From: from.ID, Snapshot: "last"})
+	s.do(runtime.CopyContainer{New: two, From: from.ID})
 	a := s.want(one, two)
 	if len(a.Archives) != 1 {
 		s.Errorf("archives %v", a.Archives)
@@ -439,7 +480,7 @@ func (s *suite) copyFromPeer(h Hands) {
 	from, gone := there.made("web1", runtime.Running), there.container("gone", runtime.Stopped)
 	there.do(runtime.CreateContainer{New: gone})
 	h.Snapshot(s.T, scope, from.ID, "monday")
-	there.do(runtime.DeleteContainer{Target: gone, Archives: true, Snapshot: "last"})
+	there.do(runtime.DeleteContainer{Target: gone, Archives: true, Keep: time.Hour})
 
 	origin := func(container, snapshot string, archive runtime.ID) *runtime.Origin {
 		return &runtime.Origin{Peer: runtime.Peer{Server: "there", Daemon: h.Daemon}, Container: container, Archive: archive, Snapshot: snapshot}
@@ -496,6 +537,32 @@ func (s *suite) deleteSnapshot(h Hands) {
 	remove("two")
 	s.wantArchive(c)
 	s.do(runtime.DeleteSnapshot{Of: runtime.NewID(), Ref: "web/gone", Snapshot: "x"})
+}
+
+func (s *suite) takeSnapshot() {
+	c := s.made("web1", runtime.Running)
+	end := time.Now().AddDate(0, 0, 3).Truncate(time.Second)
+	for range 2 {
+		s.do(runtime.TakeSnapshot{Of: c.ID, Ref: c.Ref(), Snapshot: "one", Expires: end})
+	}
+	s.do(runtime.TakeSnapshot{Of: c.ID, Ref: c.Ref(), Snapshot: "two"})
+	ends := func(one, two time.Time) {
+		s.Helper()
+		list := s.want(c).Snapshots[c.ID]
+		if len(list) != 2 || !list[0].Expires.Equal(one) || !list[1].Expires.Equal(two) {
+			s.Errorf("snapshots %+v, want ends %v and %v", list, one, two)
+		}
+	}
+	ends(end, time.Time{})
+	later := end.AddDate(0, 0, 1)
+	for range 2 {
+		s.do(runtime.ExpireSnapshot{Of: c.ID, Ref: c.Ref(), Snapshot: "one"})
+		s.do(runtime.ExpireSnapshot{Of: c.ID, Ref: c.Ref(), Snapshot: "two", Expires: later})
+	}
+	ends(time.Time{}, later)
+	if _, err := s.rt.Do(s.Context(), runtime.TakeSnapshot{Of: runtime.NewID(), Snapshot: "x"}); err == nil {
+		s.Error("a snapshot of what is not there was taken")
+	}
 }
 
 // spared makes project web with a spare.
