@@ -74,9 +74,11 @@ type Agent struct {
 	rolled  *rolled                  // in force for a commit that was rolled back
 	before  *schema.Fleet            // in force before, until what it alone declares is marked
 	done    *schema.Fleet            // applied last, with nothing left to do
-	earlier map[string]*schema.Fleet // by commit, that containers are kept by; nil: cannot be read
-	seen    *runtime.Actual          // newest knowledge; nil before the first Observe
-	kept    map[runtime.ID]Declaration
+	earlier map[string]*schema.Fleet // by commit, that containers are kept by
+	// unreadable are commits that could not be read when they were last needed.
+	unreadable []string
+	seen       *runtime.Actual // newest knowledge; nil before the first Observe
+	kept       map[runtime.ID]Declaration
 
 	schedules map[runtime.ID]schedule // of snapshots
 
@@ -300,12 +302,12 @@ var ErrNotObserved = errors.New("the agent has not seen yet what runs here")
 // PlanFor is the plan for another repository, on what was observed last. It
 // reads nothing of this machine: see unresolved. Any goroutine may call it.
 func (a *Agent) PlanFor(ctx context.Context, tree fs.FS) (Proposal, error) {
-	return a.PlanAfter(ctx, tree, func(string) (int, error) { return 0, nil })
+	return a.PlanAfter(ctx, tree, func(string) ([]Allowance, error) { return nil, nil })
 }
 
-// PlanAfter is PlanFor a commit: allowed says how many deletions the commits
-// allow that lead to it from the one applied last.
-func (a *Agent) PlanAfter(ctx context.Context, tree fs.FS, allowed func(applied string) (int, error)) (Proposal, error) {
+// PlanAfter is PlanFor a commit: allowances are those of the commits that lead to
+// it from the one applied last.
+func (a *Agent) PlanAfter(ctx context.Context, tree fs.FS, allowances func(applied string) ([]Allowance, error)) (Proposal, error) {
 	var out Proposal
 	turn := a.weighing.turn()
 	defer turn.end()
@@ -328,9 +330,11 @@ func (a *Agent) PlanAfter(ctx context.Context, tree fs.FS, allowed func(applied 
 	terms := TermsOf(f, a.Server)
 	terms.Now = time.Now()
 	if applied := state.Notes[noteApplied]; applied != "" {
-		if terms.Allowed, err = allowed(applied); err != nil {
+		list, err := allowances(applied)
+		if err != nil {
 			return out, fmt.Errorf("commit trailers: %w", err)
 		}
+		terms.Allowed = a.deletable(ctx, list)
 	}
 	plan := Diff(state.State, Desired(f, a.Server), terms)
 	access, err := a.accessAfter(f, state, plan)
@@ -402,9 +406,11 @@ func (a *Agent) plan(ctx context.Context, r *Report) (plan Plan, rejected, err e
 	if !held || applied == "" {
 		return plan, rejected, nil
 	}
-	if terms.Allowed, err = a.Source.Allowed(ctx, applied, a.fleet.Commit); err != nil {
+	list, err := a.Source.Allowances(ctx, applied, a.fleet.Commit)
+	if err != nil {
 		return Plan{}, rejected, fmt.Errorf("commit trailers: %w", err)
 	}
+	terms.Allowed = a.deletable(ctx, list)
 	return Diff(seen.State, want, terms), rejected, nil
 }
 

@@ -36,6 +36,8 @@ type commits struct {
 	all     []fs.FS
 	changed chan<- struct{}
 	err     error
+	failAt  error                       // of At
+	allowed map[int]reconcile.Allowance // by the number of a commit, from 1
 	// settings are more of swage.cue.
 	settings string
 }
@@ -73,13 +75,29 @@ func (c *commits) At(_ context.Context, commit string) (reconcile.Snapshot, erro
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n, err := strconv.Atoi(commit)
+	if c.failAt != nil {
+		return reconcile.Snapshot{}, c.failAt
+	}
 	if err != nil || n > len(c.all) {
 		return reconcile.Snapshot{}, fmt.Errorf("no commit %s", commit)
 	}
 	return reconcile.Snapshot{Commit: commit, Tree: c.all[n-1]}, nil
 }
 
-func (c *commits) Allowed(context.Context, string, string) (int, error) { return 0, nil }
+func (c *commits) Allowances(_ context.Context, from, to string) ([]reconcile.Allowance, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	first, _ := strconv.Atoi(from)
+	last, _ := strconv.Atoi(to)
+	var out []reconcile.Allowance
+	for n := last; n > first; n-- {
+		if a, ok := c.allowed[n]; ok && n > 1 {
+			a.Before, a.After = c.all[n-2], c.all[n-1]
+			out = append(out, a)
+		}
+	}
+	return out, nil
+}
 
 func (c *commits) Watch(ctx context.Context, changed chan<- struct{}) error {
 	c.mu.Lock()

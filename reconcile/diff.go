@@ -166,32 +166,31 @@ func (d *differ) keepDeleted() {
 	d.limit(going)
 }
 
-// limit holds deletions that are too many for one commit, all or none.
+// limit holds deletions that are too many for one commit, but for those that
+// somebody allowed.
 func (d *differ) limit(going []runtime.Container) {
-	approved := len(going) <= d.terms.Allowed
-	if !approved {
-		approved = !slices.ContainsFunc(going, func(h runtime.Container) bool { return !d.terms.Approved[h.ID] })
-	}
-	if approved || PlanID(going) == d.terms.ApprovedPlan {
+	going = slices.DeleteFunc(slices.Clone(going), d.terms.mayGo)
+	if len(going) == 0 || PlanID(going) == d.terms.ApprovedPlan {
 		return
 	}
 	why := ""
 	switch {
 	case len(going) > d.terms.MaxDeletes:
 		why = fmt.Sprintf("%d containers would go and prune.max in swage.cue allows %d", len(going), d.terms.MaxDeletes)
-	// Asked of the fleet, not of what is left: what a pass creates must not
-	// release what the pass before it held.
 	case len(d.want.Containers) == 0 && len(going) > 1:
 		why = "every container of this server would go"
 	default:
-		return
+		if !d.replaced() { // now, or when they were held
+			going = slices.DeleteFunc(going, func(h runtime.Container) bool { return !h.Replaced })
+		}
+		why = "every container that this server had would go"
 	}
 	id := PlanID(going)
 	for _, h := range going {
-		d.keep(h, "%s; if that is meant: swage approve %s", why, id)
-		held := d.kept[h.ID]
-		held.Plan = id
-		d.kept[h.ID] = held
+		d.kept[h.ID] = Held{
+			Why: fmt.Sprintf("%s; if that is meant: swage approve %s", why, id), Plan: id,
+			replaced: len(d.want.Containers) > 0 && len(going) <= d.terms.MaxDeletes,
+		}
 	}
 }
 

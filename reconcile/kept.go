@@ -75,9 +75,14 @@ func (a *Agent) at(ctx context.Context, commit string) *schema.Fleet {
 		if ctx.Err() != nil {
 			return nil
 		}
-		a.Log.Error("an earlier commit cannot be read; what only it declares has no route", "commit", commit, "err", err)
-		f = nil
+		// It is tried again at the next pass, and told once.
+		if !slices.Contains(a.unreadable, commit) {
+			a.Log.Error("an earlier commit cannot be read; what only it declares has no route until it can", "commit", commit, "err", err)
+			a.unreadable = append(a.unreadable, commit)
+		}
+		return nil
 	}
+	a.unreadable = slices.DeleteFunc(a.unreadable, func(c string) bool { return c == commit })
 	if a.earlier == nil {
 		a.earlier = map[string]*schema.Fleet{}
 	}
@@ -116,7 +121,8 @@ func (a *Agent) marked(ctx context.Context) {
 
 // mark writes the last commit that declared it on each container whose
 // deletion is held, or that an alias does not leave yet, before anything else
-// is done for the commit that does not declare it any more.
+// is done for the commit that does not declare it any more, and takes it away
+// from those that are declared again.
 func (a *Agent) mark(ctx context.Context, plan Plan) error {
 	if a.before == a.fleet {
 		return nil
@@ -127,17 +133,16 @@ func (a *Agent) mark(ctx context.Context, plan Plan) error {
 	}
 	for i, c := range a.seen.Containers {
 		held := slices.ContainsFunc(plan.Held, func(h Held) bool { return h.Container == c.ID })
-		if !held && !stays[c.Ref()] || c.Declared != "" {
-			continue
-		}
-		if _, ok := a.declared(a.fleet, c); ok || a.before == nil {
-			continue
-		}
-		if _, ok := a.declared(a.before, c); !ok {
-			continue
-		}
 		to := c
-		to.Declared = a.before.Commit
+		to.Replaced = slices.ContainsFunc(plan.Held, func(h Held) bool { return h.Container == c.ID && (c.Replaced || h.replaced) })
+		if _, again := a.declared(a.fleet, c); again {
+			to.Declared = "" // when it goes again, another commit will have declared it last
+		} else if _, ok := a.declared(a.before, c); ok && c.Declared == "" && (held || stays[c.Ref()]) {
+			to.Declared = a.before.Commit
+		}
+		if to.Declared == c.Declared && to.Replaced == c.Replaced {
+			continue
+		}
 		if _, err := a.rt.Do(ctx, runtime.UpdateContainer{From: c, To: to}); err != nil {
 			return fmt.Errorf("note the last commit that declares %s: %w", c.Ref(), err)
 		}

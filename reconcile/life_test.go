@@ -575,7 +575,7 @@ func TestAdopt(t *testing.T) {
 	}
 	n.pass(t, `containers: app: {adopt: "default/old", environment_vars: A: "1", ramdisk: false, autostart: false}`)
 	if n.running(t) != "app" {
-		t.Errorf("%s runs: %s", n.running(t), n.Report().Held)
+		t.Errorf("%s runs: %v", n.running(t), n.Report().Held)
 	}
 	if r := n.pass(t, `containers: app: {adopt: "default/old", environment_vars: A: "1", ramdisk: false, autostart: false}`); len(r.Held) > 0 {
 		t.Errorf("held %v", r.Held)

@@ -24,6 +24,8 @@ type Held struct {
 
 	Ref       string     `json:"container,omitempty"` // project/container
 	Container runtime.ID `json:"id,omitempty"`        // of what is there and left as it is
+
+	replaced bool // see runtime.Container.Replaced
 }
 
 // Drift is a container that was changed behind swage's back.

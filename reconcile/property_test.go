@@ -71,10 +71,10 @@ func drawFleet(t *rapid.T) *schema.Fleet {
 }
 
 // accepted is an agent that has just accepted a fleet and remembers nothing
-// else, as after a crash.
-func accepted(engine *runtime.Fake, f *schema.Fleet) *Agent {
+// else, as after a crash. Those before can be read.
+func accepted(engine *runtime.Fake, f *schema.Fleet, earlier map[string]*schema.Fleet) *Agent {
 	return &Agent{
-		Server: "lab", Source: only(f.Commit), Log: slog.New(slog.DiscardHandler), newest: f,
+		Server: "lab", Source: only(f.Commit), Log: slog.New(slog.DiscardHandler), newest: f, earlier: earlier,
 		Open: func(s runtime.Scope) (runtime.Runtime, error) { return engine.Open(s), nil },
 	}
 }
@@ -82,10 +82,10 @@ func accepted(engine *runtime.Fake, f *schema.Fleet) *Agent {
 // only is a Source with one commit, which is never read.
 type only string
 
-func (o only) Latest(context.Context) (Snapshot, error)             { return Snapshot{Commit: string(o)}, nil }
-func (o only) At(ctx context.Context, _ string) (Snapshot, error)   { return o.Latest(ctx) }
-func (o only) Allowed(context.Context, string, string) (int, error) { return 0, nil }
-func (o only) Watch(ctx context.Context, _ chan<- struct{}) error   { return ctx.Err() }
+func (o only) Latest(context.Context) (Snapshot, error)                        { return Snapshot{Commit: string(o)}, nil }
+func (o only) At(ctx context.Context, _ string) (Snapshot, error)              { return o.Latest(ctx) }
+func (o only) Allowances(context.Context, string, string) ([]Allowance, error) { return nil, nil }
+func (o only) Watch(ctx context.Context, _ chan<- struct{}) error              { return ctx.Err() }
 
 // TestPassesConverge: whatever ran before, whatever is asked for and wherever
 // steps fail, before or after their effect, passes end in a state that needs
@@ -129,22 +129,25 @@ func TestPassesConverge(t *testing.T) {
 			}
 			return nil
 		}
-		for range rapid.IntRange(1, 4).Draw(t, "commits") {
+		earlier := map[string]*schema.Fleet{}
+		for n := range rapid.IntRange(1, 4).Draw(t, "commits") {
 			fleet := drawFleet(t)
+			fleet.Commit = fmt.Sprint("c", n)
+			earlier[fleet.Commit] = fleet
 			meddle(t, engine)
 			engine.Fault = fault
 			faults, deleted = rapid.SliceOfN(rapid.Bool(), 0, 12).Draw(t, "faults"), map[runtime.ID]bool{}
 			var r Report
 			for n := 0; ; n++ {
 				var err error
-				if r, err = accepted(engine, fleet).Pass(t.Context()); err == nil {
+				if r, err = accepted(engine, fleet, earlier).Pass(t.Context()); err == nil {
 					break
 				}
 				if n > 12 { // as many as there are faults
 					t.Fatalf("still failing: %v", err)
 				}
 			}
-			check(t, engine, fleet, r)
+			check(t, engine, fleet, earlier, r)
 			if protected {
 				t.Error("a protected container was deleted")
 			}
@@ -177,14 +180,17 @@ func meddle(t *rapid.T, engine *runtime.Fake) {
 	}
 }
 
-func check(t *rapid.T, engine *runtime.Fake, fleet *schema.Fleet, r Report) {
+func check(t *rapid.T, engine *runtime.Fake, fleet *schema.Fleet, earlier map[string]*schema.Fleet, r Report) {
 	engine.Fault = nil
 	seen, err := engine.Open(Scope(fleet, "lab")).Observe(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := Desired(fleet, "lab")
-	again := Diff(seen.State, want, TermsOf(fleet, "lab"))
+	again, err := accepted(engine, fleet, earlier).Plan(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	if len(again.Steps) > 0 {
 		t.Errorf("not done after an apply:\n%s", again)
 	}

@@ -50,7 +50,9 @@ func (h *history) At(_ context.Context, commit string) (reconcile.Snapshot, erro
 	return h.read(commit)
 }
 
-func (h *history) Allowed(context.Context, string, string) (int, error) { return 0, nil }
+func (h *history) Allowances(context.Context, string, string) ([]reconcile.Allowance, error) {
+	return nil, nil
+}
 
 func (h *history) Watch(ctx context.Context, _ chan<- struct{}) error {
 	<-ctx.Done()

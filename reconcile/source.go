@@ -18,9 +18,10 @@ type Source interface {
 	Latest(ctx context.Context) (Snapshot, error)
 	// At is an earlier commit, by its full hash.
 	At(ctx context.Context, commit string) (Snapshot, error)
-	// Allowed is the greatest number that a trailer Swage-Allow-Delete names
-	// in the commits that lead from one to another, without the first.
-	Allowed(ctx context.Context, from, to string) (int, error)
+	// Allowances are the commits with a trailer Swage-Allow-Delete of those that
+	// lead from one to another, without the first; the newest first. Their trees
+	// are readable as that of a Snapshot is.
+	Allowances(ctx context.Context, from, to string) ([]Allowance, error)
 	// Watch sends to changed, without blocking, when there may be a newer
 	// commit, until ctx ends.
 	Watch(ctx context.Context, changed chan<- struct{}) error
@@ -39,8 +40,8 @@ func (l Local) Latest(context.Context) (Snapshot, error) { return Snapshot{Folde
 // At is the folder as it is: a folder has no history.
 func (l Local) At(context.Context, string) (Snapshot, error) { return Snapshot{Folder, l.Tree}, nil }
 
-// Allowed is nothing: a folder has no commits.
-func (l Local) Allowed(context.Context, string, string) (int, error) { return 0, nil }
+// Allowances are none: a folder has no commits.
+func (l Local) Allowances(context.Context, string, string) ([]Allowance, error) { return nil, nil }
 
 // Watch never tells of a change.
 func (l Local) Watch(ctx context.Context, _ chan<- struct{}) error {

@@ -18,11 +18,11 @@ type Terms struct {
 	// one that would leave nothing of several, holds all of them.
 	MaxDeletes int
 	// Approved are containers whose deletion a person approved, ApprovedPlan
-	// the id of a set of them, and Allowed how many deletions the commits since
-	// the last applied one allow.
+	// the id of a set of them, and Allowed those that the commits which take them
+	// away allow to be deleted, by id or by project/name.
 	Approved     map[runtime.ID]bool
 	ApprovedPlan string
-	Allowed      int
+	Allowed      map[string]bool
 	// ArchiveFor is how long what is deleted is kept as an archive; 0: not.
 	ArchiveFor time.Duration
 	// Now is the node's time. At the zero time no snapshot is due and nothing

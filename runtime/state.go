@@ -78,6 +78,9 @@ type Container struct {
 	// Declared is the last commit that declared the container, written once
 	// none does any more. Carried, never compared.
 	Declared string
+	// Replaced: its deletion is held because a commit took every container of
+	// the server away, whatever it added. Carried, never compared.
+	Replaced bool
 	// Applied is the Digest of what was asked when all of it was last done,
 	// and is written last of all. Carried, never compared: it tells what
 	// changed behind swage's back from what a commit changes.

@@ -11,7 +11,8 @@ func approveCommand() *cobra.Command {
 		Long: `Tell the agent on this machine to delete the containers that it holds back
 because a commit would delete many at once. PLAN is the id that plan, status and
 push print: it stands for exactly these containers, whatever the commit. A
-commit can approve by itself with a trailer "Swage-Allow-Delete: <number>".
+commit can approve what it takes away itself, with a trailer
+"Swage-Allow-Delete: <server> <number>"; a fleet of one server needs no name.
 
 Where commits must be signed, only what was made on top of the last accepted
 commit is applied. COMMIT, a whole hash, names one that may take its place all

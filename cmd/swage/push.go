@@ -76,8 +76,8 @@ func (p pushes) judge(ctx context.Context, u api.Push, tell func(string)) error 
 			return err
 		}
 	}
-	proposal, err := p.agent.PlanAfter(ctx, s.Tree, func(applied string) (int, error) {
-		return p.repo.AllowedIncoming(ctx, u.Quarantine, applied, u.New)
+	proposal, err := p.agent.PlanAfter(ctx, s.Tree, func(applied string) ([]reconcile.Allowance, error) {
+		return p.repo.AllowancesIncoming(ctx, u.Quarantine, applied, u.New)
 	})
 	if errors.Is(err, reconcile.ErrNotObserved) {
 		tell("the first commit; its plan is made when it is applied")
@@ -111,10 +111,10 @@ func (p pushes) keepTo(ctx context.Context, u api.Push, tell func(string)) (own 
 		return nil, errors.New("this push is held to a realm and takes back commits of the branch, which may be others'; fetch, and rebase onto them")
 	}
 	// What is held may be anybody's.
-	switch n, err := p.repo.AllowedIncoming(ctx, u.Quarantine, u.Old, u.New); {
+	switch list, err := p.repo.AllowancesIncoming(ctx, u.Quarantine, u.Old, u.New); {
 	case err != nil:
 		return nil, err
-	case n > 0:
+	case len(list) > 0:
 		return nil, errors.New("this push is held to a realm and cannot allow deletions; take the trailer Swage-Allow-Delete out of its commits")
 	}
 	own, err = p.agent.Trespass(ctx, u.Realm, change.Before.Tree, change.After.Tree, change.Files)

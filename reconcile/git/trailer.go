@@ -9,71 +9,98 @@ import (
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
-	"github.com/go-git/go-git/v5/plumbing/storer"
+
+	"swage/reconcile"
 )
 
 // mostCommits bounds how far back trailers are looked for.
 const mostCommits = 10000
 
-// Allowed is the greatest number in a trailer Swage-Allow-Delete of the commits
-// that to has and from has not. A commit that cannot be found allows nothing.
-func (l Local) Allowed(ctx context.Context, from, to string) (int, error) {
-	return l.AllowedIncoming(ctx, "", from, to)
+// Allowances are the commits with a trailer Swage-Allow-Delete of those that to
+// has and from has not. Commits that cannot be found allow nothing, and history
+// ends where a parent is not there, as in a shallow clone.
+func (l Local) Allowances(ctx context.Context, from, to string) ([]reconcile.Allowance, error) {
+	return l.AllowancesIncoming(ctx, "", from, to)
 }
 
-// AllowedIncoming is Allowed of a commit of a push, whose objects are still in
-// quarantine.
-func (l Local) AllowedIncoming(ctx context.Context, quarantine, from, to string) (int, error) {
-	objects, err := l.incoming(quarantine)
+// AllowancesIncoming is Allowances of a commit of a push, whose objects are still
+// in quarantine.
+func (l Local) AllowancesIncoming(ctx context.Context, quarantine, from, to string) ([]reconcile.Allowance, error) {
+	all, err := l.incoming(quarantine)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	old, err := object.GetCommit(objects, plumbing.NewHash(from))
+	old, err := object.GetCommit(all, plumbing.NewHash(from))
 	if errors.Is(err, plumbing.ErrObjectNotFound) {
-		return 0, nil
+		return nil, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("read commit %s: %w", from, err)
+		return nil, fmt.Errorf("read commit %s: %w", from, err)
 	}
-	tip, err := object.GetCommit(objects, plumbing.NewHash(to))
-	if err != nil {
-		return 0, fmt.Errorf("read commit %s: %w", to, err)
-	}
-	most, walked := 0, 0
-	iter := object.NewCommitPreorderIter(tip, nil, []plumbing.Hash{old.Hash})
-	err = iter.ForEach(func(c *object.Commit) error {
-		if walked++; walked > mostCommits || ctx.Err() != nil {
-			return storer.ErrStop
+	var out []reconcile.Allowance
+	plain := Local{Folder: l.Folder}
+	seen := map[plumbing.Hash]bool{old.Hash: true}
+	for next := []plumbing.Hash{plumbing.NewHash(to)}; len(next) > 0 && len(seen) <= mostCommits; next = next[1:] {
+		if err := ctx.Err(); err != nil {
+			return nil, err
 		}
-		n := allows(c.Message)
-		if n <= most {
-			return nil
+		if seen[next[0]] {
+			continue
+		}
+		seen[next[0]] = true
+		c, err := object.GetCommit(all, next[0])
+		if errors.Is(err, plumbing.ErrObjectNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read commit %s: %w", next[0], err)
+		}
+		next = append(next, c.ParentHashes...)
+		allowed := allows(c.Message)
+		if len(allowed) == 0 {
+			continue
 		}
 		// A merge may lead past from to what it already has.
-		if had, err := c.IsAncestor(old); err != nil || had {
-			return err
+		if had, err := c.IsAncestor(old); had || err != nil && !errors.Is(err, plumbing.ErrObjectNotFound) {
+			continue
 		}
-		most = n
-		return nil
-	})
-	if err != nil {
-		return 0, fmt.Errorf("walk from commit %s: %w", to, err)
+		after, err := plain.snapshotOf(all, c.Hash)
+		if err != nil || len(c.ParentHashes) == 0 {
+			continue
+		}
+		before, err := plain.snapshotOf(all, c.ParentHashes[0])
+		if err != nil {
+			continue
+		}
+		for _, a := range allowed {
+			a.Before, a.After = before.Tree, after.Tree
+			out = append(out, a)
+		}
 	}
-	return most, ctx.Err()
+	return out, nil
 }
 
-// allows reads the trailer of a message: a line of its last paragraph.
-func allows(message string) int {
+// allows reads the trailers of a message: lines of its last paragraph, each a
+// number or the name of a server and a number.
+func allows(message string) (out []reconcile.Allowance) {
 	paragraphs := strings.Split(strings.TrimSpace(strings.ReplaceAll(message, "\r\n", "\n")), "\n\n")
 	if len(paragraphs) < 2 {
-		return 0
+		return nil
 	}
-	most := 0
 	for line := range strings.Lines(paragraphs[len(paragraphs)-1]) {
 		key, value, _ := strings.Cut(line, ":")
-		if n, err := strconv.Atoi(strings.TrimSpace(value)); err == nil && strings.EqualFold(key, "Swage-Allow-Delete") {
-			most = max(most, n)
+		words := strings.Fields(value)
+		if !strings.EqualFold(key, "Swage-Allow-Delete") || len(words) == 0 || len(words) > 2 {
+			continue
+		}
+		a := reconcile.Allowance{}
+		if len(words) == 2 {
+			a.Server = words[0]
+		}
+		var err error
+		if a.Max, err = strconv.Atoi(words[len(words)-1]); err == nil && a.Max > 0 {
+			out = append(out, a)
 		}
 	}
-	return most
+	return out
 }

@@ -43,7 +43,7 @@ func config(c runtime.Container) map[string]string {
 	out := map[string]string{
 		keyID: string(c.ID), keyProject: c.Project, keyName: c.Name,
 		keyImage: c.Image, keyKit: yes(c.Kit), keyHost: hostName(c.Name),
-		keyCommit: c.Commit, keyDeclared: c.Declared, keyApplied: c.Applied, keyAsked: string(c.Asked),
+		keyCommit: c.Commit, keyDeclared: c.Declared, keyReplaced: yes(c.Replaced), keyApplied: c.Applied, keyAsked: string(c.Asked),
 		keyProtected: yes(c.Protected), keyNoAutostart: yes(!c.Autostart),
 		keyColor: c.Color, keyKeys: strings.Join(c.Keys, "\n"),
 		keyRealms: strings.Join(c.Realms, " "), keyDependsOn: strings.Join(c.DependsOn, " "),
@@ -121,6 +121,7 @@ func container(in *api.Instance) runtime.Container {
 		Asked:     runtime.Status(in.Config[keyAsked]),
 		Commit:    in.Config[keyCommit],
 		Declared:  in.Config[keyDeclared],
+		Replaced:  in.Config[keyReplaced] == "true",
 		Applied:   in.Config[keyApplied],
 	}
 	if halfMade(in.Config) || !begun(in.Config) { // its step was cut short

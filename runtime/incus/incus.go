@@ -52,6 +52,7 @@ const (
 	keyAsked       = "user.swage.asked"
 	keyCommit      = "user.swage.commit"
 	keyDeclared    = "user.swage.declared"
+	keyReplaced    = "user.swage.replaced"
 	keyApplied     = "user.swage.applied"
 	// keyUntil is when an archive may go (RFC 3339).
 	keyUntil = "user.swage.until"

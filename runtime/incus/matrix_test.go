@@ -209,6 +209,7 @@ var recorded = map[string][]map[string]string{
 	"Asked":     {{"user.swage.asked": "stopped"}, {"user.swage.asked": "paused"}},
 	"Commit":    {{"user.swage.commit": "c1"}, {"user.swage.commit": "c2"}},
 	"Declared":  {{"user.swage.declared": "c1"}, {"user.swage.declared": "c2"}},
+	"Replaced":  {{"user.swage.replaced": "true"}},
 	"Applied":   {{"user.swage.applied": "a1"}, {"user.swage.applied": "a2"}},
 }
 

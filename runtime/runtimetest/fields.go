@@ -77,6 +77,7 @@ var Fields = []Field{
 	field("Comment", func(c *runtime.Container) *string { return &c.Comment }, "", "two\nlines é ", strings.Repeat("c", 16_000)),
 	field("Realms", func(c *runtime.Container) *[]string { return &c.Realms }, nil, []string{"0123456789abcdef01234567"}, []string{"0123456789abcdef01234567", "890abcdef12345678901cdef"}),
 	field("Protected", func(c *runtime.Container) *bool { return &c.Protected }, false, true),
+	field("Replaced", func(c *runtime.Container) *bool { return &c.Replaced }, false, true),
 	field("Applied", func(c *runtime.Container) *string { return &c.Applied }, "", "a1", "a2"),
 	field("Asked", func(c *runtime.Container) *runtime.Status { return &c.Asked }, runtime.Running, runtime.Stopped, runtime.Paused),
 	field("Commit", func(c *runtime.Container) *string { return &c.Commit }, "", "c1", "c2"),
