@@ -60,7 +60,7 @@ func (s *site) stepsLogged() int {
 // named is the container of a name, as Incus shows it.
 func (s *site) named(name string) instance {
 	s.Helper()
-	for _, i := range s.instances() {
+	for _, i := range s.allInstances() {
 		if i.Config["user.swage.name"] == name && i.Config["user.swage.role"] == "" {
 			return i
 		}
@@ -225,7 +225,7 @@ func (g *generations) check(s *site, n int) {
 	}
 	spares := 0
 	ramdisks := map[string]bool{}
-	for _, i := range s.instances() {
+	for _, i := range s.allInstances() {
 		id := runtime.ID(i.Config["user.swage.id"])
 		switch i.Config["user.swage.role"] {
 		case "spare":
@@ -586,7 +586,7 @@ func TestAdopted(t *testing.T) {
 		r := s.status()
 		return r.Commit == commit && r.State == reconcile.Incomplete
 	})
-	if c := s.container("app"); c.State != reconcile.StateFailed || !strings.Contains(c.Reason, "it would change the instance: environment_vars.A changed, ramdisk true") {
+	if c := s.container("app"); c.State != reconcile.StateFailed || !strings.Contains(c.Reason, "it would change the instance: environment_vars.A changed, ramdisk false → true") {
 		t.Errorf("app is %s: %s", c.State, c.Reason)
 	}
 	s.write("projects/web/app.cue", fmt.Sprintf("containers: app: {adopt: \"default/%s\", environment_vars: A: \"1\", ramdisk: false}\naliases: app: container: \"app\"\n", name))

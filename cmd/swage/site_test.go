@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -374,7 +375,14 @@ type instance struct {
 	Config                map[string]string
 }
 
+// instances are those of the site that are no archives.
 func (s *site) instances() []instance {
+	s.Helper()
+	return slices.DeleteFunc(s.allInstances(), func(i instance) bool { return i.Config["user.swage.role"] == "archive" })
+}
+
+// allInstances are those of the site, whatever role they have.
+func (s *site) allInstances() []instance {
 	s.Helper()
 	var all, ours []instance
 	// Not incus list: it asks for the state of each, and while that changes Incus
