@@ -111,3 +111,40 @@ func TestS7AddressesAreThoseOfItsNICs(t *testing.T) {
 		}
 	}
 }
+
+// TestA2WhatIsObservedIsHeld: the firewall is told of the interface of each
+// container that was found, not only of those that were just made; else nothing
+// counts its flows, nor holds it to its addresses.
+func TestA2WhatIsObservedIsHeld(t *testing.T) {
+	instance := func(raw string, eth0 map[string]string) *api.Instance {
+		return &api.Instance{InstancePut: api.InstancePut{
+			Config:  map[string]string{keyID: "a", rawLXC: raw, "volatile.eth0.hwaddr": "10:66:6a:00:00:01"},
+			Devices: map[string]map[string]string{nic: eth0},
+		}}
+	}
+	a := attachment{bridge{name: "br0", subnet: netip.MustParsePrefix("198.18.0.1/24"), subnet6: netip.MustParsePrefix("fd00::1/64")}, netip.MustParseAddr("198.18.0.5")}
+	adopted := netip.MustParseAddr("198.18.0.9")
+	for _, c := range []struct {
+		name  string
+		in    *api.Instance
+		addr  netip.Addr
+		mac   string
+		given bool
+	}{
+		{"made by swage", instance(a.raw(""), a.device()), a.addr, a.hwaddr(), true},
+		{"adopted", instance("", device{"type": "nic", "network": "br0"}), adopted, "10:66:6a:00:00:01", false},
+	} {
+		actual := &runtime.Actual{Addr: map[runtime.ID]netip.Addr{"a": c.addr}}
+		actual.Containers = []runtime.Container{{ID: "a"}}
+		actual.Spares = []runtime.Spare{{ID: "b"}}
+		at := located(c.in)
+		for id, m := range members(actual, map[runtime.ID]place{"a": at, "b": at}, nil) {
+			if id == "b" && !c.given {
+				continue
+			}
+			if m.Addr != c.addr || m.MAC != c.mac || m.Given != c.given {
+				t.Errorf("%s: %s is guarded as %v, %q, given %v", c.name, id, m.Addr, m.MAC, m.Given)
+			}
+		}
+	}
+}
