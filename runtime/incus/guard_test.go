@@ -1,8 +1,10 @@
 package incus
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/lxc/incus/v6/shared/api"
@@ -144,6 +146,41 @@ func TestA2WhatIsObservedIsHeld(t *testing.T) {
 			}
 			if m.Addr != c.addr || m.MAC != c.mac || m.Given != c.given {
 				t.Errorf("%s: %s is guarded as %v, %q, given %v", c.name, id, m.Addr, m.MAC, m.Given)
+			}
+		}
+	}
+}
+
+// TestA3FiltersThatWereTurnedOff: what swage asks of Incus to hold a container to
+// its addresses is seen to be asked, however it is spelled; of one that it did
+// not make it asks nothing.
+func TestA3FiltersThatWereTurnedOff(t *testing.T) {
+	subnet, subnet6 := netip.MustParsePrefix("198.18.0.1/24"), netip.MustParsePrefix("fd00::1/64")
+	for _, leases6 := range []bool{false, true} {
+		a := attachment{bridge{name: "br0", subnet: subnet, subnet6: subnet6, leases6: leases6}, netip.MustParseAddr("198.18.0.5")}
+		loose := func(raw string, change device) bool {
+			eth0 := a.device()
+			maps.Copy(eth0, change)
+			return located(&api.Instance{InstancePut: api.InstancePut{
+				Config: map[string]string{rawLXC: raw}, Devices: map[string]map[string]string{nic: eth0},
+			}}).loose
+		}
+		for _, spelled := range []string{"true", "1"} {
+			if loose(a.raw(""), device{"security.mac_filtering": spelled}) {
+				t.Errorf("held by %q, and found loose (leases6 %v)", spelled, leases6)
+			}
+		}
+		for setting := range a.device() {
+			if !strings.HasSuffix(setting, "_filtering") {
+				continue
+			}
+			for _, value := range []string{"false", "0", ""} {
+				if !loose(a.raw(""), device{setting: value}) {
+					t.Errorf("%s is %q, and that is not seen", setting, value)
+				}
+				if loose("", device{setting: value}) {
+					t.Errorf("one that swage did not make is found loose")
+				}
 			}
 		}
 	}

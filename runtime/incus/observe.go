@@ -216,9 +216,10 @@ func begun(config map[string]string) bool {
 func located(in *api.Instance) place {
 	c := container(in)
 	addr, _ := netip.ParseAddr(in.Devices[nic]["ipv4.address"])
+	fixed := addr.IsValid() && strings.Contains(in.Config[rawLXC], lineNet+"4.address")
 	return place{
 		project: in.Project, name: in.Name, addr: addr, addr6: addr6(in.Config), mac: hwaddr(in),
-		fixed:  addr.IsValid() && strings.Contains(in.Config[rawLXC], lineNet+"4.address"),
+		fixed: fixed, loose: fixed && len(unheld(in.Devices[nic])) > 0,
 		status: in.StatusCode, partial: halfMade(in.Config),
 		id: c.ID, ramdisk: c.Ramdisk, memory: max(0, c.Resources.Memory),
 		comment: in.Description,

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -60,7 +62,7 @@ func (r *Runtime) Guard(ctx context.Context, tell func(runtime.Repair)) error {
 			tables = true
 			rest(ctx, settle)
 		case <-tick.C:
-			tables = time.Since(last) >= fully || len(w.tried) > 0
+			tables = time.Since(last) >= fully || len(w.tried) > 0 || slices.ContainsFunc(r.places(), func(at place) bool { return at.loose })
 		}
 		select { // what is read now covers it
 		case <-changes:
@@ -211,7 +213,7 @@ func (w *repairer) filters(ctx context.Context, tell func(runtime.Repair)) (work
 		label := at.label()
 		running[label] = true
 		n := have["in."+label] + have["fwd."+label]
-		if n > 0 && n >= w.rules[label] {
+		if n > 0 && n >= w.rules[label] && !at.loose {
 			w.rules[label] = n
 			delete(w.tried, label)
 			continue
@@ -247,9 +249,28 @@ func (at place) label() string {
 	return name + "." + nic
 }
 
-// refilter changes how a setting is spelled, and not what it says: the filters
-// are made again without a moment in which they are asked not to be. It reports
-// false for what runs no more.
+// unheld are the settings of an interface that swage made which hold it to its
+// addresses, and do not say so. Isolation of its port is not one of them: with
+// that setting Incus makes a new interface, without addresses, so the port itself
+// is closed; see isolation.
+func unheld(eth0 device) (out []string) {
+	want := []string{"security.mac_filtering", "security.ipv4_filtering"}
+	if eth0["ipv6.address"] != "" { // Incus refuses it elsewhere
+		want = append(want, "security.ipv6_filtering")
+	}
+	for _, setting := range want {
+		if on, err := strconv.ParseBool(eth0[setting]); err != nil || !on {
+			out = append(out, setting)
+		}
+	}
+	return out
+}
+
+// refilter sets what somebody unset of the settings that hold an interface to its
+// addresses. Where they are as they should be it changes how one is spelled, and
+// not what it says: the filters are made again without a moment in which they
+// are asked not to be. It reports false for what runs no more, what others just
+// changed, and what was put right before.
 func (r *Runtime) refilter(ctx context.Context, at place) (bool, error) {
 	in, etag, err := r.in(ctx, at.project).GetInstance(at.name)
 	if notFound(err) {
@@ -263,16 +284,23 @@ func (r *Runtime) refilter(ctx context.Context, at place) (bool, error) {
 		return false, nil
 	}
 	eth0 := maps.Clone(in.Devices[nic])
-	const setting = "security.mac_filtering"
-	switch eth0[setting] {
-	case "true":
-		eth0[setting] = "1"
-	case "1":
-		eth0[setting] = "true"
-	default: // drift, which is another's to see
+	const spelled = "security.mac_filtering"
+	switch unset := unheld(eth0); {
+	case !now.fixed, at.loose && len(unset) == 0:
 		return false, nil
+	case len(unset) > 0:
+		for _, setting := range unset {
+			eth0[setting] = "true"
+		}
+	case eth0[spelled] == "true":
+		eth0[spelled] = "1"
+	default:
+		eth0[spelled] = "true"
 	}
 	err = r.patchIf(ctx, now, etag, map[string]any{"devices": map[string]device{nic: eth0}})
+	if api.StatusErrorCheck(err, http.StatusPreconditionFailed) {
+		return false, nil // the next attempt sees what it is now
+	}
 	if err != nil {
 		return false, brief(err)
 	}
