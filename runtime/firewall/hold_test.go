@@ -174,3 +174,45 @@ func TestA1NobodyTakesAnothersAddress(t *testing.T) {
 		})
 	}
 }
+
+// TestA4NobodyTakesAnothersMAC: root in a container that sends frames with
+// another's MAC gets nothing of what this host sends to it.
+func TestA4NobodyTakesAnothersMAC(t *testing.T) {
+	w := newWorld(t)
+	f := w.firewall()
+	f.apply(w.given())
+	db, mail := w.mac("shop/db", "eth0"), w.mac("blog/mail", "eth0")
+	at := func(mac net.HardwareAddr) string {
+		return strings.Fields(w.output("host", "bridge fdb show br "+bridge+" | grep "+mac.String()+" | grep -v ' permanent'"))[2]
+	}
+	w.try(t, []attempt{{"host", "tcp", "shop/db:80", "open"}, {"host", "tcp", "blog/mail:80", "open"}})
+	port, other := at(db), at(mail)
+	w.in("host", func() error { return f.Pin(port, db.String()) })
+	w.in("host", func() error {
+		pinned, err := f.Pinned()
+		if len(pinned) != 1 || pinned[db.String()] != port {
+			t.Errorf("pinned %v, want %s to %s", pinned, db, port)
+		}
+		return err
+	})
+	w.sh("blog/mail", "ip link set eth0 down; ip link set eth0 address "+db.String()+"; ip link set eth0 up")
+	w.frame("blog/mail", 0x88b5, make([]byte, 46))
+	if got := at(db); got != port {
+		t.Errorf("what is for shop/db is led to %s (blog/mail is at %s), want %s", got, other, port)
+	}
+	w.try(t, []attempt{{"host", "tcp", "shop/db:80", "open"}, {"host", "tcp6", "shop/db:80", "open"}})
+	// A port that is gone is no error, and the next one has it.
+	w.in("host", func() error {
+		if err := f.Pin("none", db.String()); err != nil {
+			return err
+		}
+		if err := f.Pin(other, db.String()); err != nil {
+			return err
+		}
+		pinned, err := f.Pinned()
+		if pinned[db.String()] != other {
+			t.Errorf("pinned %v, want %s to %s", pinned, db, other)
+		}
+		return err
+	})
+}

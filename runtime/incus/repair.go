@@ -107,6 +107,7 @@ type attempts struct {
 // ports of the bridge that are a container's, as Incus said then.
 type ports struct {
 	names []string
+	first string // of them: that of the interface that swage gave
 	asked time.Time
 }
 
@@ -135,7 +136,8 @@ func (w *repairer) repair(ctx context.Context, tables bool, tell func(runtime.Re
 	return worked && ctx.Err() == nil
 }
 
-// isolation closes the ports of containers that somebody opened. That of an
+// isolation closes the ports of containers that somebody opened, and pins the MAC
+// of each to its port, which is new at each start. That of an
 // adopted one, which Incus was never told to isolate, is one of them: its
 // neighbours would reach it past this host and its rules.
 func (w *repairer) isolation(ctx context.Context, tell func(runtime.Repair)) (worked bool) {
@@ -143,6 +145,10 @@ func (w *repairer) isolation(ctx context.Context, tell func(runtime.Repair)) (wo
 	if err != nil {
 		tell(runtime.Repair{What: "the isolation of ports", Err: err})
 		return false
+	}
+	pinned, err := w.r.guard.firewall.Pinned()
+	if err != nil {
+		tell(runtime.Repair{What: "the ports of MACs", Err: err})
 	}
 	asked, now := 0, time.Now()
 	running := map[runtime.ID]bool{}
@@ -155,11 +161,16 @@ func (w *repairer) isolation(ctx context.Context, tell func(runtime.Repair)) (wo
 		there := slices.ContainsFunc(known.names, func(port string) bool { _, ok := isolated[port]; return ok })
 		if !there && now.Sub(known.asked) >= askPorts && asked < portsAtOnce {
 			asked++
-			if known.names, err = w.r.portsOf(ctx, at); err != nil {
+			if known, err = w.r.portsOf(ctx, at); err != nil {
 				continue // it may be on its way out; asked again soon
 			}
 			known.asked = now
 			w.ports[at.id] = known
+		}
+		if _, there := isolated[known.first]; there && at.fixed && at.mac != "" && pinned != nil && pinned[at.mac] != known.first {
+			if err := w.r.guard.firewall.Pin(known.first, at.mac); err != nil {
+				tell(runtime.Repair{What: "the port of the MAC of " + w.r.guard.name(at), Err: err})
+			}
 		}
 		for _, port := range known.names {
 			if closed, ok := isolated[port]; !ok || closed {
@@ -174,17 +185,18 @@ func (w *repairer) isolation(ctx context.Context, tell func(runtime.Repair)) (wo
 }
 
 // portsOf are the interfaces of this host that belong to a container's NICs.
-func (r *Runtime) portsOf(ctx context.Context, at place) (names []string, err error) {
+func (r *Runtime) portsOf(ctx context.Context, at place) (p ports, err error) {
 	in, _, err := r.in(ctx, at.project).GetInstance(at.name)
 	if err != nil {
-		return nil, err
+		return p, err
 	}
 	for key, name := range in.Config {
 		if strings.HasPrefix(key, "volatile.") && strings.HasSuffix(key, ".host_name") && name != "" {
-			names = append(names, name)
+			p.names = append(p.names, name)
 		}
 	}
-	return names, nil
+	p.first = in.Config["volatile."+nic+".host_name"]
+	return p, nil
 }
 
 func (at place) awake() bool { return at.status == api.Running || at.status == api.Frozen }
