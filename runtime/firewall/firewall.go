@@ -1,5 +1,5 @@
 // Package firewall guards the containers of one scope with one nftables table
-// of its own, and opens the ports of the host that they publish.
+// of its own (and one of the family arp, for ARP), and opens the ports of the host that they publish.
 //
 // What is forwarded to a container passes when
 //
@@ -44,9 +44,11 @@ import (
 // Container is what the firewall must know of a container that has an address.
 //
 // It must have no other: what it sends and receives at an address that is not
-// listed is not judged. So whoever makes its interface must hold it to these
-// (in Incus security.mac_filtering, ipv4_filtering and ipv6_filtering) and keep
-// it from choosing one by itself (the sysctl net.ipv6.conf.<interface>.autoconf).
+// listed is not judged. One whose addresses are given is held to them here, and
+// so is everybody else on the bridge not to use them. That goes by its MAC, to
+// which whoever makes its interface must hold it (in Incus
+// security.mac_filtering). It should not choose addresses by itself (the sysctl
+// net.ipv6.conf.<interface>.autoconf): what it sends from those is dropped.
 type Container struct {
 	Name    string         // project/name, for people who read the table
 	Project string         // containers of one project reach each other
@@ -54,6 +56,7 @@ type Container struct {
 	Addr6   netip.Addr     // invalid: none
 	More    []netip.Addr   // that it has beside them, of either family
 	MAC     string         // of its interface; empty: its flows are not counted
+	Given   bool           // its addresses, to this MAC: it may use no others, and nobody else may use them
 	Rules   []runtime.Rule // all that are given are in force
 	Publish []runtime.Publish
 }
@@ -81,7 +84,7 @@ type Firewall struct {
 	seen               uint32 // generation of all tables at which ours was as listed
 }
 
-// Tables are the names of all that Apply makes, in the family inet.
+// Tables are the names of all that Apply makes.
 func (f *Firewall) Tables() []string { return []string{f.Table, f.flowsTable()} }
 
 // Apply makes the host guard exactly these containers. The change is atomic:
@@ -193,8 +196,8 @@ func (f *Firewall) Remove(ctx context.Context) error {
 	// The first of two lines makes the second succeed when there is no table.
 	f.flows = ""
 	var script string
-	for _, table := range f.Tables() {
-		script += "table inet " + table + "\ndelete table inet " + table + "\n"
+	for _, table := range []string{"inet " + f.Table, "inet " + f.flowsTable(), "arp " + f.Table} {
+		script += "table " + table + "\ndelete table " + table + "\n"
 	}
 	return nft(ctx, script)
 }

@@ -19,9 +19,14 @@ func nft(ctx context.Context, script string) error {
 	return err
 }
 
-// list prints the table without what changes by itself.
+// list prints both tables without what changes by itself.
 func (f *Firewall) list(ctx context.Context) (string, error) {
-	return command(ctx, "", "nft", "-s", "list", "table", "inet", f.Table)
+	listed, err := command(ctx, "", "nft", "-s", "list", "table", "inet", f.Table)
+	if err != nil {
+		return "", err
+	}
+	arp, err := command(ctx, "", "nft", "-s", "list", "table", "arp", f.Table)
+	return listed + arp, err
 }
 
 // packages that have the programs, by the names that Debian, Ubuntu, Fedora

@@ -11,6 +11,7 @@ import (
 // everything is what the firewall made on the host, in text.
 func (w *world) everything() string {
 	return w.output("host", `nft -s list table inet `+table+` 2>&1 || true
+		nft -s list table arp `+table+` 2>&1 || true
 		nft -s list table inet `+table+`-flows 2>&1 || true
 		ip -6 neigh show proxy dev br0 | sort
 		for p in ve1 ve2 ve3; do bridge -d link show dev $p | grep -o 'isolated o[a-z]*'; done
@@ -23,7 +24,8 @@ func (w *world) everything() string {
 func TestS8WhatIsTakenAwayIsMadeAgain(t *testing.T) {
 	w := newWorld(t)
 	f := w.firewall()
-	guarded := containers(container("shop/web", published("0.0.0.0:8080", "tcp", 80)))
+	guarded := containers(container("shop/web", published("0.0.0.0:8080", "tcp", 80)),
+		container("shop/db", func(c *Container) { c.MAC, c.Given = "10:66:c6:12:00:0b", true }))
 	ports := strings.Fields(w.output("host", `ip -o link show master br0 | sed 's/.*: \(ve[0-9]\)@.*/\1/'`))
 	f.apply(guarded)
 	want := w.everything()
@@ -58,6 +60,9 @@ func TestS8WhatIsTakenAwayIsMadeAgain(t *testing.T) {
 		{"nft flush table inet " + table + "-flows", true, "the nftables table inet " + table + "-flows"},
 		{"nft delete table inet " + table + "-flows", true, "the nftables table inet " + table + "-flows"},
 		{"nft flush table inet " + table, true, "the nftables table inet " + table},
+		{"nft delete table arp " + table, true, "the nftables table inet " + table},
+		{"nft flush chain arp " + table + " hold", true, "the nftables table inet " + table},
+		{"nft flush chain inet " + table + " hold", true, "the nftables table inet " + table},
 		{"nft flush chain inet " + table + " forward", true, "the nftables table inet " + table},
 		{"nft delete element inet " + table + " project4 '{ 198.18.0.10 }'", true, "the nftables table inet " + table},
 		{"nft insert rule inet " + table + " forward accept", true, "the nftables table inet " + table},

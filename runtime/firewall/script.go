@@ -42,7 +42,7 @@ func (f family) all(c Container) (out []netip.Addr) {
 	return out
 }
 
-// Script is the whole table as one transaction for `nft -f`. Equal containers
+// Script is both tables as one transaction for `nft -f`. Equal containers
 // make equal scripts, whatever their order. What a packet costs does not
 // depend on the number of containers: every step is a lookup by address.
 //
@@ -54,7 +54,13 @@ func Script(table, bridge string, containers []Container) string {
 	s := &script{Builder: new(strings.Builder)}
 	s.line("table inet %s", table)
 	s.line("delete table inet %s", table)
+	s.line("table arp %s", table)
+	s.line("delete table arp %s", table)
+	s.open("table arp %s", table)
+	s.holdARP(bridge, containers)
+	s.close()
 	s.open("table inet %s", table)
+	s.hold(bridge, containers)
 	s.projects(containers)
 	hasIngress := s.rules(containers, "ingress")
 	hasEgress := s.rules(containers, "egress")
@@ -172,8 +178,12 @@ func (s *script) mapping(name, kind string, elements []string) {
 }
 
 func (s *script) collection(what, name, kind string, elements []string) {
+	s.elements(what, name, "type "+kind, elements)
+}
+
+func (s *script) elements(what, name, kind string, elements []string) {
 	s.open("%s %s", what, name)
-	s.line("type %s", kind)
+	s.line("%s", kind)
 	if len(elements) > 0 {
 		s.open("elements =")
 		for _, e := range elements {

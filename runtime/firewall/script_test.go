@@ -31,7 +31,7 @@ func TestScript(t *testing.T) {
 				runtime.Rule{Direction: "egress", Action: "drop", Sources: prefixes("198.18.0.0/15"), Destinations: prefixes("2001:db8::/32")},
 			),
 			published("0.0.0.0:8080", "tcp", 80), published("[2001:db8::1]:53", "udp", 53)),
-		container("shop/db"),
+		container("shop/db", func(c *Container) { c.MAC, c.Given = "10:66:c6:12:00:0b", true }),
 		{Name: `odd "name"`, Project: "odd project", Addr: netip.MustParseAddr("198.18.0.30"), Publish: []runtime.Publish{
 			{Listen: netip.MustParseAddrPort("203.0.113.1:8080"), Protocol: "tcp", Port: 1},
 		}},

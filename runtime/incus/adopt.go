@@ -220,6 +220,7 @@ type addresses struct {
 	addr, addr6 netip.Addr
 	more        []netip.Addr
 	mac         string // of its first interface
+	given       bool   // by swage: it has no others
 }
 
 func (a addresses) none() bool { return !a.addr.IsValid() && !a.addr6.IsValid() }

@@ -105,7 +105,7 @@ func (r *Runtime) build(ctx context.Context, w runtime.Container, how recipe) (p
 	// Beside the making: it must be guarded before it starts.
 	guarded := make(chan error, 1)
 	go func() {
-		guarded <- r.guard.set(ctx, w.ID, member(w, addresses{addr: at.addr, addr6: at.addr6, mac: at.mac}))
+		guarded <- r.guard.set(ctx, w.ID, member(w, addresses{addr: at.addr, addr6: at.addr6, mac: at.mac, given: at.fixed}))
 	}()
 	for n := range maxNames {
 		at.name = instanceName(w, n)

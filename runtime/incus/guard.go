@@ -37,7 +37,7 @@ type guard struct {
 // right.
 func member(c runtime.Container, at addresses) firewall.Container {
 	m := firewall.Container{
-		Name: c.Ref(), Project: c.Project, Addr: at.addr, Addr6: at.addr6, More: at.more, MAC: at.mac,
+		Name: c.Ref(), Project: c.Project, Addr: at.addr, Addr6: at.addr6, More: at.more, MAC: at.mac, Given: at.given,
 		Rules: c.Firewall, Publish: c.Publish,
 	}
 	for _, r := range c.Firewall {
@@ -117,7 +117,7 @@ func (g *guard) change(ctx context.Context, c runtime.Container) error {
 	if !ok {
 		return nil
 	}
-	return g.set(ctx, c.ID, member(c, addresses{was.Addr, was.Addr6, was.More, was.MAC}))
+	return g.set(ctx, c.ID, member(c, addresses{was.Addr, was.Addr6, was.More, was.MAC, was.Given}))
 }
 
 // rename guards one that had another id.
@@ -136,7 +136,7 @@ func (g *guard) readdress(ctx context.Context, id runtime.ID, a attachment) erro
 	if !ok {
 		return nil
 	}
-	m.Addr, m.Addr6, m.MAC = a.addr, a.addr6(), a.hwaddr()
+	m.Addr, m.Addr6, m.MAC, m.Given = a.addr, a.addr6(), a.hwaddr(), true
 	return g.set(ctx, id, m)
 }
 

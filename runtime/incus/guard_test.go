@@ -1,8 +1,10 @@
 package incus
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/lxc/incus/v6/shared/api"
@@ -108,6 +110,78 @@ func TestS7AddressesAreThoseOfItsNICs(t *testing.T) {
 		}
 		if text := got.addr.String() + " " + got.addr6.String() + " " + more + "]"; text != c.want {
 			t.Errorf("%s: %s, want %s", c.name, text, c.want)
+		}
+	}
+}
+
+// TestA2WhatIsObservedIsHeld: the firewall is told of the interface of each
+// container that was found, not only of those that were just made; else nothing
+// counts its flows, nor holds it to its addresses.
+func TestA2WhatIsObservedIsHeld(t *testing.T) {
+	instance := func(raw string, eth0 map[string]string) *api.Instance {
+		return &api.Instance{InstancePut: api.InstancePut{
+			Config:  map[string]string{keyID: "a", rawLXC: raw, "volatile.eth0.hwaddr": "10:66:6a:00:00:01"},
+			Devices: map[string]map[string]string{nic: eth0},
+		}}
+	}
+	a := attachment{bridge{name: "br0", subnet: netip.MustParsePrefix("198.18.0.1/24"), subnet6: netip.MustParsePrefix("fd00::1/64")}, netip.MustParseAddr("198.18.0.5")}
+	adopted := netip.MustParseAddr("198.18.0.9")
+	for _, c := range []struct {
+		name  string
+		in    *api.Instance
+		addr  netip.Addr
+		mac   string
+		given bool
+	}{
+		{"made by swage", instance(a.raw(""), a.device()), a.addr, a.hwaddr(), true},
+		{"adopted", instance("", device{"type": "nic", "network": "br0"}), adopted, "10:66:6a:00:00:01", false},
+	} {
+		actual := &runtime.Actual{Addr: map[runtime.ID]netip.Addr{"a": c.addr}}
+		actual.Containers = []runtime.Container{{ID: "a"}}
+		actual.Spares = []runtime.Spare{{ID: "b"}}
+		at := located(c.in)
+		for id, m := range members(actual, map[runtime.ID]place{"a": at, "b": at}, nil) {
+			if id == "b" && !c.given {
+				continue
+			}
+			if m.Addr != c.addr || m.MAC != c.mac || m.Given != c.given {
+				t.Errorf("%s: %s is guarded as %v, %q, given %v", c.name, id, m.Addr, m.MAC, m.Given)
+			}
+		}
+	}
+}
+
+// TestA3FiltersThatWereTurnedOff: what swage asks of Incus to hold a container to
+// its addresses is seen to be asked, however it is spelled; of one that it did
+// not make it asks nothing.
+func TestA3FiltersThatWereTurnedOff(t *testing.T) {
+	subnet, subnet6 := netip.MustParsePrefix("198.18.0.1/24"), netip.MustParsePrefix("fd00::1/64")
+	for _, leases6 := range []bool{false, true} {
+		a := attachment{bridge{name: "br0", subnet: subnet, subnet6: subnet6, leases6: leases6}, netip.MustParseAddr("198.18.0.5")}
+		loose := func(raw string, change device) bool {
+			eth0 := a.device()
+			maps.Copy(eth0, change)
+			return located(&api.Instance{InstancePut: api.InstancePut{
+				Config: map[string]string{rawLXC: raw}, Devices: map[string]map[string]string{nic: eth0},
+			}}).loose
+		}
+		for _, spelled := range []string{"true", "1"} {
+			if loose(a.raw(""), device{"security.mac_filtering": spelled}) {
+				t.Errorf("held by %q, and found loose (leases6 %v)", spelled, leases6)
+			}
+		}
+		for setting := range a.device() {
+			if !strings.HasSuffix(setting, "_filtering") {
+				continue
+			}
+			for _, value := range []string{"false", "0", ""} {
+				if !loose(a.raw(""), device{setting: value}) {
+					t.Errorf("%s is %q, and that is not seen", setting, value)
+				}
+				if loose("", device{setting: value}) {
+					t.Errorf("one that swage did not make is found loose")
+				}
+			}
 		}
 	}
 }

@@ -99,6 +99,7 @@ type place struct {
 	addr, addr6   netip.Addr
 	mac           string
 	fixed         bool // swage chose the addresses, and there are no others
+	loose         bool // fixed, and somebody told Incus not to hold it to them
 	status        api.StatusCode
 	partial       bool // it was not seen whole
 	id            runtime.ID

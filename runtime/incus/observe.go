@@ -107,7 +107,7 @@ func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
 func members(a *runtime.Actual, all map[runtime.ID]place, more map[runtime.ID][]netip.Addr) map[runtime.ID]firewall.Container {
 	out := map[runtime.ID]firewall.Container{}
 	add := func(c runtime.Container) {
-		at := addresses{all[c.ID].addr, all[c.ID].addr6, more[c.ID], all[c.ID].mac}
+		at := addresses{all[c.ID].addr, all[c.ID].addr6, more[c.ID], all[c.ID].mac, all[c.ID].fixed}
 		if now := a.Addr[c.ID]; now.IsValid() && !all[c.ID].fixed { // adopted: as it is now
 			at.addr = now
 		}
@@ -216,9 +216,10 @@ func begun(config map[string]string) bool {
 func located(in *api.Instance) place {
 	c := container(in)
 	addr, _ := netip.ParseAddr(in.Devices[nic]["ipv4.address"])
+	fixed := addr.IsValid() && strings.Contains(in.Config[rawLXC], lineNet+"4.address")
 	return place{
-		project: in.Project, name: in.Name, addr: addr, addr6: addr6(in.Config),
-		fixed:  addr.IsValid() && strings.Contains(in.Config[rawLXC], lineNet+"4.address"),
+		project: in.Project, name: in.Name, addr: addr, addr6: addr6(in.Config), mac: hwaddr(in),
+		fixed: fixed, loose: fixed && len(unheld(in.Devices[nic])) > 0,
 		status: in.StatusCode, partial: halfMade(in.Config),
 		id: c.ID, ramdisk: c.Ramdisk, memory: max(0, c.Resources.Memory),
 		comment: in.Description,

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -60,7 +62,7 @@ func (r *Runtime) Guard(ctx context.Context, tell func(runtime.Repair)) error {
 			tables = true
 			rest(ctx, settle)
 		case <-tick.C:
-			tables = time.Since(last) >= fully || len(w.tried) > 0
+			tables = time.Since(last) >= fully || len(w.tried) > 0 || slices.ContainsFunc(r.places(), func(at place) bool { return at.loose })
 		}
 		select { // what is read now covers it
 		case <-changes:
@@ -105,6 +107,7 @@ type attempts struct {
 // ports of the bridge that are a container's, as Incus said then.
 type ports struct {
 	names []string
+	first string // of them: that of the interface that swage gave
 	asked time.Time
 }
 
@@ -133,7 +136,8 @@ func (w *repairer) repair(ctx context.Context, tables bool, tell func(runtime.Re
 	return worked && ctx.Err() == nil
 }
 
-// isolation closes the ports of containers that somebody opened. That of an
+// isolation closes the ports of containers that somebody opened, and pins the MAC
+// of each to its port, which is new at each start. That of an
 // adopted one, which Incus was never told to isolate, is one of them: its
 // neighbours would reach it past this host and its rules.
 func (w *repairer) isolation(ctx context.Context, tell func(runtime.Repair)) (worked bool) {
@@ -141,6 +145,10 @@ func (w *repairer) isolation(ctx context.Context, tell func(runtime.Repair)) (wo
 	if err != nil {
 		tell(runtime.Repair{What: "the isolation of ports", Err: err})
 		return false
+	}
+	pinned, err := w.r.guard.firewall.Pinned()
+	if err != nil {
+		tell(runtime.Repair{What: "the ports of MACs", Err: err})
 	}
 	asked, now := 0, time.Now()
 	running := map[runtime.ID]bool{}
@@ -153,11 +161,16 @@ func (w *repairer) isolation(ctx context.Context, tell func(runtime.Repair)) (wo
 		there := slices.ContainsFunc(known.names, func(port string) bool { _, ok := isolated[port]; return ok })
 		if !there && now.Sub(known.asked) >= askPorts && asked < portsAtOnce {
 			asked++
-			if known.names, err = w.r.portsOf(ctx, at); err != nil {
+			if known, err = w.r.portsOf(ctx, at); err != nil {
 				continue // it may be on its way out; asked again soon
 			}
 			known.asked = now
 			w.ports[at.id] = known
+		}
+		if _, there := isolated[known.first]; there && at.fixed && at.mac != "" && pinned != nil && pinned[at.mac] != known.first {
+			if err := w.r.guard.firewall.Pin(known.first, at.mac); err != nil {
+				tell(runtime.Repair{What: "the port of the MAC of " + w.r.guard.name(at), Err: err})
+			}
 		}
 		for _, port := range known.names {
 			if closed, ok := isolated[port]; !ok || closed {
@@ -172,17 +185,18 @@ func (w *repairer) isolation(ctx context.Context, tell func(runtime.Repair)) (wo
 }
 
 // portsOf are the interfaces of this host that belong to a container's NICs.
-func (r *Runtime) portsOf(ctx context.Context, at place) (names []string, err error) {
+func (r *Runtime) portsOf(ctx context.Context, at place) (p ports, err error) {
 	in, _, err := r.in(ctx, at.project).GetInstance(at.name)
 	if err != nil {
-		return nil, err
+		return p, err
 	}
 	for key, name := range in.Config {
 		if strings.HasPrefix(key, "volatile.") && strings.HasSuffix(key, ".host_name") && name != "" {
-			names = append(names, name)
+			p.names = append(p.names, name)
 		}
 	}
-	return names, nil
+	p.first = in.Config["volatile."+nic+".host_name"]
+	return p, nil
 }
 
 func (at place) awake() bool { return at.status == api.Running || at.status == api.Frozen }
@@ -211,7 +225,7 @@ func (w *repairer) filters(ctx context.Context, tell func(runtime.Repair)) (work
 		label := at.label()
 		running[label] = true
 		n := have["in."+label] + have["fwd."+label]
-		if n > 0 && n >= w.rules[label] {
+		if n > 0 && n >= w.rules[label] && !at.loose {
 			w.rules[label] = n
 			delete(w.tried, label)
 			continue
@@ -247,9 +261,28 @@ func (at place) label() string {
 	return name + "." + nic
 }
 
-// refilter changes how a setting is spelled, and not what it says: the filters
-// are made again without a moment in which they are asked not to be. It reports
-// false for what runs no more.
+// unheld are the settings of an interface that swage made which hold it to its
+// addresses, and do not say so. Isolation of its port is not one of them: with
+// that setting Incus makes a new interface, without addresses, so the port itself
+// is closed; see isolation.
+func unheld(eth0 device) (out []string) {
+	want := []string{"security.mac_filtering", "security.ipv4_filtering"}
+	if eth0["ipv6.address"] != "" { // Incus refuses it elsewhere
+		want = append(want, "security.ipv6_filtering")
+	}
+	for _, setting := range want {
+		if on, err := strconv.ParseBool(eth0[setting]); err != nil || !on {
+			out = append(out, setting)
+		}
+	}
+	return out
+}
+
+// refilter sets what somebody unset of the settings that hold an interface to its
+// addresses. Where they are as they should be it changes how one is spelled, and
+// not what it says: the filters are made again without a moment in which they
+// are asked not to be. It reports false for what runs no more, what others just
+// changed, and what was put right before.
 func (r *Runtime) refilter(ctx context.Context, at place) (bool, error) {
 	in, etag, err := r.in(ctx, at.project).GetInstance(at.name)
 	if notFound(err) {
@@ -263,16 +296,23 @@ func (r *Runtime) refilter(ctx context.Context, at place) (bool, error) {
 		return false, nil
 	}
 	eth0 := maps.Clone(in.Devices[nic])
-	const setting = "security.mac_filtering"
-	switch eth0[setting] {
-	case "true":
-		eth0[setting] = "1"
-	case "1":
-		eth0[setting] = "true"
-	default: // drift, which is another's to see
+	const spelled = "security.mac_filtering"
+	switch unset := unheld(eth0); {
+	case !now.fixed, at.loose && len(unset) == 0:
 		return false, nil
+	case len(unset) > 0:
+		for _, setting := range unset {
+			eth0[setting] = "true"
+		}
+	case eth0[spelled] == "true":
+		eth0[spelled] = "1"
+	default:
+		eth0[spelled] = "true"
 	}
 	err = r.patchIf(ctx, now, etag, map[string]any{"devices": map[string]device{nic: eth0}})
+	if api.StatusErrorCheck(err, http.StatusPreconditionFailed) {
+		return false, nil // the next attempt sees what it is now
+	}
 	if err != nil {
 		return false, brief(err)
 	}

@@ -92,7 +92,7 @@ func (r *Runtime) claim(ctx context.Context, s runtime.ClaimContainer) (runtime.
 	r.remember(w.ID, at)
 	rest, inner := errgroup.WithContext(ctx)
 	rest.Go(func() error {
-		return r.guard.rename(inner, s.Spare.ID, w.ID, member(w, addresses{addr: at.addr, addr6: at.addr6, mac: at.mac}))
+		return r.guard.rename(inner, s.Spare.ID, w.ID, member(w, addresses{addr: at.addr, addr6: at.addr6, mac: at.mac, given: at.fixed}))
 	})
 	rest.Go(func() error { return r.rename(inner, at, hostName(w.Name)) })
 	last := map[string]string{}
