@@ -332,6 +332,7 @@ func (a *Agent) PlanAfter(ctx context.Context, tree fs.FS, allowed func(applied 
 		return out, err
 	}
 	out.Add(a.Server, plan, access, f)
+	out.AddRights(a.inForce().fleet, f)
 	return out, ctx.Err()
 }
 

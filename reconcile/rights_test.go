@@ -1,0 +1,75 @@
+package reconcile
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"swage/schema"
+)
+
+// TestA1PlansSayRights: who may push, plan, read, sign or say where callers come
+// from is told by a plan, in every form, and by its being not empty.
+func TestA1PlansSayRights(t *testing.T) {
+	const key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4Xy5UpyZ2pHLzV0JZnfmd3Ekk+zSzDzSGjoHGH6q2N"
+	fleet := func(swage, server string) *schema.Fleet {
+		t.Helper()
+		f, err := schema.Load(t.Context(), fstest.MapFS{
+			"swage.cue":       {Data: []byte(`id: "5a6b7c8d9e0f1a2b3c4d5e6f", domain: "containers.test"` + "\n" + swage)},
+			"servers/lab.cue": {Data: []byte(server)},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	const ci = `tokens: ci: {value: "sesame", allow: ["push"]}`
+	for name, c := range map[string]struct {
+		before, after *schema.Fleet
+		want          []string
+	}{
+		"nothing":       {fleet("", ci), fleet("", ci), nil},
+		"a token":       {fleet("", ""), fleet("", ci), []string{"! RIGHTS token ci gains: push servers/lab.cue"}},
+		"no token":      {fleet("", ci), fleet("", ""), []string{"- rights token ci loses: push servers/lab.cue"}},
+		"a new server":  {nil, fleet("", ci), []string{"! RIGHTS token ci gains: push servers/lab.cue"}},
+		"another value": {fleet("", ci), fleet("", strings.ReplaceAll(ci, "sesame", "street")), []string{"! RIGHTS token ci gains: push servers/lab.cue", "- rights token ci loses: push servers/lab.cue"}},
+		"of a realm": {fleet("", ""), fleet("", `tokens: ci: {value: "sesame", allow: ["push"], realm: "5a6b7c8d9e0f1a2b3c4d5e6a"}`),
+			[]string{"+ rights token ci gains: push in realm 5a6b7c8d9e0f1a2b3c4d5e6a servers/lab.cue"}},
+		"reading": {fleet("", ""), fleet("", `tokens: ci: {value: "sesame", allow: ["read"], expires_at: "2030-01-01T00:00:00Z"}`),
+			[]string{"+ rights token ci gains: read until 2030-01-01T00:00:00Z servers/lab.cue"}},
+		"a balancer": {fleet("", ""), fleet("", `proxy_protocol: ["0.0.0.0/0"]`),
+			[]string{"! RIGHTS network 0.0.0.0/0 gains: say where callers come from (proxy_protocol) servers/lab.cue"}},
+		"no signers": {fleet(`signers: ssh: ["ann@example.com `+key+`"]`, ""), fleet("", ""), []string{
+			"! RIGHTS everyone who may push gains: push what nobody signed, unless the node file has signers swage.cue",
+			`- rights signer "ann@example.com" loses: sign commits swage.cue`,
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var p Proposal
+			p.Add("lab", Plan{}, nil, c.after)
+			p.AddRights(c.before, c.after)
+			var got []string
+			for _, line := range strings.Split(p.Text(false), "\n") {
+				if strings.Contains(line, "rights ") || strings.Contains(line, "RIGHTS ") {
+					if file, _, ok := strings.Cut(line, "swage.cue:"); ok {
+						line = file + "swage.cue"
+					}
+					got = append(got, line)
+				}
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+			if p.Empty() != (c.want == nil) {
+				t.Error("whether it is empty does not follow its rights")
+			}
+			if n := strings.Count(p.Markdown(), "| rights |"); n != len(c.want) {
+				t.Errorf("%d rows in Markdown", n)
+			}
+			if strings.Contains(p.Text(false)+p.Markdown(), "sesame") {
+				t.Error("it holds a secret")
+			}
+		})
+	}
+}
