@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -31,6 +32,8 @@ type RightChange struct {
 	// something was taken away.
 	Field string `json:"field"`
 	At    string `json:"at"`
+
+	ref string // container that a port is published of
 }
 
 // RightsBetween is what two fleets let whom do to a server beside what their
@@ -92,6 +95,21 @@ func rightsOf(f *schema.Fleet, server string) map[string]RightChange {
 			Who: "network " + network.String(), Right: "say where callers come from (proxy_protocol)", Field: "proxy_protocol", At: at, Opens: true,
 		}
 	}
+	for _, p := range f.Projects {
+		for _, c := range p.Containers {
+			if c.Server != server {
+				continue
+			}
+			ref := p.Name + "/" + c.Name
+			for _, port := range c.Publish {
+				right := RightChange{
+					Who: fmt.Sprintf("who reaches %s %s", port.Protocol, port.Listen), Right: fmt.Sprintf("port %d of %s, past the edge", port.Port, ref),
+					Field: "publish", At: c.At("publish").String(), Opens: true, ref: ref,
+				}
+				out[fmt.Sprintf("publish %q %q %s %d", cmp.Or(c.ID, ref), port.Listen, port.Protocol, port.Port)] = right
+			}
+		}
+	}
 	signer := RightChange{Right: "sign commits", Field: "signers", At: f.At("signers").String(), Opens: true}
 	for _, line := range f.Signers.SSH {
 		c := signer
@@ -116,7 +134,10 @@ func rightsOf(f *schema.Fleet, server string) map[string]RightChange {
 // is the last of the proposal.
 func (p *Proposal) AddRights(before, after *schema.Fleet) {
 	s := &p.Servers[len(p.Servers)-1]
-	s.Rights = RightsBetween(before, after, s.Server)
+	s.Rights = slices.DeleteFunc(RightsBetween(before, after, s.Server), func(c RightChange) bool {
+		held := func(h Held) bool { return h.Ref == c.ref }
+		return c.ref != "" && !c.Gains && slices.ContainsFunc(s.Held, held) // it stays as it is
+	})
 }
 
 // sign is the mark of its line.

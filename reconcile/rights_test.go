@@ -13,11 +13,13 @@ import (
 // from is told by a plan, in every form, and by its being not empty.
 func TestA1PlansSayRights(t *testing.T) {
 	const key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4Xy5UpyZ2pHLzV0JZnfmd3Ekk+zSzDzSGjoHGH6q2N"
+	container := ""
 	fleet := func(swage, server string) *schema.Fleet {
 		t.Helper()
 		f, err := schema.Load(t.Context(), fstest.MapFS{
-			"swage.cue":       {Data: []byte(`id: "5a6b7c8d9e0f1a2b3c4d5e6f", domain: "containers.test"` + "\n" + swage)},
-			"servers/lab.cue": {Data: []byte(server)},
+			"swage.cue":        {Data: []byte(`id: "5a6b7c8d9e0f1a2b3c4d5e6f", domain: "containers.test"` + "\n" + swage)},
+			"servers/lab.cue":  {Data: []byte(server)},
+			"projects/p/a.cue": {Data: []byte(container)},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -25,6 +27,12 @@ func TestA1PlansSayRights(t *testing.T) {
 		return f
 	}
 	const ci = `tokens: ci: {value: "sesame", allow: ["push"]}`
+	publishing := func(ports string) *schema.Fleet {
+		container = `containers: web: {id: "890abcdef12345678901cdef", publish: [` + ports + `]}`
+		defer func() { container = "" }()
+		return fleet("", "")
+	}
+	const postgres = `{listen: "0.0.0.0:5432", protocol: "tcp", port: 5432}`
 	for name, c := range map[string]struct {
 		before, after *schema.Fleet
 		want          []string
@@ -40,6 +48,12 @@ func TestA1PlansSayRights(t *testing.T) {
 			[]string{"+ rights token ci gains: read until 2030-01-01T00:00:00Z servers/lab.cue"}},
 		"a balancer": {fleet("", ""), fleet("", `proxy_protocol: ["0.0.0.0/0"]`),
 			[]string{"! RIGHTS network 0.0.0.0/0 gains: say where callers come from (proxy_protocol) servers/lab.cue"}},
+		"a port of a new container": {fleet("", ""), publishing(postgres),
+			[]string{"! RIGHTS who reaches tcp 0.0.0.0:5432 gains: port 5432 of p/web, past the edge projects/p/a.cue"}},
+		"another port": {publishing(strings.Replace(postgres, "0.0.0.0", "192.0.2.1", 1)), publishing(postgres), []string{
+			"! RIGHTS who reaches tcp 0.0.0.0:5432 gains: port 5432 of p/web, past the edge projects/p/a.cue",
+			"- rights who reaches tcp 192.0.2.1:5432 loses: port 5432 of p/web, past the edge projects/p/a.cue",
+		}},
 		"no signers": {fleet(`signers: ssh: ["ann@example.com `+key+`"]`, ""), fleet("", ""), []string{
 			"! RIGHTS everyone who may push gains: push what nobody signed, unless the node file has signers swage.cue",
 			`- rights signer "ann@example.com" loses: sign commits swage.cue`,
@@ -52,8 +66,8 @@ func TestA1PlansSayRights(t *testing.T) {
 			var got []string
 			for _, line := range strings.Split(p.Text(false), "\n") {
 				if strings.Contains(line, "rights ") || strings.Contains(line, "RIGHTS ") {
-					if file, _, ok := strings.Cut(line, "swage.cue:"); ok {
-						line = file + "swage.cue"
+					if at := strings.Index(line, ".cue:"); at >= 0 {
+						line = line[:at] + ".cue"
 					}
 					got = append(got, line)
 				}
