@@ -42,14 +42,22 @@ func TestA1PlansSayRights(t *testing.T) {
 		"no token":      {fleet("", ci), fleet("", ""), []string{"- rights token ci loses: push servers/lab.cue"}},
 		"a new server":  {nil, fleet("", ci), []string{"! RIGHTS token ci gains: push servers/lab.cue"}},
 		"another value": {fleet("", ci), fleet("", strings.ReplaceAll(ci, "sesame", "street")), []string{"! RIGHTS token ci gains: push servers/lab.cue", "- rights token ci loses: push servers/lab.cue"}},
-		"of a realm": {fleet("", ""), fleet("", `tokens: ci: {value: "sesame", allow: ["push"], realm: "5a6b7c8d9e0f1a2b3c4d5e6a"}`),
-			[]string{"+ rights token ci gains: push in realm 5a6b7c8d9e0f1a2b3c4d5e6a servers/lab.cue"}},
-		"reading": {fleet("", ""), fleet("", `tokens: ci: {value: "sesame", allow: ["read"], expires_at: "2030-01-01T00:00:00Z"}`),
-			[]string{"+ rights token ci gains: read until 2030-01-01T00:00:00Z servers/lab.cue"}},
-		"a balancer": {fleet("", ""), fleet("", `proxy_protocol: ["0.0.0.0/0"]`),
-			[]string{"! RIGHTS network 0.0.0.0/0 gains: say where callers come from (proxy_protocol) servers/lab.cue"}},
-		"a port of a new container": {fleet("", ""), publishing(postgres),
-			[]string{"! RIGHTS who reaches tcp 0.0.0.0:5432 gains: port 5432 of p/web, past the edge projects/p/a.cue"}},
+		"of a realm": {
+			fleet("", ""), fleet("", `tokens: ci: {value: "sesame", allow: ["push"], realm: "5a6b7c8d9e0f1a2b3c4d5e6a"}`),
+			[]string{"+ rights token ci gains: push in realm 5a6b7c8d9e0f1a2b3c4d5e6a servers/lab.cue"},
+		},
+		"reading": {
+			fleet("", ""), fleet("", `tokens: ci: {value: "sesame", allow: ["read"], expires_at: "2030-01-01T00:00:00Z"}`),
+			[]string{"+ rights token ci gains: read until 2030-01-01T00:00:00Z servers/lab.cue"},
+		},
+		"a balancer": {
+			fleet("", ""), fleet("", `proxy_protocol: ["0.0.0.0/0"]`),
+			[]string{"! RIGHTS network 0.0.0.0/0 gains: say where callers come from (proxy_protocol) servers/lab.cue"},
+		},
+		"a port of a new container": {
+			fleet("", ""), publishing(postgres),
+			[]string{"! RIGHTS who reaches tcp 0.0.0.0:5432 gains: port 5432 of p/web, past the edge projects/p/a.cue"},
+		},
 		"another port": {publishing(strings.Replace(postgres, "0.0.0.0", "192.0.2.1", 1)), publishing(postgres), []string{
 			"! RIGHTS who reaches tcp 0.0.0.0:5432 gains: port 5432 of p/web, past the edge projects/p/a.cue",
 			"- rights who reaches tcp 192.0.2.1:5432 loses: port 5432 of p/web, past the edge projects/p/a.cue",
