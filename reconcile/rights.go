@@ -173,5 +173,5 @@ func (c RightChange) markdown() string {
 	if c.Opens {
 		sign = "! RIGHTS"
 	}
-	return fmt.Sprintf("| `%s` | %s | rights | `%s` |\n", sign, escape(c.words()), c.At)
+	return fmt.Sprintf("| `%s` | %s | rights | %s |\n", sign, escape(c.words()), code(c.At))
 }

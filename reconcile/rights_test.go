@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"swage/schema"
 )
@@ -93,5 +94,40 @@ func TestA1PlansSayRights(t *testing.T) {
 				t.Error("it holds a secret")
 			}
 		})
+	}
+}
+
+// TestA5FileNamesInMarkdown: the name of a file stays within the code that says
+// where something stands.
+func TestA5FileNamesInMarkdown(t *testing.T) {
+	load := func(name, permissions string) *schema.Fleet {
+		f, err := schema.Load(t.Context(), fstest.MapFS{
+			"swage.cue":       {Data: []byte(`id: "5a6b7c8d9e0f1a2b3c4d5e6f", domain: "containers.test"`)},
+			"servers/lab.cue": {},
+			name:              {Data: []byte(`containers: web: {id: "890abcdef12345678901cdef", publish: [{listen: ":5432", protocol: "tcp", port: 5432}], ` + permissions + `}`)},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	const name = "projects/p/a` | ok |<img src=x>@all `.cue"
+	before, after := load("projects/p/a.cue", `enable_proxy: false`), load(name, `permissions: default: "allow"`)
+	plan := Between(before, load(name, `environment_vars: A: "b", permissions: default: "allow"`), "lab")
+	access, err := AccessBetween(before, after, "lab", plan, time.Now())
+	if err != nil || len(access) == 0 {
+		t.Fatal(access, err)
+	}
+	var p Proposal
+	p.Add("lab", plan, access, after)
+	p.AddRights(nil, after)
+	text := p.Markdown()
+	if !strings.Contains(text, "src=x") {
+		t.Fatal(text)
+	}
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, "` |<img") || strings.Contains(line, "` | ok") || strings.Count(line, "`")%2 != 0 || strings.Contains(line, " | ok ") && !strings.Contains(line, ` \| ok `) {
+			t.Errorf("%s", line)
+		}
 	}
 }
