@@ -159,10 +159,7 @@ func sealedGroup(g schema.Group) schema.Group {
 // accessAfter is what a fleet would change of the access that is in force,
 // once a plan for it is done.
 func (a *Agent) accessAfter(f *schema.Fleet, state *runtime.Actual, plan Plan) ([]edge.AccessChange, error) {
-	inForce := a.published.Load()
-	if inForce == nil {
-		inForce = &told{fleet: a.Fleet()}
-	}
+	inForce := a.inForce()
 	if inForce.fleet == nil {
 		return AccessBetween(nil, f, a.Server, plan, time.Now())
 	}
@@ -191,4 +188,12 @@ func (a *Agent) accessAfter(f *schema.Fleet, state *runtime.Actual, plan Plan) (
 		return nil, err
 	}
 	return edge.CompareAccess(before, after, time.Now()), nil
+}
+
+// inForce is what was published last, or would be now.
+func (a *Agent) inForce() *told {
+	if published := a.published.Load(); published != nil {
+		return published
+	}
+	return &told{fleet: a.Fleet()}
 }

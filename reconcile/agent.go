@@ -342,6 +342,7 @@ func (a *Agent) PlanAfter(ctx context.Context, tree fs.FS, allowances func(appli
 		return out, err
 	}
 	out.Add(a.Server, plan, access, f)
+	out.AddRights(a.inForce().fleet, f)
 	return out, ctx.Err()
 }
 

@@ -24,7 +24,10 @@ type ServerProposal struct {
 	Held   []Held         `json:"held"`
 	// Access is who gains and who loses which program of which container.
 	Access []edge.AccessChange `json:"access"`
-	// AccessUnknown says why Access could not be made; empty: it was.
+	// Rights is who may push, plan, read, sign or name callers, and could not
+	// before, and the reverse.
+	Rights []RightChange `json:"rights"`
+	// AccessUnknown says why Access and Rights could not be made; empty: they were.
 	AccessUnknown string `json:"access_unknown,omitempty"`
 	// Opens is what everyone may reach afterwards and could not before: what of
 	// Access opens, container by container.
@@ -54,7 +57,7 @@ type ProposedStep struct {
 func (p *Proposal) Add(server string, plan Plan, access []edge.AccessChange, fleet *schema.Fleet) {
 	s := ServerProposal{
 		Server: server, Steps: []ProposedStep{}, Held: append([]Held{}, plan.Held...),
-		Access: append([]edge.AccessChange{}, access...), Opens: openings(access), StaysOpen: staysOpen(fleet, server), Drift: plan.Drift,
+		Access: append([]edge.AccessChange{}, access...), Rights: []RightChange{}, Opens: openings(access), StaysOpen: staysOpen(fleet, server), Drift: plan.Drift,
 	}
 	var declared declarations
 	if fleet != nil {
@@ -123,7 +126,9 @@ func (p Proposal) Empty() bool {
 	return true
 }
 
-func (s ServerProposal) empty() bool { return len(s.Steps)+len(s.Held)+len(s.Access)+len(s.Drift) == 0 }
+func (s ServerProposal) empty() bool {
+	return len(s.Steps)+len(s.Held)+len(s.Access)+len(s.Rights)+len(s.Drift) == 0
+}
 
 // Holds reports whether some server holds something.
 func (p Proposal) Holds() bool {
@@ -179,6 +184,9 @@ func (p Proposal) Text(colour bool) string {
 		for _, h := range s.Held {
 			line("!", fmt.Sprintf("! held: %s: %s", h.What, h.Why))
 		}
+		for _, c := range s.Rights {
+			line(c.sign(), c.text())
+		}
 		for _, a := range accessLines(s.Access) {
 			line(a.sign, a.text())
 		}
@@ -200,7 +208,7 @@ func (p Proposal) Markdown() string {
 	b.WriteString("### swage plan\n\n")
 	for _, s := range p.Servers {
 		for _, o := range s.StaysOpen {
-			fmt.Fprintf(&b, "**%s** stays open, although its project has `enable_proxy: false` (`%s`)\n\n", o.Field, o.At)
+			fmt.Fprintf(&b, "**%s** stays open, although its project has `enable_proxy: false` (%s)\n\n", o.Field, code(o.At))
 		}
 		if s.AccessUnknown != "" {
 			fmt.Fprintf(&b, "**access is not compared**: %s\n\n", escape(s.AccessUnknown))
@@ -221,12 +229,15 @@ func (p Proposal) Markdown() string {
 			}
 			var asked []string
 			for _, o := range x.AskedBy {
-				asked = append(asked, "`"+o.At+"`")
+				asked = append(asked, code(o.At))
 			}
 			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", x.Sign, x.Step, effect, strings.Join(asked, " "))
 		}
 		for _, h := range s.Held {
 			fmt.Fprintf(&b, "| `!` | %s | **held**: %s | |\n", h.What, h.Why)
+		}
+		for _, c := range s.Rights {
+			b.WriteString(c.markdown())
 		}
 		for _, a := range accessLines(s.Access) {
 			b.WriteString(a.markdown())

@@ -78,9 +78,14 @@ func (l accessLine) markdown() string {
 	}
 	at := ""
 	if l.at != "" {
-		at = "`" + l.at + "`"
+		at = code(l.at)
 	}
 	return fmt.Sprintf("| `%s` | %s: %s | access | %s |\n", sign, escape(l.of), escape(l.words), at)
+}
+
+// code is a place in a file, whose name is its author's.
+func code(at string) string {
+	return "`" + strings.NewReplacer("`", "'", "|", `\|`, "\n", " ").Replace(at) + "`"
 }
 
 // escape keeps Markdown from reading what a name or a header holds.

@@ -136,6 +136,10 @@ func (l *lister) count(dir string, names int) error {
 
 func (l *lister) file(name string, d fs.DirEntry) error {
 	misplaced, ours := place(name)
+	if (misplaced != "" || ours) && !printable(name) {
+		l.refuse(name, "has a character in its name that cannot be printed; rename the file or its folder")
+		return nil
+	}
 	if misplaced != "" {
 		l.refuse(name, "%s", misplaced)
 	}

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"cuelang.org/go/cue/token"
@@ -17,11 +19,22 @@ type Pos struct {
 	Line, Column int
 }
 
+// String never writes what a terminal obeys, nor a second line: names of files
+// come from authors.
 func (p Pos) String() string {
-	if p.Line == 0 {
-		return p.File
+	file := p.File
+	if !printable(file) {
+		file = strconv.Quote(file)
 	}
-	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
+	if p.Line == 0 {
+		return file
+	}
+	return fmt.Sprintf("%s:%d:%d", file, p.Line, p.Column)
+}
+
+// printable reports whether a name can be written as it is.
+func printable(name string) bool {
+	return utf8.ValidString(name) && !strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 func position(p token.Pos, file string) Pos {

@@ -83,6 +83,10 @@ func (d declaration) append(dir string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	mode := fs.FileMode(0o644)
+	if info, err := os.Stat(name); err == nil {
+		mode = info.Mode().Perm() // it may hold secrets
+	}
 	out, err := schema.Declare(d.file, src, d.path, d.fields)
 	if err != nil {
 		return err
@@ -90,5 +94,5 @@ func (d declaration) append(dir string) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return err
 	}
-	return replace(name, out, 0o644)
+	return replace(name, out, mode)
 }

@@ -25,6 +25,11 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if len(os.Args) < 2 || os.Args[1] != "agent" {
+		// What does not heed the first signal, as a read of a folder that hangs,
+		// ends at the second. An agent that drains is asked as often as one likes.
+		context.AfterFunc(ctx, stop)
+	}
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr, openIncus)
 	stop()
 	os.Exit(code)

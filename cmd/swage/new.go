@@ -168,6 +168,10 @@ func add(cmd *cobra.Command, project, what string, d declaration) error {
 		return err
 	}
 	missing := err != nil
+	mode := fs.FileMode(0o644)
+	if info, err := os.Stat(name); err == nil {
+		mode = info.Mode().Perm()
+	}
 	if err := d.append(dir); err != nil {
 		return err
 	}
@@ -177,7 +181,7 @@ func add(cmd *cobra.Command, project, what string, d declaration) error {
 			_ = os.Remove(filepath.Dir(name)) // in vain if it holds other files
 			return err
 		}
-		return errors.Join(err, replace(name, old, 0o644))
+		return errors.Join(err, replace(name, old, mode))
 	}
 	fmt.Fprintln(cmd.OutOrStdout(), "wrote", name)
 	return nil

@@ -160,35 +160,36 @@ func propose(ctx context.Context, t target, args []string, against string, n nod
 		out.Add(a.Server, plan, nil, a.Fleet())
 		return out, err
 	}
-	access, unknown := accessSince(ctx, a, plan, dirOf(args))
+	before, access, unknown := accessSince(ctx, a, plan, dirOf(args))
 	out.Add(a.Server, plan, access, a.Fleet())
-	out.Servers[0].AccessUnknown = unknown
+	if out.Servers[0].AccessUnknown = unknown; unknown == "" {
+		out.AddRights(before, a.Fleet())
+	}
 	return out, nil
 }
 
 // accessSince compares what a plan would allow with what the commit allows that
 // was applied last. The repository that the plan is made of has that commit, as
 // a rule; unknown says why it has not.
-func accessSince(ctx context.Context, a *reconcile.Agent, plan reconcile.Plan, dir string) (access []edge.AccessChange, unknown string) {
-	var before *schema.Fleet
+func accessSince(ctx context.Context, a *reconcile.Agent, plan reconcile.Plan, dir string) (before *schema.Fleet, access []edge.AccessChange, unknown string) {
 	switch commit := a.Applied(); commit {
 	case "":
 	case reconcile.Folder:
-		return nil, "what was applied last came from a folder and not from a commit"
+		return nil, nil, "what was applied last came from a folder and not from a commit"
 	default:
 		old, err := git.Revision(dir, commit)
 		if err == nil {
 			before, err = schema.Load(ctx, old.Tree)
 		}
 		if err != nil {
-			return nil, fmt.Sprintf("the commit that was applied last, %s, cannot be read here: %v", short(commit), err)
+			return nil, nil, fmt.Sprintf("the commit that was applied last, %s, cannot be read here: %v", short(commit), err)
 		}
 	}
 	access, err := reconcile.AccessBetween(before, a.Fleet(), a.Server, plan, time.Now())
 	if err != nil {
-		return nil, err.Error()
+		return nil, nil, err.Error()
 	}
-	return access, ""
+	return before, access, ""
 }
 
 // between compares two revisions, for one server or for all of either.
@@ -223,6 +224,7 @@ func between(ctx context.Context, out *reconcile.Proposal, server string, args [
 				return err
 			}
 			out.Add(name, plan, access, after)
+			out.AddRights(before, after)
 		}
 	}
 	if len(out.Servers) == 0 {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 
 	"swage/reconcile"
 )
@@ -18,6 +19,7 @@ import (
 const (
 	plansAtOnce  = 2
 	plansWaiting = 8 // and their bodies, in temporary files
+	plansOfToken = 5 // of both: half, so that bodies which never come stop no other's
 
 	// maxArchive is of a repository that is sent for a plan, in bytes as sent.
 	// What it unpacks to is bounded by schema.Load, which reads it.
@@ -35,21 +37,48 @@ type plans struct {
 	plan func(context.Context, fs.FS) (reconcile.Proposal, error)
 	// Both are of bounded capacity; who holds a place in one has sent to it.
 	places, running chan struct{}
+
+	mu sync.Mutex
+	of map[string]int // places by token; without one nobody is told from others
 }
 
 func newPlans(plan func(context.Context, fs.FS) (reconcile.Proposal, error)) *plans {
-	return &plans{plan, make(chan struct{}, plansAtOnce+plansWaiting), make(chan struct{}, plansAtOnce)}
+	return &plans{plan: plan, places: make(chan struct{}, plansAtOnce+plansWaiting), running: make(chan struct{}, plansAtOnce), of: map[string]int{}}
+}
+
+// enter takes a place for a request, if there is one for its token as well.
+// The token is good: who asks was let in.
+func (p *plans) enter(r *http.Request) (leave func(), ok bool) {
+	_, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if token != "" && p.of[token] >= plansOfToken {
+		return nil, false
+	}
+	select {
+	case p.places <- struct{}{}:
+	default:
+		return nil, false
+	}
+	p.of[token]++
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.of[token]--; p.of[token] == 0 {
+			delete(p.of, token)
+		}
+		<-p.places
+	}, true
 }
 
 func (p *plans) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	select {
-	case p.places <- struct{}{}:
-		defer func() { <-p.places }()
-	default: // before any of the body is read
+	leave, ok := p.enter(r)
+	if !ok { // before any of the body is read
 		w.Header().Set("Retry-After", "5")
 		problem(w, http.StatusTooManyRequests, "many plans are asked for already; ask again in a moment")
 		return
 	}
+	defer leave()
 	body, err := spool(http.MaxBytesReader(w, r.Body, maxArchive))
 	var large *http.MaxBytesError
 	switch {

@@ -150,3 +150,39 @@ func TestS3Archives(t *testing.T) {
 type failing struct{}
 
 func (failing) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+// TestA3StalledPlansOfOneToken: bodies that never come, sent with one token, keep
+// nobody with another one from a plan.
+func TestA3StalledPlansOfOneToken(t *testing.T) {
+	h := newPlans(func(context.Context, fs.FS) (reconcile.Proposal, error) { return reconcile.Proposal{Version: 1}, nil })
+	var archive bytes.Buffer
+	if err := pack(&archive, fstest.MapFS{"swage.cue": {}}); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(token string, body io.Reader) int {
+		w, r := httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/api/v1/plan", body)
+		r.Header.Set("Authorization", "Bearer "+token)
+		h.ServeHTTP(w, r)
+		return w.Code
+	}
+	stalled, end := io.Pipe()
+	answers := make(chan int, plansAtOnce+plansWaiting+2)
+	for range cap(answers) {
+		go func() { answers <- ask("a", stalled) }()
+	}
+	for range cap(answers) - plansOfToken {
+		if code := <-answers; code != http.StatusTooManyRequests {
+			t.Errorf("one too many: %d", code)
+		}
+	}
+	if code := ask("b", bytes.NewReader(archive.Bytes())); code != http.StatusOK {
+		t.Errorf("with another token: %d", code)
+	}
+	end.Close()
+	for range plansOfToken {
+		<-answers
+	}
+	if code := ask("a", bytes.NewReader(archive.Bytes())); code != http.StatusOK || len(h.of)+len(h.places) > 0 {
+		t.Errorf("afterwards: %d, %v", code, h.of)
+	}
+}
