@@ -40,6 +40,7 @@ func (l Local) AllowedIncoming(ctx context.Context, quarantine, from, to string)
 		return 0, fmt.Errorf("read commit %s: %w", to, err)
 	}
 	most, walked := 0, 0
+	var had map[plumbing.Hash]bool // what from leads to, once it is asked for
 	iter := object.NewCommitPreorderIter(tip, nil, []plumbing.Hash{old.Hash})
 	err = iter.ForEach(func(c *object.Commit) error {
 		if walked++; walked > mostCommits || ctx.Err() != nil {
@@ -50,16 +51,33 @@ func (l Local) AllowedIncoming(ctx context.Context, quarantine, from, to string)
 			return nil
 		}
 		// A merge may lead past from to what it already has.
-		if had, err := c.IsAncestor(old); err != nil || had {
-			return err
+		if had == nil {
+			if had, err = ancestors(ctx, old); err != nil {
+				return err
+			}
 		}
-		most = n
+		if !had[c.Hash] {
+			most = n
+		}
 		return nil
 	})
 	if err != nil {
 		return 0, fmt.Errorf("walk from commit %s: %w", to, err)
 	}
 	return most, ctx.Err()
+}
+
+// ancestors are a commit and all that it leads to, as far as they are there.
+func ancestors(ctx context.Context, of *object.Commit) (map[plumbing.Hash]bool, error) {
+	all := map[plumbing.Hash]bool{}
+	err := object.NewCommitPreorderIter(of, nil, nil).ForEach(func(c *object.Commit) error {
+		all[c.Hash] = true
+		if len(all) > mostHistory {
+			return fmt.Errorf("its history has more than %d commits", mostHistory)
+		}
+		return ctx.Err()
+	})
+	return all, err
 }
 
 // allows reads the trailer of a message: a line of its last paragraph.
