@@ -149,6 +149,7 @@ func (s ServerProposal) summary() string {
 func (p Proposal) Text(colour bool) string {
 	var b strings.Builder
 	line := func(sign, text string) {
+		text = Visible(text)
 		if colour {
 			code := map[string]string{"+": "32", "~": "33", "-": "31", "!": "1;31"}[sign]
 			text = "\x1b[" + code + "m" + text + "\x1b[0m"
