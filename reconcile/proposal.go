@@ -195,13 +195,14 @@ func (p Proposal) Text(colour bool) string {
 }
 
 // Markdown is the proposal as a comment on a pull request. Names come from the
-// fleet's authors; the schema lets none through that Markdown would read.
+// fleet's authors; the schema lets none through that Markdown would read, but
+// for names of files.
 func (p Proposal) Markdown() string {
 	var b strings.Builder
 	b.WriteString("### swage plan\n\n")
 	for _, s := range p.Servers {
 		for _, o := range s.StaysOpen {
-			fmt.Fprintf(&b, "**%s** stays open, although its project has `enable_proxy: false` (`%s`)\n\n", o.Field, o.At)
+			fmt.Fprintf(&b, "**%s** stays open, although its project has `enable_proxy: false` (%s)\n\n", o.Field, code(o.At))
 		}
 		if s.AccessUnknown != "" {
 			fmt.Fprintf(&b, "**access is not compared**: %s\n\n", escape(s.AccessUnknown))
@@ -222,7 +223,7 @@ func (p Proposal) Markdown() string {
 			}
 			var asked []string
 			for _, o := range x.AskedBy {
-				asked = append(asked, "`"+o.At+"`")
+				asked = append(asked, code(o.At))
 			}
 			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", x.Sign, x.Step, effect, strings.Join(asked, " "))
 		}

@@ -78,9 +78,19 @@ func (l accessLine) markdown() string {
 	}
 	at := ""
 	if l.at != "" {
-		at = "`" + l.at + "`"
+		at = code(l.at)
 	}
 	return fmt.Sprintf("| `%s` | %s: %s | access | %s |\n", sign, escape(l.of), escape(l.words), at)
+}
+
+// code is a place in a file as code in a cell of a table, which a name of a file
+// may not end.
+func code(place string) string {
+	place = Visible(place)
+	if strings.ContainsAny(place, "`|\n") {
+		return escape(place)
+	}
+	return "`" + place + "`"
 }
 
 // escape keeps Markdown from reading what a name or a header holds.
