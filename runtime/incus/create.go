@@ -72,6 +72,11 @@ func (r *Runtime) build(ctx context.Context, w runtime.Container, how recipe) (p
 	if err != nil {
 		return place{}, err
 	}
+	name, release, err := r.freeName(ctx, w)
+	if err != nil {
+		return place{}, err
+	}
+	defer release()
 	keys := config(w)
 	if !simple(w, how) {
 		keys[keyApplied] = ""
@@ -79,7 +84,7 @@ func (r *Runtime) build(ctx context.Context, w runtime.Container, how recipe) (p
 	maps.Copy(keys, r.mark())
 	keys[keyMaking], keys[keyRole], keys[rawLXC] = how.making, how.role, guest(w, a.raw(""))
 	at := place{
-		project: project, name: instanceName(w), addr: a.addr, addr6: a.addr6(), mac: a.hwaddr(), fixed: true,
+		project: project, name: name, addr: a.addr, addr6: a.addr6(), mac: a.hwaddr(), fixed: true,
 		status: api.Stopped, id: w.ID, ramdisk: w.Ramdisk, memory: w.Resources.Memory,
 		comment: w.Comment,
 	}

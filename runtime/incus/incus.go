@@ -72,6 +72,8 @@ type Runtime struct {
 	peers peers
 
 	mu sync.Mutex
+
+	naming map[string]bool // names in Incus that are about to be taken, held by mu
 	// where the containers are that Observe or a step saw.
 	where map[runtime.ID]place
 	// projects in Incus, by their names in the fleet, that Observe or a step
@@ -220,6 +222,49 @@ func legal(name string, most int) string {
 // instanceName is a container's name in Incus, unique on the whole bridge.
 func instanceName(c runtime.Container) string {
 	return legal(c.Name, 50) + "-" + string(c.ID[:6])
+}
+
+// freeName is a container's name in Incus that no other instance of the daemon
+// has, and that is its own until release: two of one name on a bridge keep each
+// other from starting, the one that was there first as well. Who may push
+// chooses both what the name is made from.
+func (r *Runtime) freeName(ctx context.Context, w runtime.Container) (name string, release func(), err error) {
+	for n := range 16 {
+		name := instanceName(w)
+		if n > 0 {
+			sum := sha256.Sum256(fmt.Appendf(nil, "%s/%d", w.ID, n))
+			name = legal(w.Name, 50) + "-" + hex.EncodeToString(sum[:4])
+		}
+		r.mu.Lock()
+		other := r.naming[name]
+		if !other {
+			if r.naming == nil {
+				r.naming = map[string]bool{}
+			}
+			r.naming[name] = true
+		}
+		r.mu.Unlock()
+		if other {
+			continue
+		}
+		release := func() {
+			r.mu.Lock()
+			delete(r.naming, name)
+			r.mu.Unlock()
+		}
+		found, err := r.in(ctx, "").GetInstancesAllProjectsWithFilter(api.InstanceTypeAny, []string{"name=" + name})
+		if err != nil {
+			release()
+			return "", nil, fmt.Errorf("look for instances called %s: %w", name, err)
+		}
+		if !slices.ContainsFunc(found, func(in api.Instance) bool {
+			return in.Name == name && !(r.marked(in.Config) && in.Config[keyID] == string(w.ID))
+		}) {
+			return name, release, nil
+		}
+		release()
+	}
+	return "", nil, fmt.Errorf("every name in Incus for %s is taken", w.Name)
 }
 
 // newProjectName is what a project is called in Incus when it is made. Names that had to be changed get

@@ -134,7 +134,12 @@ func (r *Runtime) move(ctx context.Context, s runtime.MoveContainer) (runtime.Do
 		r.remember(s.To.ID, to)
 	}
 	// On its own: with the move it takes Incus 15 s.
-	if name := instanceName(s.To); to.name != name {
+	name, release, err := r.freeName(ctx, s.To)
+	if err != nil {
+		return runtime.Done{}, err
+	}
+	defer release()
+	if to.name != name {
 		c := r.in(ctx, to.project)
 		op, err := c.RenameInstance(to.name, api.InstancePost{Name: name})
 		if err := finish(c, op, err); err != nil {
