@@ -611,23 +611,29 @@ func (a *Agent) stay() map[string]edge.Alias {
 	if a.done == nil || a.done == a.fleet {
 		return nil
 	}
-	was := map[string]schema.Alias{}
-	owner := map[string]schema.Project{}
+	type owned struct {
+		schema.Alias
+		of   string // project
+		here map[string]*schema.Container
+	}
+	was := map[string]owned{}
 	for _, p := range a.done.Projects {
+		here := a.here(p)
 		for _, x := range p.Aliases {
-			was[x.Name], owner[x.Name] = x, p
+			was[x.Name] = owned{x, p.Name, here}
 		}
 	}
 	out := map[string]edge.Alias{}
 	for _, p := range a.fleet.Projects {
+		here := a.here(p)
 		for _, x := range p.Aliases {
 			old, ok := was[x.Name]
-			if !ok || a.leadsWell(p, x) {
+			if !ok || a.leadsWell(p.Name, here, x) {
 				continue
 			}
 			for _, name := range old.Containers {
-				if ref := a.nowCalled(owner[x.Name], name); ref != "" && ref != p.Name+"/"+x.Containers[0] {
-					out[x.Name] = alias(old, ref)
+				if ref := a.nowCalled(old.of, old.here, name); ref != "" && ref != p.Name+"/"+x.Containers[0] {
+					out[x.Name] = alias(old.Alias, ref)
 				}
 			}
 		}
@@ -635,28 +641,37 @@ func (a *Agent) stay() map[string]edge.Alias {
 	return out
 }
 
-// leadsWell reports whether the container that an alias asks for here is
-// healthy.
-func (a *Agent) leadsWell(p schema.Project, x schema.Alias) bool {
-	for _, c := range p.Containers {
-		if c.Server == a.Server && slices.Contains(x.Containers, c.Name) {
-			return a.healthy(p.Name+"/"+c.Name, c)
+// here are the containers of a project on this server, by name.
+func (a *Agent) here(p schema.Project) map[string]*schema.Container {
+	out := map[string]*schema.Container{}
+	for i := range p.Containers {
+		if c := &p.Containers[i]; c.Server == a.Server {
+			out[c.Name] = c
+		}
+	}
+	return out
+}
+
+// leadsWell reports whether the container that an alias of a project asks for
+// here is healthy.
+func (a *Agent) leadsWell(project string, here map[string]*schema.Container, x schema.Alias) bool {
+	for _, name := range x.Containers {
+		if c := here[name]; c != nil { // there is one at most
+			return a.healthy(project+"/"+name, *c)
 		}
 	}
 	return true // not here
 }
 
 // nowCalled is the name by which the table knows what the last applied commit
-// called p/name; empty if it is gone.
-func (a *Agent) nowCalled(p schema.Project, name string) string {
+// called project/name; empty if it is gone.
+func (a *Agent) nowCalled(project string, here map[string]*schema.Container, name string) string {
 	id := ""
-	for _, c := range p.Containers {
-		if c.Name == name && c.Server == a.Server {
-			id = c.ID
-		}
+	if c := here[name]; c != nil {
+		id = c.ID
 	}
 	for _, h := range a.seen.Containers {
-		if !a.seen.Reached(h.ID).IsValid() || string(h.ID) != id && (id != "" || h.Ref() != p.Name+"/"+name) {
+		if !a.seen.Reached(h.ID).IsValid() || string(h.ID) != id && (id != "" || h.Ref() != project+"/"+name) {
 			continue
 		}
 		if d, ok := a.declared(a.fleet, h); ok {

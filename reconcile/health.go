@@ -140,15 +140,26 @@ func (a *Agent) unexamined(plan Plan) []string {
 		refused[h.Ref] = true
 	}
 	var out []string
+	checked := map[string]bool{}
 	for _, p := range a.fleet.Projects {
 		for _, c := range p.Containers {
 			ref := p.Name + "/" + c.Name
-			if c.Server != a.Server || c.Health == nil || c.State != string(runtime.Running) || refused[ref] {
+			if c.Server != a.Server || c.Health == nil || c.State != string(runtime.Running) {
+				continue
+			}
+			checked[ref] = true
+			if refused[ref] {
 				continue
 			}
 			if v := a.vitals[ref]; interrupted[ref] || v == nil || !v.ok() || v.of != a.target(ref, c) {
 				out = append(out, ref)
 			}
+		}
+	}
+	for ref, v := range a.vitals { // of a check that no commit asks for any more
+		if !checked[ref] {
+			v.stop()
+			delete(a.vitals, ref)
 		}
 	}
 	return out

@@ -159,7 +159,7 @@ func TestAnAliasFollowsWhenItsTargetIsHealthy(t *testing.T) {
 	old := n.observe(t).Addr[n.id(t, "blue")].String()
 	n.source.push(`containers: green: {
 		id: "222222222222222222222222"
-		health: {port: 18080, interval: "10ms"}
+		health: {port: 18080, interval: "50ms"}
 	}
 	aliases: site: {container: "green", program: "http", port: 18080}`)
 	await(t, "green is made", func() bool { return n.running(t) == "blue green" })
@@ -207,7 +207,7 @@ func TestHealthFailsAndRecovers(t *testing.T) {
 	n := newNode()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
-	n.source.push(`containers: app: health: {port: 18080, interval: "10ms", deadline: "300ms"}, containers: next: depends_on: ["app"]`)
+	n.source.push(`containers: app: health: {port: 18080, interval: "50ms", deadline: "300ms"}, containers: next: depends_on: ["app"]`)
 	go func() { ended <- n.Run(ctx) }()
 	defer func() { cancel(); <-ended }()
 	await(t, "it fails", func() bool { return n.Report().State == reconcile.Failed })
@@ -218,6 +218,44 @@ func TestHealthFailsAndRecovers(t *testing.T) {
 	code.Store(204)
 	serve(t, n.observe(t).Addr[n.id(t, "app")], &code)
 	await(t, "it recovers", func() bool { return n.Report().State == reconcile.Applied && n.running(t) == "app next" })
+}
+
+// A health check that a commit takes away is made no more, and neither its
+// container nor the commit waits for it, or has failed because of it.
+func TestA5HealthTakenAway(t *testing.T) {
+	n := newNode()
+	n.source.push(`containers: {app: health: {port: 18080, interval: "50ms", deadline: "300ms"}, other: {}}`)
+	n.start(t)
+	await(t, "it fails", func() bool { return n.Report().State == reconcile.Failed })
+	var asked atomic.Int64
+	listener, err := net.Listen("tcp", netip.AddrPortFrom(n.observe(t).Addr[n.id(t, "app")], 18080).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			asked.Add(1)
+			conn.Close()
+		}
+	}()
+	await(t, "it is asked", func() bool { return asked.Load() > 0 })
+	n.source.push(`containers: {app: {}, other: {}}`)
+	await(t, "the commit is applied", func() bool { return n.Report().State == reconcile.Applied })
+	for _, c := range n.Report().Containers {
+		if string(c.State) != "running" {
+			t.Errorf("%s is %s: %s", c.Name, c.State, c.Reason)
+		}
+	}
+	before := asked.Load()
+	time.Sleep(500 * time.Millisecond)
+	if after := asked.Load(); after > before+1 { // one may be under way
+		t.Errorf("it is asked %d times more", after-before)
+	}
 }
 
 // [R7] While a health check is waited for, drift is put back all the same.

@@ -154,6 +154,7 @@ func (s ServerProposal) summary() string {
 func (p Proposal) Text(colour bool) string {
 	var b strings.Builder
 	line := func(sign, text string) {
+		text = Visible(text)
 		if colour {
 			code := map[string]string{"+": "32", "~": "33", "-": "31", "!": "1;31"}[sign]
 			text = "\x1b[" + code + "m" + text + "\x1b[0m"
@@ -202,7 +203,8 @@ func (p Proposal) Text(colour bool) string {
 }
 
 // Markdown is the proposal as a comment on a pull request. Names come from the
-// fleet's authors; the schema lets none through that Markdown would read.
+// fleet's authors; the schema lets none through that Markdown would read, but
+// for names of files.
 func (p Proposal) Markdown() string {
 	var b strings.Builder
 	b.WriteString("### swage plan\n\n")

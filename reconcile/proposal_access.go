@@ -83,9 +83,14 @@ func (l accessLine) markdown() string {
 	return fmt.Sprintf("| `%s` | %s: %s | access | %s |\n", sign, escape(l.of), escape(l.words), at)
 }
 
-// code is a place in a file, whose name is its author's.
-func code(at string) string {
-	return "`" + strings.NewReplacer("`", "'", "|", `\|`, "\n", " ").Replace(at) + "`"
+// code is a place in a file as code in a cell of a table, which a name of a file
+// may not end.
+func code(place string) string {
+	place = Visible(place)
+	if strings.ContainsAny(place, "`|\n") {
+		return escape(place)
+	}
+	return "`" + place + "`"
 }
 
 // escape keeps Markdown from reading what a name or a header holds.

@@ -200,7 +200,7 @@ aliases: {site: {container: "app", port: 18080}, gone: {container: "app", port: 
 	n.await(t, reconcile.Applied, "app old1")
 	n.source.push(`containers: {app: {
 	environment_vars: V: "2"
-	health: {port: 18080, interval: "10ms", deadline: "300ms"}
+	health: {port: 18080, interval: "50ms", deadline: "300ms"}
 	permissions: default: "deny"
 }, new1: {id: "333333333333333333333333"}}
 aliases: site: {container: "app", port: 18080}`)
@@ -267,7 +267,7 @@ func TestARollbackUndoesNoDeletion(t *testing.T) {
 	n.start(t)
 	n.source.push(`containers: {app: {}, old1: id: "111111111111111111111111", old2: id: "222222222222222222222222"}`)
 	n.await(t, reconcile.Applied, "app old1 old2")
-	n.source.push(`containers: app: health: {port: 18080, interval: "10ms", deadline: "500ms"}`)
+	n.source.push(`containers: app: health: {port: 18080, interval: "50ms", deadline: "500ms"}`)
 	await(t, "the check begins", func() bool { return n.Report().Commit == whole("2") })
 	if _, err := n.engine.Open(scope).Do(t.Context(), runtime.DeleteContainer{Target: runtime.Container{ID: "111111111111111111111111", Project: "web", Name: "old1"}}); err != nil {
 		t.Fatal(err)

@@ -155,6 +155,9 @@ func (r *resolver) hostPorts(c *Container, d declared[rawContainer]) {
 	}
 }
 
+// minInterval bounds how often one container can have the server check it.
+const minInterval = 50 * time.Millisecond
+
 func (r *resolver) health(c *Container, d declared[rawContainer]) *Health {
 	raw := d.raw.Health
 	if raw == nil {
@@ -170,6 +173,9 @@ func (r *resolver) health(c *Container, d declared[rawContainer]) *Health {
 		if span <= 0 {
 			r.add(at.in(name), noSpan)
 		}
+	}
+	if h.Interval > 0 && h.Interval < minInterval {
+		r.add(at.in("interval"), "found %q, want at least %s: the server makes all checks of all containers itself", raw.Interval, minInterval)
 	}
 	if need := h.Interval * time.Duration(h.HealthyAfter-1); h.Deadline > 0 && h.Deadline < need {
 		r.add(at.in("deadline"), "is over before %d checks every %s can pass; want more than %s", h.HealthyAfter, raw.Interval, need)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -15,8 +16,8 @@ import (
 )
 
 // hookCommand is what the hooks of the agent's repository run. Whatever goes
-// wrong in it refuses the push.
-func hookCommand() *cobra.Command {
+// wrong in it refuses the push. Git reads its standard output.
+func hookCommand(stdout io.Writer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "hook", Hidden: true, Args: cobra.ExactArgs(1),
 		Short: "Ask the agent about a push (run by git)",
@@ -27,7 +28,7 @@ func hookCommand() *cobra.Command {
 		case "pre-receive":
 			return preReceive(cmd, *socket)
 		case "proc-receive":
-			return procReceive(cmd, *socket)
+			return procReceive(cmd, stdout, *socket)
 		}
 		return fmt.Errorf("there is no hook %q", args[0])
 	}
@@ -51,8 +52,8 @@ func preReceive(cmd *cobra.Command, socket api.Socket) error {
 
 // procReceive moves the branch, which is the agent's sign to begin, and shows
 // what becomes of it.
-func procReceive(cmd *cobra.Command, socket api.Socket) error {
-	return git.ProcReceive(cmd.InOrStdin(), cmd.OutOrStdout(), func(u git.Update, options []string) error {
+func procReceive(cmd *cobra.Command, stdout io.Writer, socket api.Socket) error {
+	return git.ProcReceive(cmd.InOrStdin(), stdout, func(u git.Update, options []string) error {
 		wait := true
 		for _, o := range options {
 			switch o {
@@ -77,5 +78,5 @@ func procReceive(cmd *cobra.Command, socket api.Socket) error {
 
 // teller writes lines to the pusher's terminal: git passes on what a hook says.
 func teller(cmd *cobra.Command) func(string) {
-	return func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), strings.TrimRight(text, "\n")) }
+	return func(text string) { fmt.Fprintln(visible{cmd.ErrOrStderr()}, strings.TrimRight(text, "\n")) }
 }

@@ -89,12 +89,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, open open
 		SilenceErrors: true,
 	}
 	root.SetArgs(args)
-	root.SetOut(stdout)
+	root.SetOut(visible{stdout})
 	root.SetErr(stderr)
 	root.AddCommand(
 		initCommand(), newCommand(), validateCommand(), planCommand(open), applyCommand(open), agentCommand(open),
 		statusCommand(), getCommand(), eventsCommand(), snapshotsCommand(), approveCommand(), rollbackCommand(), resumeCommand(), suspendCommand(), historyCommand(), purgeCommand(),
-		explainCommand(), schemaCommand(), secretCommand(), trustCommand(), versionCommand(), hookCommand(),
+		explainCommand(), schemaCommand(), secretCommand(), trustCommand(), versionCommand(), hookCommand(stdout),
 	)
 	err := root.ExecuteContext(ctx)
 	var code exit
@@ -104,9 +104,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, open open
 	case errors.As(err, &code):
 		return int(code)
 	case schema.IsProblems(err):
-		fmt.Fprintln(stderr, err) // each line begins with its place
+		fmt.Fprintln(visible{stderr}, err) // each line begins with its place
 	default:
-		fmt.Fprintln(stderr, "swage:", err)
+		fmt.Fprintln(visible{stderr}, "swage:", err)
 	}
 	return 1
 }

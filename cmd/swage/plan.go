@@ -242,7 +242,11 @@ func printProposal(cmd *cobra.Command, p reconcile.Proposal, output string) erro
 		_, err := fmt.Fprint(out, p.Markdown())
 		return err
 	}
-	_, err := fmt.Fprint(out, p.Text(colourful(out)))
+	colour := colourful(out)
+	if v, ok := out.(visible); ok && colour { // the colours steer
+		out = v.Writer
+	}
+	_, err := fmt.Fprint(out, p.Text(colour))
 	return err
 }
 
@@ -251,6 +255,9 @@ func printProposal(cmd *cobra.Command, p reconcile.Proposal, output string) erro
 func colourful(out io.Writer) bool { return os.Getenv("NO_COLOR") == "" && terminal(out) }
 
 func terminal(out io.Writer) bool {
+	if v, ok := out.(visible); ok {
+		out = v.Writer
+	}
 	f, ok := out.(*os.File)
 	if !ok || os.Getenv("TERM") == "dumb" {
 		return false

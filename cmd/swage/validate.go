@@ -30,7 +30,7 @@ most likely a mistake. Exit code 0: it is right; 1: it is not.`,
 				return err
 			}
 			for _, w := range f.Warnings {
-				fmt.Fprintln(cmd.ErrOrStderr(), w.Warning())
+				fmt.Fprintln(visible{cmd.ErrOrStderr()}, w.Warning())
 			}
 			var containers, aliases int
 			for _, p := range f.Projects {

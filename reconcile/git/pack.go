@@ -121,6 +121,26 @@ func (p *pack) all(yield func(plumbing.Hash) bool) {
 	}
 }
 
+// madeOf are the objects that deltas of the pack name as what they are made of.
+func (p *pack) madeOf() (map[plumbing.Hash]bool, error) {
+	defer runtime.KeepAlive(p)
+	out := map[plumbing.Hash]bool{}
+	for i := range p.n {
+		offset, ok := p.offset(i)
+		if !ok {
+			return nil, errBroken
+		}
+		e, err := p.entry(offset)
+		if err != nil {
+			return nil, err
+		}
+		if e.kind == plumbing.REFDeltaObject {
+			out[e.base] = true
+		}
+	}
+	return out, nil
+}
+
 // packed is an object as a pack has it.
 type packed struct {
 	pack   *pack

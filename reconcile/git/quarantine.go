@@ -55,14 +55,22 @@ func (o *objects) admit(quarantine string, tip plumbing.Hash, tips []plumbing.Ha
 	if quarantine != "" {
 		before = objectsIn(o.names, o.dirs[1:]...)
 	}
+	// Git adds what deltas are made of to the pack, and so does not ask whether
+	// who pushes has it.
+	added, err := o.madeOf(quarantine)
+	if err != nil {
+		return err
+	}
 	for h, done := range reached {
-		if done {
+		if done && !added[h] {
 			continue
 		}
-		if before.HasEncodedObject(h) != nil {
+		switch missing := before.HasEncodedObject(h) != nil; {
+		case !missing:
+			elsewhere[h] = true
+		case !done:
 			return fmt.Errorf("the push brings objects to which its commit does not lead, such as %s; push from a fresh clone", h)
 		}
-		elsewhere[h] = true // git adds what deltas are made of
 	}
 	seen := map[plumbing.Hash]bool{}
 	w = walk{before, nil, func(h plumbing.Hash) bool {
@@ -98,12 +106,9 @@ func (o *objects) quarantined(quarantine string) (map[plumbing.Hash]bool, error)
 	if err := o.list(); err != nil {
 		return nil, err
 	}
-	inside := filepath.Clean(quarantine) + string(filepath.Separator)
-	for _, p := range o.packs {
-		if strings.HasPrefix(p.name, inside) {
-			for h := range p.all {
-				out[h] = false
-			}
+	for _, p := range o.packsIn(quarantine) {
+		for h := range p.all {
+			out[h] = false
 		}
 	}
 	loose, _ := filepath.Glob(filepath.Join(escaped(quarantine), "[0-9a-f][0-9a-f]", "*")) // the pattern is good
@@ -113,6 +118,35 @@ func (o *objects) quarantined(quarantine string) (map[plumbing.Hash]bool, error)
 		}
 	}
 	return out, nil
+}
+
+// madeOf are the objects that deltas of a quarantine name as what they are made of.
+func (o *objects) madeOf(quarantine string) (map[plumbing.Hash]bool, error) {
+	out := map[plumbing.Hash]bool{}
+	if quarantine == "" {
+		return out, nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, p := range o.packsIn(quarantine) {
+		some, err := p.madeOf()
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(out, some)
+	}
+	return out, nil
+}
+
+// packsIn are the packs of a quarantine, of those that are open.
+func (o *objects) packsIn(quarantine string) (some []*pack) {
+	inside := filepath.Clean(quarantine) + string(filepath.Separator)
+	for _, p := range o.packs {
+		if strings.HasPrefix(p.name, inside) {
+			some = append(some, p)
+		}
+	}
+	return some
 }
 
 // walk visits what a commit leads to: further from where visit says so.

@@ -3,6 +3,7 @@ package git
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -102,6 +103,10 @@ func Move(ctx context.Context, u Update) error {
 	}
 	m := mirror{dir: dir, branch: strings.TrimPrefix(u.Ref, "refs/heads/")}
 	if strings.Trim(u.Old, "0") != "" && !u.Deletes() {
+		// What the branch was is the client's word: any hash may stand there.
+		if tip, err := m.tip(); err != nil || tip.String() != u.Old {
+			return errors.Join(errors.New("somebody else has pushed meanwhile; fetch, and push again"), err)
+		}
 		if err := m.keep(ctx, plumbing.NewHash(u.Old), plumbing.NewHash(u.New)); err != nil {
 			return err
 		}

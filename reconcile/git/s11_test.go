@@ -491,3 +491,29 @@ func unpack(t testing.TB, bare, pack string) {
 		t.Fatalf("%v: %s", err, out)
 	}
 }
+
+// What a client says that the branch was is kept for nobody until it is known to
+// be so: a name of an object that is not there would stop git from then on.
+func TestA2WrongOldValues(t *testing.T) {
+	r := serveBoth(t)
+	if said, ok := r.git(t, r.work, "push", "-q", r.url, "HEAD:main"); !ok {
+		t.Fatal(said)
+	}
+	main := strings.TrimSpace(run(t, r.bare, "rev-parse", "main"))
+	for _, old := range []string{strings.Repeat("deadbeef", 5), strings.TrimSpace(run(t, r.bare, "rev-parse", "main^{tree}"))} {
+		p := newPack(t)
+		tip := p.withCommit(plumbing.NewHash(main), treeEntry{plainFile, "a", p.small(plumbing.BlobObject, "x")})
+		pack := p.done(0)
+		_, said := r.post(t, "receive-pack", io.MultiReader(strings.NewReader(commands(fmt.Sprintf("%s %s refs/heads/main", old, tip))), io.NewSectionReader(pack, 0, p.at)))
+		if !strings.Contains(said, "somebody else has pushed meanwhile") {
+			t.Errorf("%s: %.300q", old, said)
+		}
+	}
+	if kept := run(t, r.bare, "for-each-ref", replacedRefs); kept != "" {
+		t.Errorf("kept: %s", kept)
+	}
+	run(t, r.work, "commit", "-q", "--allow-empty", "-m", "after that")
+	if said, ok := r.git(t, r.work, "push", "-q", r.url, "HEAD:main"); !ok {
+		t.Errorf("the next push: %s", said)
+	}
+}

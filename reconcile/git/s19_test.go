@@ -174,6 +174,13 @@ func TestS19WithdrawnObjectsAreNotTakenUp(t *testing.T) {
 			h.Write([]byte("hunter"))
 			return p.withCommit(plumbing.NewHash(main), treeEntry{plainFile, "a", plumbing.Hash(h.Sum(nil))})
 		},
+		// Git puts it into the quarantine for the delta's sake.
+		"as a file, and as what a delta is made of": func(p *hostilePack) plumbing.Hash {
+			p.refDelta(plumbing.NewHash(blob), copies(7, 6, 1))
+			h := hasher(plumbing.BlobObject, 6)
+			h.Write([]byte("hunter"))
+			return p.withCommit(plumbing.NewHash(main), treeEntry{plainFile, "a", plumbing.Hash(h.Sum(nil))}, treeEntry{plainFile, "b", plumbing.NewHash(blob)})
+		},
 	} {
 		p := newPack(t)
 		tip := make(p)

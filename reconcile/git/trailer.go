@@ -37,6 +37,7 @@ func (l Local) AllowancesIncoming(ctx context.Context, quarantine, from, to stri
 	if err != nil {
 		return nil, fmt.Errorf("read commit %s: %w", from, err)
 	}
+	var had map[plumbing.Hash]bool // what from leads to, once it is asked for
 	var out []reconcile.Allowance
 	plain := Local{Folder: l.Folder}
 	seen := map[plumbing.Hash]bool{old.Hash: true}
@@ -61,7 +62,12 @@ func (l Local) AllowancesIncoming(ctx context.Context, quarantine, from, to stri
 			continue
 		}
 		// A merge may lead past from to what it already has.
-		if had, err := c.IsAncestor(old); had || err != nil && !errors.Is(err, plumbing.ErrObjectNotFound) {
+		if had == nil {
+			if had, err = ancestors(ctx, all, old.Hash); err != nil {
+				return nil, err
+			}
+		}
+		if had[c.Hash] {
 			continue
 		}
 		after, err := plain.snapshotOf(all, c.Hash)
@@ -76,6 +82,31 @@ func (l Local) AllowancesIncoming(ctx context.Context, quarantine, from, to stri
 			a.Before, a.After = before.Tree, after.Tree
 			out = append(out, a)
 		}
+	}
+	return out, nil
+}
+
+// ancestors are a commit and all that it leads to, as far as they are there.
+func ancestors(ctx context.Context, all *objects, of plumbing.Hash) (map[plumbing.Hash]bool, error) {
+	out := map[plumbing.Hash]bool{}
+	for next := []plumbing.Hash{of}; len(next) > 0; next = next[1:] {
+		if out[next[0]] {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		c, err := object.GetCommit(all, next[0])
+		if errors.Is(err, plumbing.ErrObjectNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read commit %s: %w", next[0], err)
+		}
+		if out[c.Hash] = true; len(out) > mostHistory {
+			return nil, fmt.Errorf("the history of commit %s has more than %d commits", of, mostHistory)
+		}
+		next = append(next, c.ParentHashes...)
 	}
 	return out, nil
 }

@@ -2,10 +2,12 @@ package git
 
 import (
 	"fmt"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"swage/reconcile"
 )
@@ -75,5 +77,38 @@ func TestL18OnlyTheCommitsOwnDeletions(t *testing.T) {
 	tip := strings.TrimSpace(run(t, shallow, "rev-parse", "HEAD"))
 	if got, err = Follow(shallow, "main", "").Allowances(t.Context(), two, tip); err != nil || told(got) != "1" {
 		t.Errorf("%v, %v", told(got), err)
+	}
+}
+
+// Reading the trailers takes time that is linear in the commits, whatever stands
+// in them: each may allow more than the one after it.
+func TestA3ManyTrailers(t *testing.T) {
+	dir := t.TempDir()
+	run(t, dir, "init", "-q", "-b", "main")
+	const before, after = 2000, 2000
+	var b strings.Builder
+	for range before {
+		b.WriteString("commit refs/heads/main\ncommitter a <a@example.com> 1700000000 +0000\ndata 1\nx\n")
+	}
+	for i := range after {
+		message := fmt.Sprintf("x\n\nSwage-Allow-Delete: %d", after-i)
+		fmt.Fprintf(&b, "commit refs/heads/next\ncommitter a <a@example.com> 1700000000 +0000\ndata %d\n%s\n", len(message), message)
+		if i == 0 {
+			b.WriteString("from refs/heads/main\n")
+		}
+	}
+	cmd := exec.Command("git", "-C", dir, "fast-import", "--quiet")
+	cmd.Stdin = strings.NewReader(b.String())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatal(err, string(out))
+	}
+	hash := func(name string) string { return strings.TrimSpace(run(t, dir, "rev-parse", name)) }
+	begun := time.Now()
+	list, err := Local{Path: dir}.Allowances(t.Context(), hash("main"), hash("next"))
+	if len(list) != after || err != nil {
+		t.Errorf("allowed: %d, %v", len(list), err)
+	}
+	if took := time.Since(begun); took > 10*time.Second { // it took a minute
+		t.Errorf("it took %s", took)
 	}
 }

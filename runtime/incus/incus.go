@@ -77,6 +77,7 @@ type Runtime struct {
 	peers peers
 
 	mu sync.Mutex
+
 	// where the containers are that Observe or a step saw.
 	where map[runtime.ID]place
 	// projects in Incus, by their names in the fleet, that Observe or a step
