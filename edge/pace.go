@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"time"
 
@@ -41,6 +42,49 @@ func (x *exchange) firstWrites() {
 func (x *exchange) finish() {
 	if x.r.ProtoMajor == 1 && x.detached == nil && x.written == x.length {
 		x.complete = x.FlushError() == nil
+	}
+}
+
+// awaitedOf is of how many answers over HTTP/2 the end of one is awaited: each
+// time costs a frame more.
+const awaitedOf = 16
+
+// mostAwaited are seldom awaited at once while the client takes them.
+const mostAwaited = 3
+
+// awaitTaken waits until a client of HTTP/2 has taken the end of one in so many
+// answers, and of every one while it leaves another there. net/http holds back
+// up to 4 KiB, and would wait with them for the client's window after the
+// handler, where nobody counts or looks at it: so no more than a few of a
+// connection wait there. A client cannot know which, and if it does not take
+// what is awaited, its connection ends, and with it the others. Beyond as many
+// as it may have at once, what it does not take is not kept for it.
+func (p *Proxy) awaitTaken(x *exchange) {
+	l := x.link
+	if l == nil || x.r.ProtoMajor != 2 || x.written == 0 || x.kind == aTunnel {
+		return
+	}
+	stuck := l.endings.Load() >= mostAwaited
+	if !stuck && rand.Uint32N(awaitedOf) != 0 {
+		return
+	}
+	if !x.counted { // a page, or the agent's own
+		client := subscriber(x.request.Client)
+		counters := p.load.client(client)
+		if counters.take(client, aRequest, p.load.limits.ClientRequests) {
+			defer counters.give(client, aRequest)
+		} else if stuck {
+			_ = http.NewResponseController(x.w).SetWriteDeadline(past)
+			return
+		}
+	}
+	begun := time.Now()
+	l.endings.Add(1)
+	err := x.FlushError()
+	l.endings.Add(-1)
+	_, isCut := x.ctx.why().(cutError)
+	if err != nil && !isCut && time.Since(begun) >= afterwards/2 {
+		_ = l.socket.Close()
 	}
 }
 
