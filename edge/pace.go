@@ -52,16 +52,26 @@ const awaitedOf = 16
 // mostAwaited are seldom awaited at once while the client takes them.
 const mostAwaited = 3
 
+// heldBack is the most that the servers hold back of an answer.
+const heldBack = 4 << 10
+
 // awaitTaken waits until a client of HTTP/2 has taken the end of one in so many
-// answers, and of every one while it leaves another there. net/http holds back
-// up to 4 KiB, and would wait with them for the client's window after the
-// handler, where nobody counts or looks at it: so no more than a few of a
-// connection wait there. A client cannot know which, and if it does not take
-// what is awaited, its connection ends, and with it the others. Beyond as many
-// as it may have at once, what it does not take is not kept for it.
+// answers, and of every one while it leaves a few there. net/http would wait
+// with what it holds back for the client's window after the handler, where
+// nobody counts or looks at it: so no more than some of a connection wait there.
+// A client cannot know which are awaited, and if it does not take such a one,
+// its connection ends, and with it the others. Beyond as many as a client may
+// have at once, a page that it does not take is not kept for it.
+//
+// Of HTTP/3, where it costs little, the end of all that comes from containers is
+// awaited.
 func (p *Proxy) awaitTaken(x *exchange) {
 	l := x.link
-	if l == nil || x.r.ProtoMajor != 2 || x.written == 0 || x.kind == aTunnel {
+	switch {
+	case x.r.ProtoMajor == 3 && x.counted && x.kind != aTunnel && x.written <= heldBack:
+		_ = x.FlushError()
+		return
+	case x.r.ProtoMajor != 2, l == nil, x.kind == aTunnel, x.written == 0:
 		return
 	}
 	stuck := l.endings.Load() >= mostAwaited

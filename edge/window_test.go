@@ -1,12 +1,16 @@
 package edge
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
 	"golang.org/x/net/http2"
 )
 
@@ -49,6 +53,49 @@ func TestA1ShutWindows(t *testing.T) {
 	}
 	until(t, "a connection is left", func() bool { return s.conns.Counts().Open == 0 })
 	until(t, "a client is counted at the end", func() bool { return s.load.counters() == 0 })
+}
+
+// TestA1ShutWindowsOfQUIC: over HTTP/3 they all are counted and looked at.
+func TestA1ShutWindowsOfQUIC(t *testing.T) {
+	app := backend(t, "127.0.1.1", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, strings.Repeat("x", 2500)) // more than a packet
+	})
+	s := serve(t, mustCompile(t, at(app.Addr(), nil)))
+	host := strings.TrimPrefix(origin(app.Port()), "https://")
+	roots := x509.NewCertPool()
+	roots.AddCert(certificate().Leaf)
+	conn, err := quic.DialAddr(t.Context(), s.addr, &tls.Config{RootCAs: roots, ServerName: host, NextProtos: []string{http3.NextProtoH3}}, &quic.Config{InitialStreamReceiveWindow: 1, MaxStreamReceiveWindow: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.CloseWithError(0, "") })
+	request := appendH3(nil, h3Headers, packed(parseFields(":method: GET | :scheme: https | :authority: "+host+" | :path: /")))
+	const streams = 20
+	for range streams {
+		stream, err := conn.OpenStreamSync(t.Context())
+		if err == nil {
+			_, err = stream.Write(request)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = stream.Close()
+	}
+	waits := func() (n int) {
+		for i := range s.live.shards {
+			s.live.shards[i].mu.Lock()
+			for x := range s.live.shards[i].each {
+				if x.sending.Waits() {
+					n++
+				}
+			}
+			s.live.shards[i].mu.Unlock()
+		}
+		return n
+	}
+	until(t, "not all are awaited", func() bool { return waits() == streams })
+	s.live.look(time.Now().Add(3 * time.Minute))
+	until(t, "some last", func() bool { return s.live.count() == 0 && s.load.counters() == 0 })
 }
 
 // TestA1WindowsThatOpen: who takes answers late has them whole.
