@@ -55,6 +55,19 @@ const mostAwaited = 3
 // heldBack is the most that the servers hold back of an answer.
 const heldBack = 4 << 10
 
+// fillsPacket says that an answer may be larger than a packet of QUIC, which
+// holds 1,200 bytes at least (RFC 9000, section 14).
+func (x *exchange) fillsPacket() bool {
+	const most = 1000
+	size := x.written
+	for name, values := range x.w.Header() {
+		for _, value := range values {
+			size += int64(len(name) + len(value))
+		}
+	}
+	return size > most
+}
+
 // awaitTaken waits until a client of HTTP/2 has taken the end of one in so many
 // answers, and of every one while it leaves a few there. net/http would wait
 // with what it holds back for the client's window after the handler, where
@@ -63,13 +76,15 @@ const heldBack = 4 << 10
 // its connection ends, and with it the others. Beyond as many as a client may
 // have at once, a page that it does not take is not kept for it.
 //
-// Of HTTP/3, where it costs little, the end of all that comes from containers is
-// awaited.
+// Of HTTP/3 the end of all that comes from containers is awaited, if it is more
+// than quic-go takes without waiting.
 func (p *Proxy) awaitTaken(x *exchange) {
 	l := x.link
 	switch {
 	case x.r.ProtoMajor == 3 && x.counted && x.kind != aTunnel && x.written <= heldBack:
-		_ = x.FlushError()
+		if x.fillsPacket() {
+			_ = x.FlushError()
+		}
 		return
 	case x.r.ProtoMajor != 2, l == nil, x.kind == aTunnel, x.written == 0:
 		return
