@@ -8,7 +8,9 @@ const decodings = 4
 // on unread, so every spelling that is known to work somewhere counts: percent-
 // encoded up to four times over, in more bytes of UTF-8 than are allowed (RFC
 // 3629, section 3), in characters that Unicode calls compatible with "." and
-// "/", with "\" for "/", with parameters, and with a NUL behind.
+// "/", with "\" for "/", with parameters, with a NUL behind, with a query or a
+// fragment that only decoding brings to light, and with blanks, which readers
+// of URLs drop (WHATWG URL, section 4.4).
 // Browsers never send one (RFC 3986, section 5.2.4). It allocates for long
 // paths only.
 func climbs(path string) bool {
@@ -28,11 +30,12 @@ func climbs(path string) bool {
 			c, i = plainRune(b, i)
 		}
 		switch c {
-		case '/', '\\', ';', 0: // ";" starts the parameters of a segment
+		case '/', '\\', ';', 0, '?', '#': // ";" starts the parameters of a segment
 			if dots == 2 && !other {
 				return true
 			}
-			dots, other = 0, c == ';' || c == 0
+			dots, other = 0, c != '/' && c != '\\'
+		case ' ', '\t', '\r', '\n':
 		case '.':
 			dots++
 		case twoDots:

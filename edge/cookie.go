@@ -27,6 +27,7 @@ func (x *exchange) keepToHost(h http.Header) {
 		}
 	}
 	delete(h, "Set-Cookie2") // RFC 2965, which browsers have left
+	delete(h, "Alt-Svc")     // no other way leads to the container, and this one is the edge's to tell
 }
 
 // setsSite says that a field of an answer is one that keepToHost looks at,

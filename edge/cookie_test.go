@@ -288,3 +288,33 @@ func FuzzSetCookie(f *testing.F) {
 		}
 	})
 }
+
+// TestA5AltSvc: nothing that a container says of other ways to its host arrives,
+// over any version, before the answer or with it.
+func TestA5AltSvc(t *testing.T) {
+	app := backend(t, "127.0.1.1", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Alt-Svc", "clear")
+		w.WriteHeader(http.StatusEarlyHints)
+	})
+	s := serve(t, mustCompile(t, at(app.Addr(), nil)))
+	each(t, func(t *testing.T, version int) {
+		trace := &httptrace.ClientTrace{Got1xxResponse: func(_ int, h textproto.MIMEHeader) error {
+			if said := h["Alt-Svc"]; said != nil {
+				t.Errorf("%q arrives early", said)
+			}
+			return nil
+		}}
+		r, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), http.MethodGet, origin(app.Port()), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := s.client(t, "127.0.0.2", version).Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if said := res.Header.Get("Alt-Svc"); said == "clear" || version == 3 && said != "" {
+			t.Errorf("%q arrives", said)
+		}
+	})
+}

@@ -171,9 +171,10 @@ func (x *exchange) secondTargets(name string, values []string) []string {
 }
 
 // keepsDestination says that a COPY must be told not to delete what is at its
-// destination: its caller may write, and not delete.
+// destination: its caller may write, and not delete. The edge says so itself,
+// whatever the caller said: that could be taken out again by Connection.
 func (x *exchange) keepsDestination() bool {
-	if x.request.Method != "COPY" || x.decision.Route.Level == "" || len(x.r.Header["Overwrite"]) > 0 {
+	if x.request.Method != "COPY" || x.decision.Route.Level == "" {
 		return false
 	}
 	var at spot

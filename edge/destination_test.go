@@ -1,11 +1,13 @@
 package edge
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -162,6 +164,43 @@ func TestS6Levels(t *testing.T) {
 	}
 }
 
+// TestA2KeptDestination: whoever may write and not delete cannot have a COPY
+// arrive without "Overwrite: F", by naming it in Connection.
+func TestA2KeptDestination(t *testing.T) {
+	app := backend(t, "127.0.1.1", mirror)
+	p := house()
+	p.Cells["header"] = map[string]Cell{"files": {All: true, Level: "write"}}
+	s := serveHouse(t, app, p)
+	for _, fields := range []string{"Overwrite: F", "Overwrite: F\r\nConnection: overwrite", "Connection: keep-alive, Overwrite", "Overwrite: F\r\nOVERWRITE: F\r\nConnection: close, Overwrite"} {
+		conn := s.dialTLS(t, "127.0.0.2")
+		fmt.Fprintf(conn, "COPY /a HTTP/1.1\r\nHost: files.%s\r\nX-Key: header-key\r\nDestination: /b\r\n%s\r\n\r\n", zone, fields)
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got struct{ Header http.Header }
+		err = json.NewDecoder(res.Body).Decode(&got)
+		if have := got.Header["Overwrite"]; err != nil || !slices.Equal(have, []string{"F"}) {
+			t.Errorf("%q: %s, %q arrives (%v)", fields, res.Status, have, err)
+		}
+	}
+}
+
+// TestA3Star: a star is no path below that of an alias, and none of GET.
+func TestA3Star(t *testing.T) {
+	app := backend(t, "127.0.1.1", mirror)
+	c, hosts := davs(app)
+	s := serve(t, mustCompile(t, c))
+	for _, row := range []struct {
+		host, method string
+		want         int
+	}{{"dav", "OPTIONS", 404}, {"exact", "OPTIONS", 404}, {"root", "OPTIONS", 404}, {"plain", "GET", 400}, {"dav", "GET", 400}, {"web", "GET", 400}, {"web", "OPTIONS", 200}} {
+		if got := s.send(t, hosts[row.host], row.method+" * HTTP/1.1\r\nHost: "+hosts[row.host]+"\r\nConnection: close\r\n\r\n"); !slices.Equal(got, []int{row.want}) {
+			t.Errorf("%s *, %s: %v, want %d", row.method, row.host, got, row.want)
+		}
+	}
+}
+
 // TestS20Methods: parameters and headers that name a method, at level read.
 func TestS20Methods(t *testing.T) {
 	for query, want := range map[string]bool{
@@ -225,6 +264,7 @@ func TestS20Paths(t *testing.T) {
 		"%e0%80%ae%e0%80%ae", "%f0%80%80%ae.", "%25c0%25ae.", "%u002e%u002e", "%ef%bc%8e%ef%bc%8e", "\uff0e\uff0e", "\u2024.", "\u2025", "%e2%80%a5",
 		"..;", "..;a=b", "..%3b", "..%253b", "..%00", "..%00x", "x%2f..", "x%5c..", "x%5c..%5c", "x\\..", "x%252f..%252f", "x%c0%af..%c0%afx", "x%ef%bc%8f..",
 		"x%e0%80%af..%2f", "x%25c0%25af..", "x%c1%9c..%c1%9cx",
+		"..%3f", "..%3fx", "..%23", "..%2523x", "..#", ".%09.", "%0a..", "..%20", "%20..%20", ".%2509.", "..%0d%0a",
 	} {
 		if !climbs("/" + up) {
 			t.Errorf("%q does not climb", up)
@@ -251,7 +291,7 @@ func TestS20Paths(t *testing.T) {
 			}
 		}
 	}
-	for _, path := range []string{"/", "/a..b", "/...", "/a/..b/", "/..a", "/%2e", "/%2e%2ex", "/a%252e", "/%c3%a9", "/caf\u00e9/..x", "/%", "/%2", "/%c0", "/%c0%", "/%25", "/%e2%80", "/.%u00", "/\u2025x", "/x;..a"} {
+	for _, path := range []string{"/", "/a..b", "/...", "/a/..b/", "/..a", "/%2e", "/%2e%2ex", "/a%252e", "/%c3%a9", "/caf\u00e9/..x", "/%", "/%2", "/%c0", "/%c0%", "/%25", "/%e2%80", "/.%u00", "/\u2025x", "/x;..a", "/a%20b", "/a%20..b", "/...%20", "/x%3f..a", "/x%23..a"} {
 		if climbs(path) {
 			t.Errorf("%q climbs", path)
 		}

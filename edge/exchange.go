@@ -166,8 +166,9 @@ func (x *exchange) sever() {
 type link struct {
 	socket  net.Conn // below TLS
 	gate    *gate
-	heard   atomic.Bool // a request came
-	bounded bool        // of HTTP/1: what is written has a deadline
+	heard   atomic.Bool  // a request came
+	bounded bool         // of HTTP/1: what is written has a deadline
+	endings atomic.Int32 // of HTTP/2: answers whose end awaitTaken waits for
 
 	vouched atomic.Pointer[vouched]
 }
@@ -197,6 +198,11 @@ func (x *exchange) WriteHeader(status int) {
 	// Over HTTP/1 the server sends it by itself when the body is first read,
 	// which the container's own 100 has just let happen: once is enough.
 	if status == http.StatusContinue && x.r.ProtoMajor == 1 {
+		return
+	}
+	// A client of HTTP/1.0 would take it for the answer, and the answer for
+	// that to its next request (RFC 9110, section 15.2).
+	if status < 200 && !x.r.ProtoAtLeast(1, 1) {
 		return
 	}
 	if x.tooSlowFor() {

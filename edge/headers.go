@@ -14,8 +14,9 @@ import (
 func (x *exchange) fields(tell func(name, value string)) {
 	var few [4]string // mostly there is none, and never more than maxConnectionTokens
 	options := connectionOptions(few[:0], x.r)
+	keeps := x.keepsDestination()
 	for name, values := range x.r.Header {
-		if isHopByHop(name) || isFraming(name) || isForged(name) || anyNames(options, name) {
+		if isHopByHop(name) || isFraming(name) || isForged(name) || anyNames(options, name) || keeps && name == "Overwrite" {
 			continue
 		}
 		if name == "Sec-Websocket-Key" && x.r.Method == http.MethodConnect {
@@ -29,7 +30,7 @@ func (x *exchange) fields(tell func(name, value string)) {
 			tell(name, value)
 		}
 	}
-	if x.keepsDestination() {
+	if keeps {
 		tell("Overwrite", "F")
 	}
 	if listed(x.r.Header["Te"], "trailers") {

@@ -6,8 +6,10 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -35,6 +37,26 @@ func (s *server) send(t *testing.T, host, request string) (statuses []int) {
 		}
 		_, _ = io.Copy(io.Discard, res.Body)
 		statuses = append(statuses, res.StatusCode)
+	}
+}
+
+// TestA4HintsOfOldClients: a client of HTTP/1.0 gets no informational answer, which
+// it would take for the answer.
+func TestA4HintsOfOldClients(t *testing.T) {
+	app := wireApp(t, func(c net.Conn, r *bufio.Reader) {
+		for {
+			if _, err := http.ReadRequest(r); err != nil {
+				return
+			}
+			_, _ = io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		}
+	})
+	s := serve(t, mustCompile(t, at(app.Addr(), nil)))
+	host := strings.TrimPrefix(origin(app.Port()), "https://")
+	for version, want := range map[string][]int{"1.0": {200}, "1.1": {103, 200}} {
+		if got := s.send(t, host, "GET / HTTP/"+version+"\r\nHost: "+host+"\r\nConnection: keep-alive\r\n\r\n"); !slices.Equal(got, want) {
+			t.Errorf("HTTP/%s: %v", version, got)
+		}
 	}
 }
 

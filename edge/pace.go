@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"time"
 
@@ -41,6 +42,74 @@ func (x *exchange) firstWrites() {
 func (x *exchange) finish() {
 	if x.r.ProtoMajor == 1 && x.detached == nil && x.written == x.length {
 		x.complete = x.FlushError() == nil
+	}
+}
+
+// awaitedOf is of how many answers over HTTP/2 the end of one is awaited: each
+// time costs a frame more.
+const awaitedOf = 16
+
+// mostAwaited are seldom awaited at once while the client takes them.
+const mostAwaited = 3
+
+// heldBack is the most that the servers hold back of an answer.
+const heldBack = 4 << 10
+
+// fillsPacket says that an answer may be larger than a packet of QUIC, which
+// holds 1,200 bytes at least (RFC 9000, section 14).
+func (x *exchange) fillsPacket() bool {
+	const most = 1000
+	size := x.written
+	for name, values := range x.w.Header() {
+		for _, value := range values {
+			size += int64(len(name) + len(value))
+		}
+	}
+	return size > most
+}
+
+// awaitTaken waits until a client of HTTP/2 has taken the end of one in so many
+// answers, and of every one while it leaves a few there. net/http would wait
+// with what it holds back for the client's window after the handler, where
+// nobody counts or looks at it: so no more than some of a connection wait there.
+// A client cannot know which are awaited, and if it does not take such a one,
+// its connection ends, and with it the others. Beyond as many as a client may
+// have at once, a page that it does not take is not kept for it.
+//
+// Of HTTP/3 the end of all that comes from containers is awaited, if it is more
+// than quic-go takes without waiting.
+func (p *Proxy) awaitTaken(x *exchange) {
+	l := x.link
+	switch {
+	case x.r.ProtoMajor == 3 && x.counted && x.kind != aTunnel && x.written <= heldBack:
+		if x.fillsPacket() {
+			_ = x.FlushError()
+		}
+		return
+	case x.r.ProtoMajor != 2, l == nil, x.kind == aTunnel, x.written == 0:
+		return
+	}
+	stuck := l.endings.Load() >= mostAwaited
+	if !stuck && rand.Uint32N(awaitedOf) != 0 {
+		return
+	}
+	if !x.counted { // a page, or the agent's own
+		client := subscriber(x.request.Client)
+		counters := p.load.client(client)
+		if counters.take(client, aRequest, p.load.limits.ClientRequests) {
+			defer counters.give(client, aRequest)
+		} else if stuck {
+			_ = http.NewResponseController(x.w).SetWriteDeadline(past)
+			return
+		}
+	}
+	begun := time.Now()
+	l.endings.Add(1)
+	err := x.FlushError()
+	l.endings.Add(-1)
+	_, isCut := x.ctx.why().(cutError)
+	if err != nil && !isCut && time.Since(begun) >= afterwards/2 {
+		_ = l.socket.Close()
 	}
 }
 

@@ -110,6 +110,7 @@ func (x *exchange) page(why refusal) {
 
 	h := x.w.Header()
 	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", strconv.Itoa(body.Len())) // else it would depend on when the server sends it
 	h.Set("Cache-Control", "no-store")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("X-Request-Id", p.RequestID)

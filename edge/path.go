@@ -27,7 +27,7 @@ func (a *alias) route(path string) (replace, prefix string, ok bool) {
 		return "", "", a.override
 	case path == a.path:
 		return "", "", true
-	case !a.override, climbs(path):
+	case !a.override, climbs(path), path[0] != '/': // "*" is of the whole server
 		return "", "", false
 	case path == a.below, strings.HasPrefix(path, a.below) && path[len(a.below)] == '/':
 		return "", "", true

@@ -43,6 +43,8 @@ func (p *Proxy) ServePlain(ctx context.Context, l net.Listener, port func() int)
 		MaxHeaderBytes: maxHeaderBytes,
 		BaseContext:    func(net.Listener) context.Context { return base },
 		ErrorLog:       slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+
+		DisableGeneralOptionsHandler: true,
 	}
 	err := p.runUntil(ctx, srv, func() error { return srv.Serve(p.conns.Listen(l)) })
 	cut()
@@ -70,6 +72,8 @@ func (p *Proxy) plain(w http.ResponseWriter, r *http.Request, port int) {
 		x.page(starting)
 	case !ok || !t.covers(r.Host):
 		x.page(unknown)
+	case x.request.Path[0] != '/': // "*", which would become a part of the host
+		x.page(malformed)
 	case isChallenge(r.URL.Path): // the authority's, of an order that is over
 		x.page(unknown)
 	case p.isPending(string(name)):

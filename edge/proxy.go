@@ -189,6 +189,9 @@ func (p *Proxy) Serve(ctx context.Context, l net.Listener, config *tls.Config) e
 		BaseContext:       func(net.Listener) context.Context { return base },
 		ConnContext:       gate.context,
 		ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+
+		// It would answer for every host, and wait for bodies that nobody looks at.
+		DisableGeneralOptionsHandler: true,
 	}
 	go p.watch(base)
 	err := p.runUntil(ctx, gatedServer{gate, srv}, func() error { return srv.ServeTLS(gate, "", "") })
@@ -251,6 +254,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if x.detached != nil {
 			go x.detached()
 			return
+		}
+		if v == nil {
+			p.awaitTaken(x)
 		}
 		p.end(x, v)
 		if v != nil {

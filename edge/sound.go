@@ -13,7 +13,8 @@ import (
 // would end the target in the request line that the container reads; of HTTP/2
 // also much that RFC 9113 calls malformed (sections 8.1.1 and 8.3.1).
 func sound(r *http.Request) bool {
-	if strings.ContainsRune(r.RequestURI, ' ') || asksForTunnel(r) && announcesContent(r) {
+	if strings.ContainsRune(r.RequestURI, ' ') || asksForTunnel(r) && announcesContent(r) ||
+		r.RequestURI == "*" && r.Method != http.MethodOptions { // RFC 9112, section 3.2.4
 		return false
 	}
 	if r.ProtoMajor != 2 {
