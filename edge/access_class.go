@@ -43,9 +43,7 @@ func classes(from, to side) []class {
 	}
 	a, b := from.catalogue, to.catalogue
 	out := portClasses(a, b)
-	for _, c := range sameClasses(side{from.document, nil}, side{to.document, nil}) { // ssh
-		out = append(out, c)
-	}
+	out = append(out, sameClasses(side{from.document, nil}, side{to.document, nil})...) // ssh
 	all := map[string]bool{}
 	for _, c := range []*catalogue{a, b} {
 		if c != nil {

@@ -30,16 +30,6 @@ func (x *exchange) keepToHost(h http.Header) {
 	delete(h, "Alt-Svc")     // no other way leads to the container, and this one is the edge's to tell
 }
 
-// setsSite says that a field of an answer is one that keepToHost looks at,
-// which only a header may hold.
-func setsSite(name string) bool {
-	switch http.CanonicalHeaderKey(name) {
-	case "Set-Cookie", "Set-Cookie2", "Clear-Site-Data":
-		return true
-	}
-	return false
-}
-
 // hostCookies are the lines of Set-Cookie without attributes Domain, other than
 // the name of the host itself where no other host lies below it. Lines stay as
 // they are where nothing is taken out.

@@ -204,8 +204,13 @@ func TestS13Planted(t *testing.T) {
 	// Nor are empty ones, and those that cannot be read.
 	for i := range 3 * limit.ClientBurst {
 		for _, header := range [][]string{
-			{"Cookie", "key="}, {"Cookie", `key=""; jwt=`}, {"X-Key", ""}, {"Authorization", "Bearer "}, {"Authorization", "Basic !"},
-			{"Authorization", fmt.Sprint("Digest ", i)}, {"Authorization", basic("ann", fmt.Sprint(i)), "Authorization", basic("ann", "horse")},
+			{"Cookie", "key="},
+			{"Cookie", `key=""; jwt=`},
+			{"X-Key", ""},
+			{"Authorization", "Bearer "},
+			{"Authorization", "Basic !"},
+			{"Authorization", fmt.Sprint("Digest ", i)},
+			{"Authorization", basic("ann", fmt.Sprint(i)), "Authorization", basic("ann", "horse")},
 		} {
 			if res, _ := get(t, c, origin(app.Port()), header...); res.StatusCode != http.StatusUnauthorized {
 				t.Fatalf("%q: %s", header, res.Status)

@@ -123,12 +123,24 @@ func TestS6Levels(t *testing.T) {
 		least             string
 		arrives           [3]string // Overwrite, by level
 	}{
-		{"MOVE", "-", "delete", [3]string{}}, {"MOVE", "F", "delete", [3]string{2: "F"}}, {"MOVE", "T", "delete", [3]string{2: "T"}},
-		{"COPY", "-", "write", [3]string{1: "F"}}, {"COPY", "F", "write", [3]string{1: "F", 2: "F"}}, {"COPY", "T", "delete", [3]string{2: "T"}},
-		{"COPY", "f", "delete", [3]string{2: "f"}}, {"COPY", "", "delete", [3]string{}}, {"COPY", "F, T", "delete", [3]string{2: "F, T"}},
-		{"LOCK", "-", "write", [3]string{}}, {"UNLOCK", "-", "write", [3]string{}}, {"PROPPATCH", "-", "write", [3]string{}},
-		{"PUT", "-", "write", [3]string{}}, {"PUT", "T", "write", [3]string{1: "T", 2: "T"}}, {"PROPFIND", "-", "read", [3]string{}},
-		{"DELETE", "-", "delete", [3]string{}}, {"REPORT", "-", "delete", [3]string{}}, {"BIND", "-", "delete", [3]string{}},
+		{"MOVE", "-", "delete", [3]string{}},
+		{"MOVE", "F", "delete", [3]string{2: "F"}},
+		{"MOVE", "T", "delete", [3]string{2: "T"}},
+		{"COPY", "-", "write", [3]string{1: "F"}},
+		{"COPY", "F", "write", [3]string{1: "F", 2: "F"}},
+		{"COPY", "T", "delete", [3]string{2: "T"}},
+		{"COPY", "f", "delete", [3]string{2: "f"}},
+		{"COPY", "", "delete", [3]string{}},
+		{"COPY", "F, T", "delete", [3]string{2: "F, T"}},
+		{"LOCK", "-", "write", [3]string{}},
+		{"UNLOCK", "-", "write", [3]string{}},
+		{"PROPPATCH", "-", "write", [3]string{}},
+		{"PUT", "-", "write", [3]string{}},
+		{"PUT", "T", "write", [3]string{1: "T", 2: "T"}},
+		{"PROPFIND", "-", "read", [3]string{}},
+		{"DELETE", "-", "delete", [3]string{}},
+		{"REPORT", "-", "delete", [3]string{}},
+		{"BIND", "-", "delete", [3]string{}},
 	} {
 		granted := false
 		for i, level := range levels {

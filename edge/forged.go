@@ -58,7 +58,8 @@ type pattern struct {
 var forged = func() (out struct {
 	patterns []pattern
 	byFirst  [256]struct{ from, to int }
-}) {
+},
+) {
 	for _, f := range families {
 		for _, name := range f.names {
 			text, open := strings.CutSuffix(name, "*")

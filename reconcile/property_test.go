@@ -82,7 +82,8 @@ func accepted(engine *runtime.Fake, f *schema.Fleet, earlier map[string]*schema.
 // only is a Source with one commit, which is never read.
 type only string
 
-func (o only) Latest(context.Context) (Snapshot, error)                        { return Snapshot{Commit: string(o)}, nil }
+func (o only) Latest(context.Context) (Snapshot, error) { return Snapshot{Commit: string(o)}, nil }
+
 func (o only) At(ctx context.Context, _ string) (Snapshot, error)              { return o.Latest(ctx) }
 func (o only) Allowances(context.Context, string, string) ([]Allowance, error) { return nil, nil }
 func (o only) Watch(ctx context.Context, _ chan<- struct{}) error              { return ctx.Err() }

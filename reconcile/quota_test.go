@@ -181,7 +181,8 @@ func TestS18QuotasOfARealm(t *testing.T) {
 		"spares of a new project":        {nil, map[string]string{"projects/a/p.cue": project(", max_containers: 3, prespawn: [{count: 2}]"), "projects/more/p.cue": project(", max_containers: 2, prespawn: [{count: 1}]")}, "adds up to 2"},
 		"from one to the other": {
 			map[string]string{"projects/b/p.cue": project(", max_containers: 2")},
-			map[string]string{"projects/a/p.cue": project(", max_containers: 3"), "projects/b/p.cue": project(", max_containers: 4")}, "project b: max_containers cannot be raised",
+			map[string]string{"projects/a/p.cue": project(", max_containers: 3"), "projects/b/p.cue": project(", max_containers: 4")},
+			"project b: max_containers cannot be raised",
 		},
 		"after all was deleted":          {map[string]string{"projects/a/p.cue": "gone"}, map[string]string{"projects/a/p.cue": project("")}, "may have 0 containers"},
 		"a realm without a limit":        {map[string]string{"projects/a/p.cue": project("")}, map[string]string{"projects/more/p.cue": project("")}, ""},

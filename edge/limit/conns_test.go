@@ -305,8 +305,13 @@ func TestS4Caps(t *testing.T) {
 		files, memory uint64
 		all           int
 	}{
-		{0, gib, 128}, {512, gib, 128}, {1024, gib, 256}, {20000, 64 * gib, 9744},
-		{524288, gib, 4096}, {524288, 8 * gib, 32768}, {1 << 40, 1 << 50, 1 << 20},
+		{0, gib, 128},
+		{512, gib, 128},
+		{1024, gib, 256},
+		{20000, 64 * gib, 9744},
+		{524288, gib, 4096},
+		{524288, 8 * gib, 32768},
+		{1 << 40, 1 << 50, 1 << 20},
 	} {
 		c := CapsFor(row.files, row.memory)
 		if c.All != row.all || c.Network != row.all/2 || c.Client != row.all/4 {

@@ -50,8 +50,10 @@ const atOnce = 256
 // Serve answers on l until ctx ends, and closes l always.
 func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
 	conns := limit.NewConns(limit.Caps{All: atOnce, Network: atOnce, Client: atOnce, Few: atOnce}, log)
-	srv := &http.Server{Handler: limit.WhileBusy(h), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, ConnState: limit.ConnState,
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return limit.Of(c).With(ctx) }, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	srv := &http.Server{
+		Handler: limit.WhileBusy(h), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, ConnState: limit.ConnState,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return limit.Of(c).With(ctx) }, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(conns.Listen(l)) }()
 	select {

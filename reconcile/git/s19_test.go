@@ -58,7 +58,9 @@ func TestS19WithdrawnCommitsAreNotServed(t *testing.T) {
 				}
 			}
 			for _, c := range [][]string{
-				{"fetch", "-q", url, "main"}, {"fetch", "-q", url, "other"}, {"fetch", "-q", "--depth=1", url, "other"},
+				{"fetch", "-q", url, "main"},
+				{"fetch", "-q", url, "other"},
+				{"fetch", "-q", "--depth=1", url, "other"},
 				{"fetch", "-q", url, good}, // the tip of other
 			} {
 				if said, ok := in(c...); !ok {

@@ -112,7 +112,7 @@ func TestS2FilesBelowFolders(t *testing.T) {
 			t.Errorf("%q: %v", path, err)
 		}
 	}
-	if _, err := (Folders)(nil).Read(folder+"/db", limit); err == nil || !strings.Contains(err.Error(), "lists: none") {
+	if _, err := Folders(nil).Read(folder+"/db", limit); err == nil || !strings.Contains(err.Error(), "lists: none") {
 		t.Errorf("no folder at all: %v", err)
 	}
 	if got, err := (Folders{outside, filepath.Dir(folder), folder}).Read(folder+"/db", limit); string(got) != "hunter22\n" {

@@ -57,7 +57,9 @@ func TestS20FlowsOfOneContainerAreBounded(t *testing.T) {
 		t.Errorf("%d connections were opened, and %d may be", opened, most)
 	}
 	for _, other := range [][2]string{
-		{"198.18.0.99", "203.0.113.2:81"}, {"fd00:18::10", "[2001:db8::2]:80"}, {"fd00:18::99", "[2001:db8::2]:80"},
+		{"198.18.0.99", "203.0.113.2:81"},
+		{"fd00:18::10", "[2001:db8::2]:80"},
+		{"fd00:18::99", "[2001:db8::2]:80"},
 		{"198.18.0.10", "198.18.0.1:80"}, // this host
 	} {
 		if open(other[0], other[1]) {

@@ -116,12 +116,17 @@ func TestA1NobodyTakesAnothersAddress(t *testing.T) {
 			f.apply(w.given(kind.adopted))
 			db := people["shop/db"]
 			plain := []attempt{
-				{"shop/db", "tcp", "shop/web:80", "open"}, {"shop/db", "tcp6", "shop/web:80", "open"},
+				{"shop/db", "tcp", "shop/web:80", "open"},
+				{"shop/db", "tcp6", "shop/web:80", "open"},
 				{"shop/db", "udp6", "shop/web:80", "open"},
-				{"host", "tcp", "shop/db:80", "open"}, {"host", "tcp6", "shop/db:80", "open"},
-				{"host", "tcp", "blog/mail:80", "open"}, {"host", "tcp6", "blog/mail:80", "open"},
-				{"blog/mail", "tcp", "outside:80", "open"}, {"blog/mail", "tcp6", "outside:80", "open"},
-				{"blog/mail", "tcp", "host:80", "open"}, {"blog/mail", "icmp6", "fd00:18::1", "open"},
+				{"host", "tcp", "shop/db:80", "open"},
+				{"host", "tcp6", "shop/db:80", "open"},
+				{"host", "tcp", "blog/mail:80", "open"},
+				{"host", "tcp6", "blog/mail:80", "open"},
+				{"blog/mail", "tcp", "outside:80", "open"},
+				{"blog/mail", "tcp6", "outside:80", "open"},
+				{"blog/mail", "tcp", "host:80", "open"},
+				{"blog/mail", "icmp6", "fd00:18::1", "open"},
 				{"blog/mail", "tcp6", "shop/web:80", "silent"},
 			}
 			w.try(t, plain)

@@ -94,8 +94,13 @@ func TestS7AddressesAreThoseOfItsNICs(t *testing.T) {
 		{"IPv6 only", nics, nil, map[string][]string{"eth0": {"fe80::5", "fd00::5"}}, "invalid IP fd00::5 []"},
 		{"IPv6 only, with Docker", nics, nil, map[string][]string{"eth0": {"fd00::5"}, "docker0": {"172.17.0.1"}}, "invalid IP fd00::5 []"},
 		{"two of IPv6", nics, nil, map[string][]string{"eth0": {"fd00::5", "fd00::6"}}, "invalid IP fd00::5 [fd00::6]"},
-		{"a second interface", map[string]map[string]string{"eth0": {"type": "nic", "name": "eth0"}, "lan": {"type": "nic"}}, map[string]string{"volatile.lan.name": "eth1"},
-			map[string][]string{"eth0": {"fd00::5"}, "eth1": {"198.18.0.6"}}, "198.18.0.6 fd00::5 []"},
+		{
+			"a second interface",
+			map[string]map[string]string{"eth0": {"type": "nic", "name": "eth0"}, "lan": {"type": "nic"}},
+			map[string]string{"volatile.lan.name": "eth1"},
+			map[string][]string{"eth0": {"fd00::5"}, "eth1": {"198.18.0.6"}},
+			"198.18.0.6 fd00::5 []",
+		},
 		{"renamed inside", nics, nil, map[string][]string{"wan": {"198.18.0.5"}}, "198.18.0.5 invalid IP []"},
 		{"none", nics, nil, map[string][]string{"eth0": {"fe80::5"}}, "invalid IP invalid IP []"},
 	} {
