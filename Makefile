@@ -34,7 +34,7 @@ down: build
 
 # The two that mostly wait for Incus come first, so that they wait beside the rest.
 test: build
-	@./cmd/lab/with-lab go test -race -timeout 20m ./cmd/swage ./runtime/incus ./...
+	@./cmd/lab/with-lab go test -race -timeout 40m ./cmd/swage ./runtime/incus ./...
 
 check:
 	@./cmd/lab/check

@@ -52,10 +52,10 @@ func hostileBodies() []hostileBody {
 		{"more than the limit", func() io.Reader { return io.LimitReader(zeros{}, 80*mib) }, 413, "more than 67108864 bytes", true},
 		{"a bomb", archive(func(z *zip.Writer) {
 			w, _ := z.Create("projects/web/a.cue")
-			io.Copy(w, io.LimitReader(zeros{}, 2<<30))
+			io.Copy(w, io.LimitReader(zeros{}, 512*mib))
 		}), 422, "a file may have 1048576", true},
 		{"a bomb that says it is small", archive(func(z *zip.Writer) {
-			packed := deflated(io.LimitReader(zeros{}, 1<<30))
+			packed := deflated(io.LimitReader(zeros{}, 256*mib))
 			for i := range 60 {
 				raw(z, fmt.Sprintf("projects/web/f%d.cue", i), zip.Deflate, 10, packed)
 			}

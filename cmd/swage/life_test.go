@@ -503,16 +503,19 @@ func TestApprovals(t *testing.T) {
 	}
 	s.converged()
 
-	// By a trailer: one is not enough for two, two are.
-	push := func(trailer string) string {
+	// By a trailer: one is not enough for two, two are. It counts for its own
+	// commit alone.
+	push := func(trailer string, how ...string) string {
 		s.git("add", "--all")
-		s.git("commit", "--quiet", "--allow-empty", "--message=change\n\n"+trailer)
-		s.git("push", "--quiet", "origin", "main")
+		s.git(append([]string{"commit", "--quiet", "--allow-empty", "--message=change\n\n" + trailer}, how...)...)
+		s.git("push", "--quiet", "--force", "origin", "main")
 		return strings.TrimSpace(s.git("rev-parse", "HEAD"))
 	}
 	s.write("projects/web/app.cue", fmt.Sprintf("containers: five5: id: %q\n", runtime.NewID()))
 	held(push("Swage-Allow-Delete: 1"))
-	s.settled(push("Swage-Allow-Delete: 2"))
+	held(push("Swage-Allow-Delete: 2"))
+	s.git("reset", "--quiet", "--soft", "HEAD^")
+	s.settled(push("Swage-Allow-Delete: 2", "--amend"))
 	if got := s.instances(); len(got) != 1 || got[0].Config["user.swage.name"] != "five5" {
 		t.Errorf("instances %v", got)
 	}

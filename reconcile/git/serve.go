@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -211,7 +212,7 @@ func (s *Server) run(w http.ResponseWriter, r *http.Request, service string, who
 	}
 	cmd := s.command(ctx, who, args...)
 	cmd.Stdout = packets
-	if !s.wait(cmd, who, func() error { return start(cmd, feed) }) && !out.begun {
+	if !s.wait(cmd, who, func() error { return start(cmd, feed) }) && !out.begun.Load() {
 		http.Error(w, failed, http.StatusInternalServerError)
 	}
 }
@@ -321,12 +322,11 @@ type flushed struct {
 	w     http.ResponseWriter
 	c     *http.ResponseController
 	first string // written before all else
-	begun bool
+	begun atomic.Bool
 }
 
 func (f *flushed) Write(p []byte) (int, error) {
-	if !f.begun {
-		f.begun = true
+	if !f.begun.Swap(true) {
 		if _, err := io.WriteString(f.w, f.first); err != nil {
 			return 0, err
 		}

@@ -325,10 +325,12 @@ func TestInsideDebian(t *testing.T) {
 	is("keys", "cat /root/.ssh/authorized_keys", key)
 	is("modes", "stat -c '%a %U' /root /root/.ssh /root/.ssh/authorized_keys /ramdisk", "700 root\n700 root\n600 root\n1777 root")
 	is("ramdisk", "stat -f -c '%T %b %f' /ramdisk", "tmpfs 16384 16384") // all of its blocks are free
-	// Its own network daemon takes the interface over, and has this one again
-	// with the next router advertisement.
-	b.inside(c, "for i in $(seq 100); do ip -6 addr show eth0 scope global | grep -q inet6 && break; sleep 0.1; done")
-	is("addresses", "ip -o addr show eth0 scope global | awk '{print $4}' | cut -d/ -f1 | sort", d.Addr.String()+"\n"+d.Addr6.String())
+	// Its own network daemon takes the interface over, and has these again with
+	// the next lease and router advertisement.
+	const addresses = "ip -o addr show eth0 scope global | awk '{print $4}' | cut -d/ -f1 | sort"
+	want := d.Addr.String() + "\n" + d.Addr6.String()
+	b.inside(c, `for i in $(seq 300); do networkctl list --no-legend eth0 | grep -qw configured && [ "$(`+addresses+`)" = "`+want+`" ] && break; sleep 0.1; done`)
+	is("addresses", "networkctl list --no-legend eth0 | grep -ow configured; "+addresses, "configured\n"+want)
 
 	b.inside(c, "echo kept >/ramdisk/file; chmod 777 /root /root/.ssh /root/.ssh/*; chown 7:7 /root/.ssh /root/.ssh/*")
 	b.update(&c, func(c *runtime.Container) { c.Keys = []string{other, key} })

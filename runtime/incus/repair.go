@@ -310,13 +310,19 @@ func (r *Runtime) refilter(ctx context.Context, at place) (bool, error) {
 		eth0[spelled] = "true"
 	}
 	err = r.patchIf(ctx, now, etag, map[string]any{"devices": map[string]device{nic: eth0}})
-	if api.StatusErrorCheck(err, http.StatusPreconditionFailed) {
+	if api.StatusErrorCheck(err, http.StatusPreconditionFailed) || busy(err) {
 		return false, nil // the next attempt sees what it is now
 	}
 	if err != nil {
 		return false, brief(err)
 	}
 	return true, nil
+}
+
+// busy reports whether Incus refused since it works on the instance. It says so
+// by text alone.
+func busy(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "Instance is busy running")
 }
 
 // ramdisks tells of those that were taken away on this host. Their containers
