@@ -16,6 +16,7 @@ type packets struct {
 	head []byte // of the packet that goes on
 	left int    // bytes of it that are missing
 	line string // that waits for its end
+	over bool   // nothing is passed on any more
 }
 
 func (p *packets) Write(b []byte) (int, error) {
@@ -23,6 +24,9 @@ func (p *packets) Write(b []byte) (int, error) {
 	defer p.mu.Unlock()
 	done := 0
 	for done < len(b) {
+		if p.over {
+			return done, io.ErrClosedPipe
+		}
 		if err := p.flush(); err != nil {
 			return done, err
 		}
@@ -72,8 +76,15 @@ func (p *packets) tell(err error) {
 	_ = p.flush() // the client may have gone
 }
 
+// end returns once nobody writes to out, and nobody does later.
+func (p *packets) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.over = true
+}
+
 func (p *packets) flush() error {
-	if p.line == "" || p.left != 0 || len(p.head) != 0 {
+	if p.over || p.line == "" || p.left != 0 || len(p.head) != 0 {
 		return nil
 	}
 	text := p.line

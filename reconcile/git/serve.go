@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -212,7 +211,9 @@ func (s *Server) run(w http.ResponseWriter, r *http.Request, service string, who
 	}
 	cmd := s.command(ctx, who, args...)
 	cmd.Stdout = packets
-	if !s.wait(cmd, who, func() error { return start(cmd, feed) }) && !out.begun.Load() {
+	well := s.wait(cmd, who, func() error { return start(cmd, feed) })
+	packets.end() // what still feeds git may not touch an answer that is over
+	if !well && !out.begun {
 		http.Error(w, failed, http.StatusInternalServerError)
 	}
 }
@@ -322,11 +323,12 @@ type flushed struct {
 	w     http.ResponseWriter
 	c     *http.ResponseController
 	first string // written before all else
-	begun atomic.Bool
+	begun bool
 }
 
 func (f *flushed) Write(p []byte) (int, error) {
-	if !f.begun.Swap(true) {
+	if !f.begun {
+		f.begun = true
 		if _, err := io.WriteString(f.w, f.first); err != nil {
 			return 0, err
 		}
