@@ -27,6 +27,14 @@ import (
 	"swage/schema"
 )
 
+func readNode(file string) (schema.Node, error) {
+	src, err := os.ReadFile(file)
+	if err != nil {
+		return schema.Node{}, fmt.Errorf("node file: %w", err)
+	}
+	return schema.LoadNode(file, src)
+}
+
 func agentCommand(open opener) *cobra.Command {
 	var config, format string
 	cmd := &cobra.Command{
@@ -37,11 +45,7 @@ containers over HTTPS. Sockets that are passed in (LISTEN_FDS, as systemd
 does) are used for HTTPS instead of those the server's file names.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			src, err := os.ReadFile(config)
-			if err != nil {
-				return fmt.Errorf("node file: %w", err)
-			}
-			node, err := schema.LoadNode(config, src)
+			node, err := readNode(config)
 			if err != nil {
 				return err
 			}

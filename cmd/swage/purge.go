@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"swage/reconcile/git"
-	"swage/schema"
 )
 
 func purgeCommand() *cobra.Command {
@@ -25,11 +24,7 @@ commit declares has no route until it is deleted.
 The secret stays known to whoever fetched it: replace it where it is used.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			src, err := os.ReadFile(config)
-			if err != nil {
-				return fmt.Errorf("node file: %w", err)
-			}
-			node, err := schema.LoadNode(config, src)
+			node, err := readNode(config)
 			if err != nil {
 				return err
 			}

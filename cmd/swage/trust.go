@@ -62,10 +62,8 @@ you trust, and name it with --ca. Nothing is fetched.`,
 
 // stateDir is that of the node file, or the usual one where there is none.
 func stateDir(config string) string {
-	if src, err := os.ReadFile(config); err == nil {
-		if node, err := schema.LoadNode(config, src); err == nil {
-			return node.StateDir
-		}
+	if node, err := readNode(config); err == nil {
+		return node.StateDir
 	}
 	return schema.DefaultStateDir
 }
