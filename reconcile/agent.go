@@ -83,7 +83,10 @@ type Agent struct {
 	schedules map[runtime.ID]schedule // of snapshots
 
 	vitals map[string]*vital // by ref
-	probes sync.WaitGroup
+	starts map[runtime.ID]*start
+	// failing is the commit that has failed and is tried again.
+	failing failing
+	probes  sync.WaitGroup
 
 	weighing turns // of plans: one large tree at a time is in memory
 
@@ -263,6 +266,7 @@ func (a *Agent) Pass(ctx context.Context) (Report, error) {
 		}
 		a.finished(ctx)
 	}
+	a.failing.follow(&r)
 	r.Finished = time.Now()
 	if ctx.Err() == nil && a.rt != nil && a.seen != nil && a.lost() == nil {
 		a.record(ctx, &r)
@@ -384,6 +388,8 @@ func (a *Agent) plan(ctx context.Context, r *Report) (plan Plan, rejected, err e
 	if err := a.settle(ctx, r); err != nil {
 		return Plan{}, rejected, err
 	}
+	a.stopped()
+	a.judgeStarts(a.seen)
 	if a.acting && a.standing() == nil && a.newest.Commit != Folder { // a rollback that is over
 		if err := a.stand(ctx, nil); err != nil {
 			return Plan{}, rejected, err

@@ -1,6 +1,7 @@
 package reconcile_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,7 +39,7 @@ type commits struct {
 	err     error
 	failAt  error                       // of At
 	allowed map[int]reconcile.Allowance // by the number of a commit, from 1
-	// settings are more of swage.cue.
+	// settings are more of swage.cue; empty: no container need stay up.
 	settings string
 }
 
@@ -47,7 +48,7 @@ func (c *commits) push(project string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.all = append(c.all, fstest.MapFS{
-		"swage.cue":            {Data: []byte(c.settings + "id: \"5a6b7c8d9e0f1a2b3c4d5e6f\"\ndomain: \"example.com\"\ncontainer_image: \"tiny/1\"\n")},
+		"swage.cue":            {Data: []byte(cmp.Or(c.settings, "settle: \"0s\"\n") + "id: \"5a6b7c8d9e0f1a2b3c4d5e6f\"\ndomain: \"example.com\"\ncontainer_image: \"tiny/1\"\n")},
 		"servers/lab.cue":      {},
 		"projects/web/app.cue": {Data: []byte(project)},
 	})

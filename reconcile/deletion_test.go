@@ -61,7 +61,7 @@ func TestL5AllOfAServerIsHeld(t *testing.T) {
 func TestL18ATrailerCountsForItsOwnCommit(t *testing.T) {
 	setup := func(trailers map[int]reconcile.Allowance) *node {
 		n := newNode()
-		n.source.settings = "prune: max: 1\n"
+		n.source.settings = "prune: max: 1\nsettle: \"0s\"\n"
 		n.source.allowed = trailers
 		n.pass(t, declare("a", "b", "c", "d", "e"))
 		return n

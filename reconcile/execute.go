@@ -17,7 +17,7 @@ import (
 // some at a time. A failure ends what waits for it and nothing else, but what
 // destroys comes only after all else went well.
 func (a *Agent) execute(ctx context.Context, plan Plan, r *Report) error {
-	x := &execution{agent: a, plan: plan, report: r, events: make(chan event), quit: make(chan struct{}), tries: map[string]*attempt{}}
+	x := &execution{agent: a, plan: plan, report: r, began: time.Now(), events: make(chan event), quit: make(chan struct{}), tries: map[string]*attempt{}}
 	defer close(x.quit)
 	if len(plan.Steps) > 0 {
 		r.Steps = nil
@@ -36,10 +36,11 @@ func (a *Agent) execute(ctx context.Context, plan Plan, r *Report) error {
 	return errors.Join(x.failed...)
 }
 
-// node is a step, or the wait for the health of a container.
+// node is a step, or the wait for a container to be healthy or to have lasted.
 type node struct {
 	step  int    // index into the plan; -1 for a check
 	ref   string // of a check
+	lasts bool   // it checks that a container stays up, not its health
 	late  int    // see lateness
 	waits int    // for so many nodes
 	next  []int  // nodes that wait for this one
@@ -64,6 +65,9 @@ type execution struct {
 	events chan event
 	quit   chan struct{} // closed when nobody reads events any more
 	failed []error
+
+	began  time.Time
+	looked time.Time // see look
 
 	// tries are the attempts at objects that were begun; nil ones outside Run.
 	tries map[string]*attempt
@@ -115,6 +119,13 @@ func (x *execution) build() {
 			link(on, n)
 		}
 	}
+	for _, ref := range x.agent.unsettled(x.plan) {
+		n := len(x.nodes)
+		x.nodes = append(x.nodes, node{step: -1, ref: ref, lasts: true})
+		if on, ok := last[ref]; ok {
+			link(on, n)
+		}
+	}
 	begun := map[string]bool{}
 	for i, s := range x.plan.Steps {
 		if _, stops := s.(runtime.StopContainer); stops || s.Container().Name == "" || lateness(s) > 0 || begun[chain(s)] {
@@ -154,7 +165,7 @@ func (x *execution) run(ctx context.Context) {
 		}
 		select {
 		case e := <-x.events:
-			x.handle(e)
+			x.handle(ctx, e)
 			continue
 		case ask := <-x.agent.asks:
 			ask(ctx)
@@ -171,7 +182,7 @@ func (x *execution) run(ctx context.Context) {
 	}
 	if x.steps+x.checks > 0 {
 		cancel()
-		x.drain()
+		x.drain(ctx)
 	}
 	if err := errors.Join(x.agent.lost(), ctx.Err()); err != nil && x.report.State != Superseded && x.report.State != Interrupted {
 		x.failed = append(x.failed, err)
@@ -191,12 +202,12 @@ func (x *execution) run(ctx context.Context) {
 
 // drain waits a little for those that were told to end. A worker that does not
 // heed its end is left behind; what it did shows in the next observation.
-func (x *execution) drain() {
+func (x *execution) drain(ctx context.Context) {
 	abandon := time.After(grace)
 	for x.steps+x.checks > 0 {
 		select {
 		case e := <-x.events:
-			x.handle(e)
+			x.handle(ctx, e)
 		case <-abandon:
 			return
 		}
@@ -212,7 +223,11 @@ func (x *execution) start(ctx context.Context) {
 			continue
 		}
 		if n.step < 0 {
-			x.check(ctx, i)
+			if n.lasts {
+				x.settle(ctx, i)
+			} else {
+				x.check(ctx, i)
+			}
 			continue
 		}
 		if x.steps >= most {
@@ -299,8 +314,12 @@ func (x *execution) send(e event) {
 
 // handle runs in the owner: it alone changes what is known, the table and the
 // report.
-func (x *execution) handle(e event) {
+func (x *execution) handle(ctx context.Context, e event) {
 	n := &x.nodes[e.node]
+	if n.lasts {
+		x.settled(ctx, e)
+		return
+	}
 	if n.step < 0 {
 		x.checks--
 		if e.err == nil {
@@ -322,6 +341,13 @@ func (x *execution) handle(e event) {
 		line.State, line.Error = Broken, withoutStep(step, e.err)
 	} else {
 		line.State = Done
+		if starts(step) && e.done.Container.Status == runtime.Running {
+			times := 0
+			if n.try != nil {
+				times = n.try.times
+			}
+			x.agent.started(e.done.Container.ID, times)
+		}
 		x.learn(step, e.done)
 	}
 	x.end(e.node, e.err)
@@ -374,7 +400,10 @@ func (x *execution) skipNext(i int) {
 // name is what a person waits for.
 func (x *execution) name(i int) string {
 	n := x.nodes[i]
-	if n.step < 0 {
+	switch {
+	case n.lasts:
+		return n.ref + " to stay up"
+	case n.step < 0:
 		return n.ref + " to be healthy"
 	}
 	return "the step: " + x.plan.Steps[n.step].String()
@@ -393,6 +422,9 @@ func (x *execution) postpone(i int) bool {
 		return false
 	}
 	err := t.err
+	if s := x.agent.starts[step.Container().ID]; err == nil && s != nil {
+		err = s.err
+	}
 	if err == nil {
 		err = fmt.Errorf("%s: was done %d times and did not last", step, t.times)
 	}
@@ -407,6 +439,7 @@ func (x *execution) withdraw(id runtime.ID) {
 	delete(x.agent.seen.Addr, id)
 	delete(x.agent.seen.Addr6, id)
 	x.agent.unwell(id)
+	x.agent.stopping(id)
 	x.publish()
 }
 

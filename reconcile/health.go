@@ -243,8 +243,8 @@ func (a *Agent) unwell(id runtime.ID) {
 	}
 }
 
-// healthy reports whether a container runs and its check, if it has one, was
-// answered.
+// healthy reports whether a container runs and its check was answered, or, where
+// it has none, whether it has stayed up for long enough.
 func (a *Agent) healthy(ref string, c schema.Container) bool {
 	of := ""
 	if c.Health != nil {
@@ -254,7 +254,7 @@ func (a *Agent) healthy(ref string, c schema.Container) bool {
 	}
 	for _, h := range a.seen.Containers {
 		if h.Ref() == ref {
-			return a.seen.Reached(h.ID).IsValid()
+			return a.seen.Reached(h.ID).IsValid() && a.starts[h.ID] == nil
 		}
 	}
 	return false

@@ -489,7 +489,7 @@ func TestDriftIsReported(t *testing.T) {
 		n := newNode()
 		n.source.settings = ""
 		if report {
-			n.source.settings = "drift: \"report\"\n"
+			n.source.settings = "drift: \"report\"\nsettle: \"0s\"\n"
 		}
 		n.pass(t, `containers: app: environment_vars: A: "1"`)
 		n.engine.Meddle(n.id(t, "app"), func(c *runtime.Container) { c.Env = map[string]string{"A": "2"} })

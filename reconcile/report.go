@@ -187,6 +187,7 @@ const (
 func (a *Agent) tell(r *Report) {
 	out := *r
 	out.Steps = slices.Clone(r.Steps)
+	a.failing.showIn(&out)
 	if a.Unsynchronised != nil && a.Unsynchronised() {
 		out.Warnings = append(out.Warnings, "the node's clock is not synchronised: certificates, tokens and expiry go by it; run an NTP client")
 	}
@@ -337,6 +338,11 @@ func (a *Agent) states(r *Report) map[string]stateReason {
 			out[ref] = stateReason{StateFailed, v.why().Error()}
 		default:
 			out[ref] = stateReason{StateCreating, "waits for its health check"}
+		}
+	}
+	for _, c := range a.seen.Containers {
+		if s := a.starts[c.ID]; s != nil && s.err != nil {
+			out[c.Ref()] = stateReason{StateFailed, s.err.Error()}
 		}
 	}
 	for _, h := range r.Held {

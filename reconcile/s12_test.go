@@ -38,7 +38,7 @@ func (h *history) read(name string) (reconcile.Snapshot, error) {
 		settings = fmt.Sprintf("signers: ssh: [%q]\n", c.signers[0])
 	}
 	return reconcile.Snapshot{Commit: name, Tree: fstest.MapFS{
-		"swage.cue":            {Data: []byte(settings + "id: \"5a6b7c8d9e0f1a2b3c4d5e6f\"\ndomain: \"example.com\"\ncontainer_image: \"tiny/1\"\n")},
+		"swage.cue":            {Data: []byte(settings + "settle: \"0s\"\nid: \"5a6b7c8d9e0f1a2b3c4d5e6f\"\ndomain: \"example.com\"\ncontainer_image: \"tiny/1\"\n")},
 		"servers/lab.cue":      {},
 		"projects/web/app.cue": {Data: []byte(c.project)},
 	}}, nil

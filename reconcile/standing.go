@@ -191,7 +191,7 @@ func (a *Agent) turn(ctx context.Context, s *Standing) error {
 const tries = 3
 
 // gaveUp reports whether what failed will not mend itself: a health deadline
-// has passed, or a step failed often.
+// has passed, or a step failed or did not last often.
 func (a *Agent) gaveUp() bool {
 	for _, v := range a.vitals {
 		select {
@@ -202,6 +202,11 @@ func (a *Agent) gaveUp() bool {
 		default:
 		}
 	}
+	for _, s := range a.starts {
+		if s.failures >= tries {
+			return true
+		}
+	}
 	for _, t := range a.attempts {
 		if t.err != nil && t.times >= tries {
 			return true
@@ -210,12 +215,18 @@ func (a *Agent) gaveUp() bool {
 	return false
 }
 
+// canRollBack reports whether the commit in force is put back if it fails.
+func (a *Agent) canRollBack() bool {
+	good := a.seen.Notes[noteApplied]
+	return a.fleet.AutoRollback && a.standing() == nil && good != "" && good != a.fleet.Commit
+}
+
 // rollBack puts a commit that failed back to the one applied last, where the
 // fleet asks for it and trying goes on no longer. It reports whether that is
 // how failing ends.
 func (a *Agent) rollBack(ctx context.Context, failed error) bool {
 	good := a.seen.Notes[noteApplied]
-	if !a.fleet.AutoRollback || a.standing() != nil || good == "" || good == a.fleet.Commit || a.at(ctx, good) == nil {
+	if !a.canRollBack() || a.at(ctx, good) == nil {
 		return false
 	}
 	if !a.gaveUp() {

@@ -159,7 +159,7 @@ func TestANoteThatCannotBeReadSuspends(t *testing.T) {
 func TestAnAppliedCommitIsNotRolledBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode()
-		n.source.settings = "rollback: \"auto\"\n"
+		n.source.settings = "rollback: \"auto\"\nsettle: \"0s\"\n"
 		stop := n.start(t)
 		n.source.push(`containers: one1: {}`)
 		n.await(t, reconcile.Applied, "one1")
@@ -186,7 +186,7 @@ func TestAnAppliedCommitIsNotRolledBack(t *testing.T) {
 // ends that.
 func TestACommitThatFailsIsRolledBack(t *testing.T) {
 	n := newNode()
-	n.source.settings = "rollback: \"auto\"\n"
+	n.source.settings = "rollback: \"auto\"\nsettle: \"0s\"\n"
 	var table atomic.Pointer[edge.Table]
 	publish := func(e reconcile.Edge) error { table.Store(e.Table); return nil }
 	n.Agent.Publish = publish
@@ -261,7 +261,7 @@ aliases: site: {container: "app", port: 18080}`)
 // what it no longer declares.
 func TestARollbackUndoesNoDeletion(t *testing.T) {
 	n := newNode()
-	n.source.settings = "rollback: \"auto\"\n"
+	n.source.settings = "rollback: \"auto\"\nsettle: \"0s\"\n"
 	var table atomic.Pointer[edge.Table]
 	n.Agent.Publish = func(e reconcile.Edge) error { table.Store(e.Table); return nil }
 	n.start(t)

@@ -32,6 +32,7 @@ type Fake struct {
 	mu      sync.Mutex
 	world   world
 	writes  int
+	begun   time.Duration // nanoseconds: one for each start
 	watches []chan<- struct{}
 	guards  []*func(Repair)
 }
@@ -70,6 +71,9 @@ type fakeContainer struct {
 	Addr  netip.Addr
 	Taken []Snapshot
 	Until time.Time // of an archive
+	// Started is when its init was started last, which is under way while Up.
+	Started time.Time
+	Up      bool
 }
 
 type role string
@@ -155,7 +159,27 @@ func (f *Fake) each(do func(*fakeContainer)) {
 	for i := range f.world.Containers {
 		do(&f.world.Containers[i])
 	}
+	f.begin()
 	f.changed()
+}
+
+// begin follows what a change starts and stops. Two starts never have the same
+// time, whatever the clock.
+func (f *Fake) begin() {
+	for i := range f.world.Containers {
+		c := &f.world.Containers[i]
+		up := c.Status == Running || c.Status == Paused
+		if up && !c.Up {
+			f.begun++
+			c.Started = f.now().Add(f.begun)
+		}
+		c.Up = up
+	}
+}
+
+// Restart is what a container does that ends its init and starts another.
+func (f *Fake) Restart(id ID) {
+	f.each(func(c *fakeContainer) { c.Up = c.Up && c.ID != id })
 }
 
 // changed counts a write and hints at it.
@@ -212,6 +236,7 @@ func (v *fakeView) call(ctx context.Context, c Call, effect func() error) error 
 	}
 	v.mu.Lock()
 	err := effect()
+	v.begin()
 	v.mu.Unlock()
 	if err == nil && v.Fault != nil {
 		c.After = true
@@ -221,7 +246,7 @@ func (v *fakeView) call(ctx context.Context, c Call, effect func() error) error 
 }
 
 func (v *fakeView) Observe(ctx context.Context) (Actual, error) {
-	a := Actual{Addr: map[ID]netip.Addr{}, Addr6: map[ID]netip.Addr{}, Notes: map[string]string{}}
+	a := Actual{Addr: map[ID]netip.Addr{}, Addr6: map[ID]netip.Addr{}, Started: map[ID]time.Time{}, Notes: map[string]string{}}
 	a.Snapshots = map[ID][]Snapshot{}
 	err := v.call(ctx, Call{Method: "Observe"}, func() error {
 		for _, p := range v.world.Projects {
@@ -249,6 +274,9 @@ func (v *fakeView) Observe(ctx context.Context) (Actual, error) {
 				continue
 			}
 			a.Containers = append(a.Containers, c.Container)
+			if !c.Started.IsZero() {
+				a.Started[c.ID] = c.Started
+			}
 			if d := c.done(); d.Addr.IsValid() {
 				a.Addr[c.ID], a.Addr6[c.ID] = d.Addr, d.Addr6
 			}
@@ -353,7 +381,7 @@ func (v *fakeView) apply(s Step) (Done, error) {
 		return v.change(s.From.ID, func(c *fakeContainer) {
 			status := c.Status
 			if s.Restarts() {
-				status = Running
+				status, c.Up = Running, false
 			}
 			to := s.To
 			to.ID, to.Project, to.Image, to.Kit, to.Status, to.Asleep = c.ID, c.Project, c.Image, c.Kit, status, c.Asleep && status == Stopped

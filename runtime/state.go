@@ -254,6 +254,10 @@ type Actual struct {
 	// Addr and Addr6 hold the addresses of each running container that has
 	// them, paused ones included.
 	Addr, Addr6 map[ID]netip.Addr
+	// Started is when the init of each container was started last, whoever
+	// asked: another value means another init. A container that was never
+	// started has none. It is told by Observe alone, by the engine's clock.
+	Started map[ID]time.Time
 	// Notes are what swage itself remembers on this server; see Runtime.Note.
 	Notes map[string]string
 }
@@ -274,6 +278,6 @@ func (a Actual) Clone() Actual {
 			Projects: slices.Clone(a.Projects), Containers: slices.Clone(a.Containers),
 			Spares: slices.Clone(a.Spares), Archives: slices.Clone(a.Archives), Snapshots: maps.Clone(a.Snapshots),
 		},
-		Addr: maps.Clone(a.Addr), Addr6: maps.Clone(a.Addr6), Notes: maps.Clone(a.Notes),
+		Addr: maps.Clone(a.Addr), Addr6: maps.Clone(a.Addr6), Started: maps.Clone(a.Started), Notes: maps.Clone(a.Notes),
 	}
 }

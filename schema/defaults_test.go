@@ -22,7 +22,7 @@ containers: app: {health: {}, publish: [{listen: ":2222", port: 22}], firewall: 
 aliases: app: {container: "app", paths: "/a": container: "app"}
 project: prespawn: [{count: 1}]
 `))
-	if f.MaxDeletes != 5 || f.ArchiveDays != 7 || f.Parallel != 8 || f.ReportDrift || f.AutoRollback || f.Programs["terminal"].Instances != 99 {
+	if f.MaxDeletes != 5 || f.ArchiveDays != 7 || f.Parallel != 8 || f.Settle != 3*time.Second || f.ReportDrift || f.AutoRollback || f.Programs["terminal"].Instances != 99 {
 		t.Errorf("the fleet: %+v", f)
 	}
 	hidden := cmp.Options{cmpopts.IgnoreUnexported(schema.Container{}, schema.Project{}, schema.Alias{}), cmpopts.IgnoreFields(schema.Container{}, "Programs"), cmpopts.EquateEmpty(), cmpopts.IgnoreTypes(schema.Pos{}), cmpopts.EquateComparable(schema.Secret{})}

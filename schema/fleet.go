@@ -23,8 +23,10 @@ type Fleet struct {
 	ReportDrift bool
 	// AutoRollback puts a commit that fails back to the one before.
 	AutoRollback bool
-	Parallel     int // containers worked on at once, on each server
-	Events       Events
+	// Settle is how long a container without a health check must stay up.
+	Settle   time.Duration
+	Parallel int // containers worked on at once, on each server
+	Events   Events
 
 	// Programs is the kit catalogue of the fleet, by name.
 	Programs map[string]Program

@@ -16,6 +16,7 @@ type rawSwage struct {
 	Signers  rawSigners
 	Drift    string
 	Rollback string
+	Settle   string
 	Parallel int
 	Events   struct {
 		URL    string

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // resolver joins the files: it follows references between them and finds what
@@ -147,6 +148,9 @@ func (r *resolver) unique(kind, what string, at spot, format string, args ...any
 	uses[what] = at.pos
 }
 
+// mostSettle bounds swage.cue's settle.
+const mostSettle = 10 * time.Minute
+
 // fleet is whole only if no problem was added.
 func (r *resolver) fleet() *Fleet {
 	f := &Fleet{Servers: map[string]Server{}}
@@ -163,6 +167,9 @@ func (r *resolver) fleet() *Fleet {
 	f.ID, f.Domain, f.MaxDeletes, f.ArchiveDays = raw.ID, raw.Domain, raw.Prune.Max, raw.Prune.Archive
 	f.Signers, f.Events = Signers(raw.Signers), Events(raw.Events)
 	f.ReportDrift, f.AutoRollback, f.Parallel = raw.Drift == "report", raw.Rollback == "auto", raw.Parallel
+	if f.Settle = duration(raw.Settle); f.Settle > mostSettle {
+		r.add(at.in("settle"), "found %q, want at most %s: each deploy waits for it", raw.Settle, mostSettle)
+	}
 	r.fleetPrograms = r.catalogue(at.in("programs"), raw.Programs)
 	f.Programs = r.fleetPrograms.entries
 	for _, name := range slices.Sorted(maps.Keys(r.servers)) {

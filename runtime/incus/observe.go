@@ -23,7 +23,7 @@ const settleTime = 30 * time.Second
 // Observe lists what carries the mark, across all Incus projects: a list of
 // one project is empty, not an error, when that project does not exist.
 func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
-	a := runtime.Actual{Addr: map[runtime.ID]netip.Addr{}, Addr6: map[runtime.ID]netip.Addr{}}
+	a := runtime.Actual{Addr: map[runtime.ID]netip.Addr{}, Addr6: map[runtime.ID]netip.Addr{}, Started: map[runtime.ID]time.Time{}}
 	projects, notes, err := r.ownProjects(ctx)
 	if err != nil {
 		return a, err
@@ -74,6 +74,9 @@ func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
 		}
 		kept = append(kept, in)
 		a.Containers = append(a.Containers, h)
+		if begun := in.LastUsedAt; begun.Unix() > 0 { // Incus says 1970 of what was never started
+			a.Started[h.ID] = begun
+		}
 		d := done(h, at)
 		if !at.fixed && (h.Status == runtime.Running || h.Status == runtime.Paused) {
 			unknown = append(unknown, in)

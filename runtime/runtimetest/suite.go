@@ -303,7 +303,10 @@ func (s *suite) names() {
 
 func (s *suite) stopStart() {
 	c := s.made("web1", runtime.Running)
-	before := s.want(c).Addr[c.ID]
+	first := s.want(c)
+	if begun := first.Started[c.ID]; begun.IsZero() || !s.observe().Started[c.ID].Equal(begun) {
+		s.Errorf("its init was started at %v, and later at %v", begun, s.observe().Started[c.ID])
+	}
 	for range 2 {
 		s.do(runtime.StopContainer{Target: c})
 	}
@@ -313,8 +316,18 @@ func (s *suite) stopStart() {
 	for range 2 {
 		s.do(runtime.StartContainer{Target: stopped})
 	}
-	if after := s.want(c).Addr[c.ID]; after != before {
-		s.Errorf("the address changed from %v to %v", before, after)
+	again := s.want(c)
+	if again.Addr[c.ID] != first.Addr[c.ID] {
+		s.Errorf("the address changed from %v to %v", first.Addr[c.ID], again.Addr[c.ID])
+	}
+	if !again.Started[c.ID].After(first.Started[c.ID]) {
+		s.Errorf("its init was started at %v, after a stop and a start at %v", first.Started[c.ID], again.Started[c.ID])
+	}
+	to := c
+	to.Env = map[string]string{"A": "1"}
+	s.do(runtime.UpdateContainer{From: c, To: to})
+	if third := s.want(to); !third.Started[c.ID].After(again.Started[c.ID]) {
+		s.Errorf("after a change that restarts it, its init is still that of %v", third.Started[c.ID])
 	}
 }
 
