@@ -51,9 +51,11 @@ func (v *View) hold(before, after *schema.Fleet, server string, plan Plan) {
 		if h.Container == "" || declaration(after, server, c) != nil {
 			continue
 		}
-		d, ok := declaredIn(before, nil, server, c)
+		d, ok := declaredAway(after, server, c)
 		if !ok {
-			continue
+			if d, ok = declaredIn(before, nil, server, c); !ok {
+				continue
+			}
 		}
 		if c.ID = runtime.ID(d.Container.ID); c.ID == "" {
 			c.ID = drawnID(c.Ref()) // only the server knows it
@@ -173,7 +175,11 @@ func (a *Agent) accessAfter(f *schema.Fleet, state *runtime.Actual, plan Plan) (
 		if declaration(f, a.Server, c) != nil || !held[c.ID] {
 			continue
 		}
-		if d, ok := declaredIn(inForce.fleet, inForce.kept, a.Server, c); ok {
+		d, ok := declaredAway(f, a.Server, c)
+		if !ok {
+			d, ok = declaredIn(inForce.fleet, inForce.kept, a.Server, c)
+		}
+		if ok {
 			kept[c.ID] = d
 		}
 	}

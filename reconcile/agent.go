@@ -99,6 +99,7 @@ type Agent struct {
 	last      atomic.Pointer[string]         // that commit
 	letIn     atomic.Pointer[string]         // see ApproveCommit
 
+	stale    atomic.Bool   // secrets may have other values
 	wake     chan struct{} // capacity one
 	asks     chan func(context.Context)
 	journal  journal
@@ -424,7 +425,7 @@ func (a *Agent) plan(ctx context.Context, r *Report) (plan Plan, rejected, err e
 // terms adds what only the server and the history know to what the fleet says.
 func (a *Agent) terms(ctx context.Context) (Terms, error) {
 	t := TermsOf(a.fleet, a.Server)
-	t.ApprovedPlan, t.Now = a.Approved, time.Now()
+	t.ApprovedPlan, t.Now, t.last = a.Approved, time.Now(), a.done
 	a.holdMoved(t)
 	if a.rolled != nil && a.fleet == a.rolled.fleet {
 		t.RolledBack = map[runtime.ID]bool{}
@@ -468,6 +469,7 @@ func (a *Agent) present(ref string) bool {
 // accept takes the newest commit, or keeps the last good one: what runs is
 // kept running while its authors mend theirs. rejected says why.
 func (a *Agent) accept(ctx context.Context, r *Report) (rejected, err error) {
+	a.reread(ctx)
 	newest, err := a.Source.Latest(ctx)
 	if newest.Commit == "" {
 		if a.recall(ctx); a.newest == nil {

@@ -1,7 +1,6 @@
 package reconcile
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 func Diff(have, want runtime.State, terms Terms) Plan {
 	d := differ{have: have, want: want, terms: terms}
 	d.pair()
+	d.stayHere()
 	d.copies()
 	d.refuse()
 	d.keepDeleted()
@@ -39,7 +39,8 @@ type differ struct {
 
 	match   map[int]int           // index in want → index in have
 	wanted  map[runtime.ID]bool   // present, and matched by something wanted
-	refused map[int]Held          // index in want → why it is left as it is
+	refused map[int]Held          // index in want → why it is not made
+	parts   map[int][]Held        // index in want → what of it is left as it is, of one that is there
 	renamed map[runtime.ID]string // present, and perhaps wanted under this name
 	kept    map[runtime.ID]Held   // not wanted and not deleted either: why
 	claimed map[runtime.ID]bool   // spares that the plan makes into containers
@@ -85,6 +86,32 @@ func (d *differ) gone() []runtime.Container {
 	return out
 }
 
+// stayHere finds containers whose server was changed. They stay here, as they
+// are declared there: only the change of the server is held.
+func (d *differ) stayHere() {
+	d.parts = map[int][]Held{}
+	d.want.Containers = slices.Clone(d.want.Containers) // holdPart changes them
+	for _, h := range d.gone() {
+		w, ok := d.terms.declaredElsewhere(h)
+		if !ok {
+			continue
+		}
+		i := len(d.want.Containers)
+		d.want.Containers = append(d.want.Containers, w)
+		d.match[i] = slices.IndexFunc(d.have.Containers, func(x runtime.Container) bool { return x.ID == h.ID })
+		d.wanted[h.ID] = true
+		d.holdPart(i, held("change the server of container "+w.Ref(),
+			"server cannot change to %s; put the server back, or make a new container there and delete this one", d.terms.elsewhere(h)))
+	}
+}
+
+// holdPart notes what of a container that is there stays as it is. Its other
+// fields are applied: what takes access away waits for nothing.
+func (d *differ) holdPart(i int, h Held) {
+	h.part = true
+	d.parts[i] = append(d.parts[i], h)
+}
+
 // refuse finds what cannot be done without destroying something: a change of
 // an image, and a new container in the place of one that is there.
 func (d *differ) refuse() {
@@ -95,20 +122,27 @@ func (d *differ) refuse() {
 		byRef[h.Ref()] = h
 	}
 	for i, w := range d.want.Containers {
-		if why := d.terms.Unready[w.Ref()]; why != "" {
-			d.refused[i] = held("configure container "+w.Ref(), "%s", why)
+		unready := d.terms.Unready[w.Ref()]
+		if j, ok := d.match[i]; ok {
+			h, to := d.have.Containers[j], &d.want.Containers[i]
+			if unready != "" {
+				to.Env = h.Env
+				d.holdPart(i, held("change the environment of container "+w.Ref(), "%s", unready))
+			}
+			if h.Image != w.Image {
+				to.Image = h.Image
+				d.holdPart(i, held("change the image of container "+w.Ref(),
+					"container_image cannot change from %s to %s; make a new container and delete this one", h.Image, w.Image))
+			}
+			if h.Kit != w.Kit {
+				to.Kit = h.Kit
+				d.holdPart(i, held("change the kit of container "+w.Ref(),
+					"kit cannot change from %t to %t; make a new container and delete this one", h.Kit, w.Kit))
+			}
 			continue
 		}
-		if j, ok := d.match[i]; ok {
-			h := d.have.Containers[j]
-			switch {
-			case h.Image != w.Image:
-				d.refused[i] = held("change the image of container "+w.Ref(),
-					"container_image cannot change from %s to %s; make a new container and delete this one", h.Image, w.Image)
-			case h.Kit != w.Kit:
-				d.refused[i] = held("change the kit of container "+w.Ref(),
-					"kit cannot change from %t to %t; make a new container and delete this one", h.Kit, w.Kit)
-			}
+		if unready != "" {
+			d.refused[i] = held("create container "+w.Ref(), "%s", unready)
 			continue
 		}
 		if why := d.cannotMake(w); why != "" {
@@ -147,7 +181,7 @@ func (d *differ) keepDeleted() {
 	}
 	var going []runtime.Container
 	for _, h := range d.gone() {
-		server := cmp.Or(d.terms.Elsewhere[string(h.ID)], d.terms.Elsewhere[h.Ref()])
+		server := d.terms.elsewhere(h)
 		switch {
 		case h.Protected:
 			d.keep(h, "it is protected; declare it with protected: false in a commit of its own first")
@@ -206,18 +240,13 @@ func PlanID(going []runtime.Container) string {
 	return hex.EncodeToString(sum[:6])
 }
 
-// keepNames refuses names that something which stays as it is has. What is
-// refused keeps its own name in turn, so it goes on until nothing changes.
+// keepNames holds names that something which stays as it is has. What cannot
+// have its new name keeps its own in turn, so it goes on until nothing changes.
 func (d *differ) keepNames() {
 	stays := map[string]runtime.ID{}
 	for _, h := range d.gone() {
 		if _, ok := d.kept[h.ID]; ok {
 			stays[h.Ref()] = h.ID
-		}
-	}
-	for i := range d.refused {
-		if j, ok := d.match[i]; ok {
-			stays[d.have.Containers[j].Ref()] = d.have.Containers[j].ID
 		}
 	}
 	for more := true; more; {
@@ -228,13 +257,18 @@ func (d *differ) keepNames() {
 			if _, ok := d.refused[i]; ok || !taken || matched && d.have.Containers[j].ID == id {
 				continue
 			}
-			what := "create container " + w.Ref()
-			if matched {
-				h := d.have.Containers[j]
-				what = "rename container " + h.Ref() + " to " + w.Ref()
-				stays[h.Ref()], more = h.ID, true
+			why := held("create container "+w.Ref(), "the container with the id %s still has this name, since its own change is held", id)
+			if !matched {
+				d.refused[i] = why
+				continue
 			}
-			d.refused[i] = held(what, "the container with the id %s still has this name, since its own change is held", id)
+			h := d.have.Containers[j]
+			why.What = "rename container " + h.Ref() + " to " + w.Ref()
+			d.holdPart(i, why)
+			// depends_on means names of the fleet; by its old one it might wait for itself.
+			to := &d.want.Containers[i]
+			to.Project, to.Name, to.DependsOn = h.Project, h.Name, nil
+			stays[h.Ref()], more = h.ID, true
 		}
 	}
 }
@@ -256,12 +290,13 @@ func (d *differ) projects() {
 func (d *differ) containers() {
 	for i, w := range d.want.Containers {
 		if h, ok := d.refused[i]; ok {
-			if j, ok := d.match[i]; ok {
-				h.Container = d.have.Containers[j].ID
-			}
 			h.Ref = w.Ref()
 			d.plan.Held = append(d.plan.Held, h)
 		} else if j, ok := d.match[i]; ok {
+			for _, h := range d.parts[i] {
+				h.Container, h.Ref = d.have.Containers[j].ID, w.Ref()
+				d.plan.Held = append(d.plan.Held, h)
+			}
 			d.change(d.have.Containers[j], w)
 		} else {
 			d.make(w)
@@ -276,6 +311,15 @@ func (d *differ) change(h, w runtime.Container) {
 		return
 	}
 	w.Applied = w.Digest()
+	if was, ok := d.terms.lastApplied(h); d.terms.ReportDrift && ok && h.Applied != w.Applied {
+		to := w.Rebased(was, h)
+		if changed := drifted(to, w); len(changed) > 0 {
+			d.plan.Drift = append(d.plan.Drift, Drift{h.ID, h.Ref(), changed})
+		}
+		if w = to; h.Same(w) {
+			return
+		}
+	}
 	var steps []runtime.Step
 	now := h
 	if w.Project != h.Project {

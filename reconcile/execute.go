@@ -223,10 +223,13 @@ func (x *execution) start(ctx context.Context) {
 			continue
 		}
 		if n.step < 0 {
+			wait := x.check
 			if n.lasts {
-				x.settle(ctx, i)
-			} else {
-				x.check(ctx, i)
+				wait = x.settle
+			}
+			if wait(ctx, i); n.state != running {
+				x.start(ctx) // what waited for it may begin, or has ended, too
+				return
 			}
 			continue
 		}

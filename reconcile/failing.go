@@ -4,8 +4,16 @@ package reconcile
 // well, or another commit comes, the report says so: the state of a commit does
 // not change with each retry.
 type failing struct {
-	commit, err string
-	rollsBack   bool // see Report.RollsBack
+	of, err   string // commit, with the mode of what stands in for it
+	rollsBack bool   // see Report.RollsBack
+}
+
+// inForce names what a report is about: putting a commit back is not that commit.
+func inForce(commit string, s *Standing) string {
+	if s == nil {
+		return commit
+	}
+	return commit + " " + string(s.Mode)
 }
 
 // follow takes up how a pass ended.
@@ -13,7 +21,7 @@ func (f *failing) follow(r *Report) {
 	switch r.State {
 	case Interrupted, Superseded: // it says nothing of the commit
 	case Failed:
-		*f = failing{r.Commit, r.Error, r.RollsBack}
+		*f = failing{inForce(r.Commit, r.Standing), r.Error, r.RollsBack}
 	default:
 		*f = failing{}
 	}
@@ -21,7 +29,7 @@ func (f *failing) follow(r *Report) {
 
 // showIn changes the report of a pass that goes on.
 func (f failing) showIn(r *Report) {
-	if f.err != "" && f.commit == r.Commit && (r.State == Applying || r.State == Interrupted) {
+	if f.err != "" && f.of == inForce(r.Commit, r.Standing) && (r.State == Applying || r.State == Interrupted) {
 		r.State, r.Error, r.RollsBack = Failed, f.err, f.rollsBack
 	}
 }

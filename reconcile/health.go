@@ -135,10 +135,6 @@ func (a *Agent) unexamined(plan Plan) []string {
 			interrupted[s.Container().Ref()] = true
 		}
 	}
-	refused := map[string]bool{}
-	for _, h := range plan.Held {
-		refused[h.Ref] = true
-	}
 	var out []string
 	checked := map[string]bool{}
 	for _, p := range a.fleet.Projects {
@@ -148,9 +144,6 @@ func (a *Agent) unexamined(plan Plan) []string {
 				continue
 			}
 			checked[ref] = true
-			if refused[ref] {
-				continue
-			}
 			if v := a.vitals[ref]; interrupted[ref] || v == nil || !v.ok() || v.of != a.target(ref, c) {
 				out = append(out, ref)
 			}

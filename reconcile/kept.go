@@ -46,6 +46,10 @@ func (a *Agent) keep(ctx context.Context) {
 		if _, ok := a.declared(a.fleet, h); ok {
 			continue
 		}
+		if d, ok := declaredAway(a.fleet, a.Server, h); ok { // only its server is held
+			a.kept[h.ID] = d
+			continue
+		}
 		of := a.before
 		if h.Declared != "" {
 			of = a.at(ctx, h.Declared)

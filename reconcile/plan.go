@@ -26,6 +26,7 @@ type Held struct {
 	Container runtime.ID `json:"id,omitempty"`        // of what is there and left as it is
 
 	replaced bool // see runtime.Container.Replaced
+	part     bool // all else of the container is applied
 }
 
 // Drift is a container that was changed behind swage's back.

@@ -90,6 +90,14 @@ const (
 	Interrupted CommitState = "interrupted"
 )
 
+// Outcome is the state in words for people.
+func (r *Report) Outcome() string {
+	if r.State == Incomplete {
+		return fmt.Sprintf("applied, %d held", len(r.Held))
+	}
+	return string(r.State)
+}
+
 // Rejected is a commit that leaves everything as it is.
 type Rejected struct {
 	Commit string `json:"commit"`
@@ -179,7 +187,7 @@ const (
 	StateStopped  ContainerState = "stopped"
 	StateDeleting ContainerState = "deleting"
 	StateFailed   ContainerState = "failed"
-	StateHeld     ContainerState = "held" // it would be deleted, and is not
+	StateHeld     ContainerState = "held" // a change that its commit asks for is not made; see Report.Held
 	StateDrifted  ContainerState = "drifted"
 )
 
@@ -346,11 +354,7 @@ func (a *Agent) states(r *Report) map[string]stateReason {
 		}
 	}
 	for _, h := range r.Held {
-		state := StateHeld
-		if !strings.HasPrefix(h.What, "delete ") {
-			state = StateFailed
-		}
-		out[h.Ref] = stateReason{state, h.Why}
+		out[h.Ref] = stateReason{StateHeld, h.Why}
 	}
 	for _, s := range r.Steps {
 		if s.Container == "" {

@@ -135,7 +135,7 @@ func rightsOf(f *schema.Fleet, server string) map[string]RightChange {
 func (p *Proposal) AddRights(before, after *schema.Fleet) {
 	s := &p.Servers[len(p.Servers)-1]
 	s.Rights = slices.DeleteFunc(RightsBetween(before, after, s.Server), func(c RightChange) bool {
-		held := func(h Held) bool { return h.Ref == c.ref }
+		held := func(h Held) bool { return h.Ref == c.ref && !h.part }
 		return c.ref != "" && !c.Gains && slices.ContainsFunc(s.Held, held) // it stays as it is
 	})
 }

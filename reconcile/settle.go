@@ -145,7 +145,7 @@ func (a *Agent) lasted(ref string, c schema.Container, s *start, now time.Time) 
 func (a *Agent) didNotLast(h runtime.Container, s *start, why error) {
 	s.failures++
 	s.err = fmt.Errorf("container %s did not stay up: %w", h.Ref(), why)
-	a.failing = failing{a.fleet.Commit, s.err.Error(), a.attempts != nil && a.canRollBack()}
+	a.failing = failing{inForce(a.fleet.Commit, a.standing()), s.err.Error(), a.attempts != nil && a.canRollBack()}
 	a.Log.Error("a container did not stay up", "container", h.Ref(), "commit", a.fleet.Commit, "starts", s.failures, "err", why)
 	a.journal.add(Event{Type: StepFailed, Commit: a.fleet.Commit, Container: h.Ref(), Text: "container " + h.Ref() + " did not stay up", Error: why.Error()})
 }
@@ -183,9 +183,6 @@ func (a *Agent) unsettled(plan Plan) []string {
 		if a.starts[h.ID] != nil {
 			starting[h.Ref()] = true
 		}
-	}
-	for _, h := range plan.Held {
-		delete(starting, h.Ref)
 	}
 	var out []string
 	for _, p := range a.fleet.Projects {

@@ -51,6 +51,58 @@ type Terms struct {
 	RolledBack map[runtime.ID]bool
 	// ReportDrift leaves alone what was changed behind swage's back.
 	ReportDrift bool
+
+	fleet *schema.Fleet // that the plan is for
+	last  *schema.Fleet // applied last, with nothing left to do; nil: not known
+}
+
+// elsewhere is the server that the fleet declares a container on; empty: none,
+// or this one.
+func (t Terms) elsewhere(h runtime.Container) string {
+	return cmp.Or(t.Elsewhere[string(h.ID)], t.Elsewhere[h.Ref()])
+}
+
+// declaredElsewhere is what the fleet asks of a container that it declares on
+// another server.
+func (t Terms) declaredElsewhere(h runtime.Container) (runtime.Container, bool) {
+	if t.elsewhere(h) == "" || t.fleet == nil {
+		return runtime.Container{}, false
+	}
+	d, ok := declaredAway(t.fleet, t.Server, h)
+	if !ok {
+		return runtime.Container{}, false
+	}
+	c := container(t.fleet, d.Project, d.Container)
+	c.ID = h.ID
+	return c, true
+}
+
+// declaredAway is what a fleet says of a container on another server than its
+// own.
+func declaredAway(f *schema.Fleet, server string, h runtime.Container) (Declaration, bool) {
+	for _, p := range f.Projects {
+		for _, c := range p.Containers {
+			if c.Server != server && (c.ID == string(h.ID) || c.ID == "" && p.Name == h.Project && c.Name == h.Name) {
+				return Declaration{p, c}, true
+			}
+		}
+	}
+	return Declaration{}, false
+}
+
+// lastApplied is what was asked of a container when all of it was last done; not
+// ok: that is not known.
+func (t Terms) lastApplied(h runtime.Container) (runtime.Container, bool) {
+	if t.last == nil || h.Applied == "" {
+		return runtime.Container{}, false
+	}
+	d, ok := declaredIn(t.last, nil, t.Server, h)
+	if !ok {
+		return runtime.Container{}, false
+	}
+	was := container(t.last, d.Project, d.Container)
+	was.ID = h.ID
+	return was, was.Digest() == h.Applied
 }
 
 // Making is how a container comes to be.
@@ -71,7 +123,7 @@ type Making struct {
 // TermsOf is what the fleet itself says of one server.
 func TermsOf(f *schema.Fleet, server string) Terms {
 	t := Terms{
-		Server:     server,
+		Server: server, fleet: f,
 		MaxDeletes: f.MaxDeletes, ArchiveFor: time.Duration(f.ArchiveDays) * 24 * time.Hour, ReportDrift: f.ReportDrift,
 		Maintenance: f.Servers[server].Maintenance,
 		Elsewhere:   map[string]string{}, Unready: map[string]string{}, Making: map[string]Making{}, Quota: map[string]int{},
@@ -94,7 +146,7 @@ func TermsOf(f *schema.Fleet, server string) Terms {
 					err = schema.CheckEnv(value)
 				}
 				if err != nil {
-					t.Unready[ref] = fmt.Sprintf("environment_vars.%s: %v", name, err)
+					t.Unready[ref] = fmt.Sprintf("environment_vars.%s: %v; it is read again when it changes, and by swage retry", name, err)
 				}
 			}
 			m := Making{Fresh: !c.Cache, NoClaim: c.BypassPrespawn, Copy: c.CopyFrom, Adopt: c.Adopt}

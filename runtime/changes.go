@@ -46,6 +46,57 @@ func Changes(from, to Container) []string {
 	return out
 }
 
+// Rebased is what c changes of a container since it was asked to be was, on top
+// of what the container is now: a field that c has in common with was stays as it
+// is. Image, Kit and what is carried are those of c.
+func (c Container) Rebased(was, now Container) Container {
+	to := c
+	if was.Project == c.Project && was.Name == c.Name {
+		to.Project, to.Name = now.Project, now.Name
+	}
+	if was.Status == c.Status && was.Asked == c.Asked {
+		to.Status = now.Status
+	}
+	to.Env = maps.Clone(now.Env)
+	for k := range union(was.Env, c.Env) {
+		old, had := was.Env[k]
+		value, has := c.Env[k]
+		switch {
+		case old == value && had == has:
+		case has:
+			if to.Env == nil {
+				to.Env = map[string]string{}
+			}
+			to.Env[k] = value
+		default:
+			delete(to.Env, k)
+		}
+	}
+	rebase(&to.Keys, was.Keys, now.Keys)
+	rebase(&to.Ramdisk, was.Ramdisk, now.Ramdisk)
+	rebase(&to.Autostart, was.Autostart, now.Autostart)
+	rebase(&to.Resources.CPU, was.Resources.CPU, now.Resources.CPU)
+	rebase(&to.Resources.Memory, was.Resources.Memory, now.Resources.Memory)
+	rebase(&to.Resources.Disk, was.Resources.Disk, now.Resources.Disk)
+	rebase(&to.Resources.Processes, was.Resources.Processes, now.Resources.Processes)
+	rebase(&to.Firewall, was.Firewall, now.Firewall)
+	rebase(&to.Publish, was.Publish, now.Publish)
+	rebase(&to.Snapshots, was.Snapshots, now.Snapshots)
+	rebase(&to.DependsOn, was.DependsOn, now.DependsOn)
+	rebase(&to.Color, was.Color, now.Color)
+	rebase(&to.Comment, was.Comment, now.Comment)
+	rebase(&to.Realms, was.Realms, now.Realms)
+	rebase(&to.Protected, was.Protected, now.Protected)
+	return to
+}
+
+// rebase gives a field that did not change since was its present value.
+func rebase[T any](to *T, was, now T) {
+	if fmt.Sprint(*to) == fmt.Sprint(was) {
+		*to = now
+	}
+}
+
 // differ reports whether there are Changes, without naming them.
 func differ(a, b Container) bool {
 	return a.Name != b.Name || !maps.Equal(a.Env, b.Env) || !slices.Equal(a.Keys, b.Keys) ||

@@ -89,7 +89,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	if err != nil {
 		return err
 	}
-	keys, err := fleetKeys(node)
+	keys, secrets, err := fleetKeys(node)
 	if err != nil {
 		return err
 	}
@@ -143,7 +143,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 		},
 		Plan:   agent.PlanFor,
 		Events: agent.Events, Approve: agent.Approve, DeleteSnapshot: agent.DeleteSnapshot,
-		Rollback: agent.Rollback, Suspend: agent.Suspend, Resume: agent.Resume,
+		Rollback: agent.Rollback, Suspend: agent.Suspend, Resume: agent.Resume, Retry: agent.Retry,
 		Tokens: known.list, Guesses: guesses,
 		Explain: func(ctx context.Context, q reconcile.Question) (reconcile.Answer, error) {
 			return agent.Explain(ctx, checker, q)
@@ -207,6 +207,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	})
 	g.Go(func() error { return front.watchClients(ctx) })
 	g.Go(func() error { return agent.Run(ctx) })
+	g.Go(func() error { secrets.Run(ctx, agent.SecretsChanged); return nil })
 	g.Go(func() error { return deliver(ctx, agent, "the status of a commit", log, tellForge(agent, keys)) })
 	g.Go(func() error { return deliver(ctx, agent, "events", log, tellEvents(agent, keys)) })
 	if ssh != nil {

@@ -78,7 +78,7 @@ func TestS2KeysOfTheFleet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fleet, err := fleetKeys(node)
+	fleet, _, err := fleetKeys(node)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,11 +27,12 @@ func nodeKeys() schema.Keys {
 }
 
 // fleetKeys is what secrets of the repository are read with: of this node's
-// files and variables only those that the node file lists.
-func fleetKeys(n schema.Node) (schema.Keys, error) {
-	folders := hostfile.Folders(n.SecretFolders)
+// files and variables only those that the node file lists. The files are
+// watched by whoever runs the Watch.
+func fleetKeys(n schema.Node) (schema.Keys, *hostfile.Watch, error) {
+	files := &hostfile.Watch{Folders: n.SecretFolders}
 	keys := schema.Keys{
-		ReadFile: func(name string) ([]byte, error) { return folders.Read(name, schema.MaxSecret) },
+		ReadFile: func(name string) ([]byte, error) { return files.Read(name, schema.MaxSecret) },
 		LookupEnv: func(name string) (string, bool) {
 			if !slices.Contains(n.SecretVariables, name) {
 				return "", false
@@ -40,17 +41,17 @@ func fleetKeys(n schema.Node) (schema.Keys, error) {
 		},
 	}
 	if n.AgeIdentities == "" {
-		return keys, nil
+		return keys, files, nil
 	}
 	f, err := os.Open(n.AgeIdentities)
 	if err != nil {
-		return keys, fmt.Errorf("age_identities: %w", err)
+		return keys, files, fmt.Errorf("age_identities: %w", err)
 	}
 	defer f.Close()
 	if keys.Identities, err = age.ParseIdentities(f); err != nil {
-		return keys, fmt.Errorf("age_identities: %s: %w", n.AgeIdentities, err)
+		return keys, files, fmt.Errorf("age_identities: %s: %w", n.AgeIdentities, err)
 	}
-	return keys, nil
+	return keys, files, nil
 }
 
 // certificateFolders are where the certificates of the server's file may lie.

@@ -655,6 +655,12 @@ func TestWarmPool(t *testing.T) {
 		return out
 	}
 	full := func() bool { return len(spares()) == count && s.status().State == reconcile.Applied }
+	// Nothing is to be planned between the creation and its measurement.
+	fleet, err := os.ReadFile(filepath.Join(s.path("work"), "swage.cue"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write("swage.cue", string(fleet)+"settle: \"0s\"\n")
 	s.write("projects/web/pool.cue", fmt.Sprintf("project: prespawn: [{count: %d}]\ncontainers: first: bypass_prespawn: true\n", count))
 	s.settled(s.push())
 	steps := func(like string) (took []time.Duration) {

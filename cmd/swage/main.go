@@ -93,7 +93,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, open open
 	root.SetErr(stderr)
 	root.AddCommand(
 		initCommand(), newCommand(), validateCommand(), planCommand(open), applyCommand(open), agentCommand(open),
-		statusCommand(), getCommand(), eventsCommand(), snapshotsCommand(), approveCommand(), rollbackCommand(), resumeCommand(), suspendCommand(), historyCommand(), purgeCommand(),
+		statusCommand(), getCommand(), eventsCommand(), snapshotsCommand(), approveCommand(), rollbackCommand(), resumeCommand(), retryCommand(), suspendCommand(), historyCommand(), purgeCommand(),
 		explainCommand(), schemaCommand(), secretCommand(), trustCommand(), versionCommand(), hookCommand(stdout),
 	)
 	err := root.ExecuteContext(ctx)

@@ -49,7 +49,7 @@ func defaultIncusSocket() string {
 // keys are those of a command on a folder: its environment is that of the
 // person who began it, who also chose the folder.
 func (t *target) keys() (schema.Keys, error) {
-	keys, err := fleetKeys(schema.Node{AgeIdentities: t.identities, SecretFolders: t.folders})
+	keys, _, err := fleetKeys(schema.Node{AgeIdentities: t.identities, SecretFolders: t.folders})
 	keys.LookupEnv = os.LookupEnv
 	return keys, err
 }

@@ -207,15 +207,21 @@ func (p pushes) ended(r *reconcile.Report, before string, begun time.Time, u api
 		tellLines(r.Error, tell)
 		return true, errors.New("accepted, but the deploy failed; push a mended commit")
 	case reconcile.Applied, reconcile.Incomplete:
+		held := 0
 		for _, h := range r.Held {
 			project, name, _ := strings.Cut(h.Ref, "/")
 			if u.Realm != "" && !reconcile.InRealm(p.agent.Fleet(), u.Realm, project, name) {
 				continue
 			}
+			held++
 			tell(fmt.Sprintf("held: %s: %s", h.What, h.Why))
 		}
 		p.tellURLs(r, u.Realm, tell)
-		tell("applied after " + since(u, r.Finished))
+		if held > 0 {
+			tell(fmt.Sprintf("applied, %d held, after %s", held, since(u, r.Finished)))
+		} else {
+			tell("applied after " + since(u, r.Finished))
+		}
 		return true, nil
 	}
 	return false, nil

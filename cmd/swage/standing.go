@@ -61,6 +61,22 @@ made by itself because a commit failed: the newest commit is applied.`,
 	return cmd
 }
 
+func retryCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "retry",
+		Short: "Try again at once what failed or waits for a secret",
+		Long: `Have the agent on this machine do at once what it would try again later, and
+read the secrets of this machine again. It does that by itself, too: steps are
+repeated after a pause that grows to two minutes, and files of secrets are looked
+at every second.`,
+		Example: `  swage retry && swage status --watch`,
+		Args:    cobra.NoArgs,
+	}
+	socket := socketFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return socket.Retry(cmd.Context()) }
+	return cmd
+}
+
 func historyCommand() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{

@@ -87,7 +87,7 @@ func follow(cmd *cobra.Command, socket api.Socket, r *reconcile.Report) (*reconc
 
 func printStatus(cmd *cobra.Command, r *reconcile.Report) {
 	out := cmd.OutOrStdout()
-	fmt.Fprintf(out, "server %s, commit %s: %s\n", r.Server, short(r.Commit), r.State)
+	fmt.Fprintf(out, "server %s, commit %s: %s\n", r.Server, short(r.Commit), r.Outcome())
 	if s := r.Standing; s != nil {
 		fmt.Fprintf(out, "  %s\n", stands(*s, r.Newest))
 	}

@@ -105,7 +105,7 @@ func statusOf(e reconcile.Event, server string) (git.Status, bool) {
 		case reconcile.RolledBack:
 			s.State, s.Text = "failure", firstLine(e.Error)
 		case reconcile.Incomplete:
-			s.Text = "applied but for deletions that are held; see swage status"
+			s.Text = "applied, but some of it is held; see swage status"
 		case reconcile.Superseded:
 			s.State, s.Text = "failure", "superseded by a newer commit"
 		default:

@@ -29,6 +29,8 @@ type API struct {
 	Rollback func(ctx context.Context, commit, reason string) error
 	Suspend  func(ctx context.Context, reason string) error
 	Resume   func(ctx context.Context) error
+	// Retry does at once what waits to be tried again.
+	Retry func(ctx context.Context) error
 	// Explain is what would become of a request, and why.
 	Explain func(context.Context, reconcile.Question) (reconcile.Answer, error)
 	// CheckPush judges what is pushed to the agent's own repository, and
@@ -50,6 +52,7 @@ type API struct {
 //	POST /api/v1/rollback {"commit": ID, "reason": TEXT}: pin a commit
 //	POST /api/v1/suspend  {"reason": TEXT}: leave all as it is
 //	POST /api/v1/resume   end what rollback and suspend began
+//	POST /api/v1/retry    try again at once what waits for that
 //	DELETE /api/v1/snapshots/{id}/{name}  a snapshot; an archive without a name
 //	POST /api/v1/push/check and push/follow  for the hooks of the repository
 //	GET  /healthz         200 while the process runs
@@ -63,6 +66,7 @@ func (a API) Local() http.Handler {
 	mux.HandleFunc("POST /api/v1/approve", a.approve)
 	mux.HandleFunc("POST /api/v1/rollback", a.rollback)
 	mux.HandleFunc("POST /api/v1/suspend", a.suspend)
+	mux.HandleFunc("POST /api/v1/retry", func(w http.ResponseWriter, r *http.Request) { acted(w, a.Retry(r.Context())) })
 	mux.HandleFunc("POST /api/v1/resume", func(w http.ResponseWriter, r *http.Request) { acted(w, a.Resume(r.Context())) })
 	mux.HandleFunc("POST /api/v1/push/check", push(a.CheckPush))
 	mux.HandleFunc("POST /api/v1/push/follow", push(a.FollowPush))

@@ -52,6 +52,11 @@ func (s Socket) Resume(ctx context.Context) error {
 	return s.act(ctx, http.MethodPost, "/api/v1/resume", struct{}{})
 }
 
+// Retry does at once what waits to be tried again.
+func (s Socket) Retry(ctx context.Context) error {
+	return s.act(ctx, http.MethodPost, "/api/v1/retry", struct{}{})
+}
+
 // DeleteSnapshot removes a snapshot of a container or an archive, or, with an
 // empty name, a whole archive.
 func (s Socket) DeleteSnapshot(ctx context.Context, id, name string) error {
