@@ -74,6 +74,7 @@ type Agent struct {
 	rolled  *rolled                  // in force for a commit that was rolled back
 	before  *schema.Fleet            // in force before, until what it alone declares is marked
 	done    *schema.Fleet            // applied last, with nothing left to do
+	leads   map[string]lead          // by alias: what it led to last
 	earlier map[string]*schema.Fleet // by commit, that containers are kept by
 	// unreadable are commits that could not be read when they were last needed.
 	unreadable []string
@@ -249,6 +250,7 @@ func (a *Agent) Pass(ctx context.Context) (Report, error) {
 	err = errors.Join(err, a.edge)
 	if ctx.Err() == nil && a.rt != nil && a.lost() == nil && !suspended {
 		a.marked(ctx)
+		a.noteLeads(ctx)
 	}
 	switch {
 	case r.State == Superseded || r.State == Interrupted:
@@ -398,6 +400,7 @@ func (a *Agent) plan(ctx context.Context, r *Report) (plan Plan, rejected, err e
 	}
 	a.recallBefore(ctx)
 	a.recallDone(ctx)
+	a.recallLeads(ctx)
 	a.keep(ctx)
 	if err := a.publish(); err != nil {
 		return Plan{}, rejected, err
@@ -604,92 +607,13 @@ func (a *Agent) blind(err error) error {
 	}
 	a.seen = &runtime.Actual{}
 	published := a.publish()
-	a.seen = nil
+	a.seen, a.leads = nil, nil
 	return errors.Join(err, published)
 }
 
 // view is what is known now.
 func (a *Agent) view() View {
 	return View{Actual: *a.seen, Kept: a.kept, Stay: a.stay(), Token: a.Token}
-}
-
-// stay finds the aliases that do not follow yet: what they are to lead to is
-// not healthy, and what they led to when all was applied last still runs.
-func (a *Agent) stay() map[string]edge.Alias {
-	if a.done == nil || a.done == a.fleet {
-		return nil
-	}
-	type owned struct {
-		schema.Alias
-		of   string // project
-		here map[string]*schema.Container
-	}
-	was := map[string]owned{}
-	for _, p := range a.done.Projects {
-		here := a.here(p)
-		for _, x := range p.Aliases {
-			was[x.Name] = owned{x, p.Name, here}
-		}
-	}
-	out := map[string]edge.Alias{}
-	for _, p := range a.fleet.Projects {
-		here := a.here(p)
-		for _, x := range p.Aliases {
-			old, ok := was[x.Name]
-			if !ok || a.leadsWell(p.Name, here, x) {
-				continue
-			}
-			for _, name := range old.Containers {
-				if ref := a.nowCalled(old.of, old.here, name); ref != "" && ref != p.Name+"/"+x.Containers[0] {
-					out[x.Name] = alias(old.Alias, ref)
-				}
-			}
-		}
-	}
-	return out
-}
-
-// here are the containers of a project on this server, by name.
-func (a *Agent) here(p schema.Project) map[string]*schema.Container {
-	out := map[string]*schema.Container{}
-	for i := range p.Containers {
-		if c := &p.Containers[i]; c.Server == a.Server {
-			out[c.Name] = c
-		}
-	}
-	return out
-}
-
-// leadsWell reports whether the container that an alias of a project asks for
-// here is healthy.
-func (a *Agent) leadsWell(project string, here map[string]*schema.Container, x schema.Alias) bool {
-	for _, name := range x.Containers {
-		if c := here[name]; c != nil { // there is one at most
-			return a.healthy(project+"/"+name, *c)
-		}
-	}
-	return true // not here
-}
-
-// nowCalled is the name by which the table knows what the last applied commit
-// called project/name; empty if it is gone.
-func (a *Agent) nowCalled(project string, here map[string]*schema.Container, name string) string {
-	id := ""
-	if c := here[name]; c != nil {
-		id = c.ID
-	}
-	for _, h := range a.seen.Containers {
-		if !a.seen.Reached(h.ID).IsValid() || string(h.ID) != id && (id != "" || h.Ref() != project+"/"+name) {
-			continue
-		}
-		if d, ok := a.declared(a.fleet, h); ok {
-			return d.Project.Name + "/" + d.Container.Name
-		}
-		if _, ok := a.kept[h.ID]; ok {
-			return h.Ref()
-		}
-	}
-	return ""
 }
 
 // publish makes the table follow what is known now.
@@ -703,6 +627,7 @@ func (a *Agent) publish() error {
 		return fmt.Errorf("routes: %w", err)
 	}
 	a.published.Store(&told{a.fleet, table, view.Kept, view.Stay})
+	a.followLeads(view.Stay)
 	server := a.fleet.Servers[a.Server]
 	a.edge = a.Publish(Edge{
 		Zone: a.fleet.Zone(a.Server), Listen: server.Listen, HTTP: server.HTTP, TLS: server.TLS,

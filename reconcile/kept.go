@@ -101,6 +101,7 @@ const (
 	noteApproved = "approved" // ids of containers whose deletion a person approved
 	noteStanding = "standing" // see Standing
 	noteHistory  = "history"  // see HistoryEntry
+	noteLeads    = "leads"    // see leadNote
 	noteTrusted  = "trusted"  // commit accepted last, with its signers, where commits must be signed
 	noteLetIn    = "let-in"   // commit that may be accepted without being on top of that
 )
