@@ -96,6 +96,7 @@ type Agent struct {
 	state     atomic.Pointer[runtime.Actual]
 	current   atomic.Pointer[schema.Fleet]
 	published atomic.Pointer[told]
+	compared  atomic.Pointer[earlierFleets]
 	signing   atomic.Pointer[schema.Signers] // of the commit accepted last, whatever is in force
 	last      atomic.Pointer[string]         // that commit
 	letIn     atomic.Pointer[string]         // see ApproveCommit
@@ -334,8 +335,12 @@ func (a *Agent) PlanAfter(ctx context.Context, tree fs.FS, allowances func(appli
 	if state == nil {
 		return out, ErrNotObserved
 	}
-	terms := TermsOf(f, a.Server)
+	terms, earlier := TermsOf(f, a.Server), a.compared.Load()
 	terms.Now = time.Now()
+	if earlier != nil {
+		holdMoved(terms, f, earlier.applied, goneElsewhere(state.Notes))
+		terms.last = earlier.applied
+	}
 	if applied := state.Notes[noteApplied]; applied != "" {
 		list, err := allowances(applied)
 		if err != nil {
@@ -348,6 +353,7 @@ func (a *Agent) PlanAfter(ctx context.Context, tree fs.FS, allowances func(appli
 	if err != nil {
 		return out, err
 	}
+	out.Refused = earlier.refusals(f)
 	out.Add(a.Server, plan, access, f)
 	out.AddRights(a.inForce().fleet, f)
 	return out, ctx.Err()
@@ -429,7 +435,7 @@ func (a *Agent) plan(ctx context.Context, r *Report) (plan Plan, rejected, err e
 func (a *Agent) terms(ctx context.Context) (Terms, error) {
 	t := TermsOf(a.fleet, a.Server)
 	t.ApprovedPlan, t.Now, t.last = a.Approved, time.Now(), a.done
-	a.holdMoved(t)
+	holdMoved(t, a.fleet, a.done, goneElsewhere(a.seen.Notes))
 	if a.rolled != nil && a.fleet == a.rolled.fleet {
 		t.RolledBack = map[runtime.ID]bool{}
 		for _, h := range a.seen.Containers {

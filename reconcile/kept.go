@@ -102,6 +102,7 @@ const (
 	noteStanding = "standing" // see Standing
 	noteHistory  = "history"  // see HistoryEntry
 	noteLeads    = "leads"    // see leadNote
+	noteGone     = "gone"     // see goneElsewhere
 	noteTrusted  = "trusted"  // commit accepted last, with its signers, where commits must be signed
 	noteLetIn    = "let-in"   // commit that may be accepted without being on top of that
 )

@@ -15,6 +15,10 @@ import (
 type Proposal struct {
 	Version int              `json:"version"` // 1
 	Servers []ServerProposal `json:"servers"` // by name in order
+
+	// Refused are changes that cannot be made: a push of them is rejected, a
+	// plan holds them.
+	Refused schema.Problems `json:"-"`
 }
 
 // ServerProposal is the plan of one server.

@@ -202,7 +202,7 @@ func differing(before, after map[string]string) []string {
 
 // What is said of others' containers is left out.
 func TestProposalWithin(t *testing.T) {
-	p := Proposal{1, []ServerProposal{{
+	p := Proposal{Version: 1, Servers: []ServerProposal{{
 		Server: "lab", Steps: []ProposedStep{{Step: "a", Container: "a/one"}, {Step: "project"}, {Step: "b", Container: "b/bee"}},
 		Held:  []Held{{What: "a", Ref: "a/one"}, {What: "b", Ref: "b/bee", Why: idB}},
 		Opens: []Opening{{Container: "b/bee"}}, Drift: []Drift{{Ref: "b/bee"}},

@@ -90,6 +90,10 @@ func (p pushes) judge(ctx context.Context, u api.Push, tell func(string)) error 
 	if err != nil {
 		return err
 	}
+	if len(proposal.Refused) > 0 {
+		tellLines(problems(proposal.Refused).Error(), tell)
+		return errors.New("refused: mend this, amend the commit, and push again; nothing has changed")
+	}
 	if own != nil {
 		proposal = proposal.Within(own)
 	}
