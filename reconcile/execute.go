@@ -459,7 +459,7 @@ func (x *execution) learn(s runtime.Step, d runtime.Done) {
 		if s.Archives {
 			t := s.Target
 			seen.Archives = append(seen.Archives, runtime.Archive{
-				ID: t.ID, Project: t.Project, Name: t.Name, Image: t.Image, Kit: t.Kit, Until: time.Now().Add(s.Keep),
+				ID: t.ID, Project: t.Project, Name: t.Name, Image: t.Image, Kit: t.Kit, Realms: t.Realms, Until: time.Now().Add(s.Keep),
 			})
 		}
 	case runtime.DeleteArchive:

@@ -231,7 +231,7 @@ func (t *trespass) takes(path string, c schema.Container, byID map[string]string
 		}
 	}
 	taken = taken ||
-		slices.ContainsFunc(t.have.Archives, func(a runtime.Archive) bool { return string(a.ID) == c.ID }) ||
+		slices.ContainsFunc(t.have.Archives, func(a runtime.Archive) bool { return string(a.ID) == c.ID && !t.archive(a) }) ||
 		slices.ContainsFunc(t.have.Spares, func(s runtime.Spare) bool { return string(s.ID) == c.ID && c.ID != "" })
 	switch {
 	case taken:
@@ -241,6 +241,15 @@ func (t *trespass) takes(path string, c schema.Container, byID map[string]string
 	}
 }
 
+// archive reports whether an archive of this server is the realm's, as its
+// container was, or would be today.
+func (t *trespass) archive(a runtime.Archive) bool {
+	if len(a.Realms) > 0 {
+		return t.before.only(a.Realms)
+	}
+	return slices.ContainsFunc(t.before.Projects, func(p schema.Project) bool { return p.Name == a.Project && t.before.only(p.RealmIDs) })
+}
+
 // copies judges where a copy comes from.
 func (t *trespass) copies(path string, c listed, from *schema.CopyFrom) {
 	key := cmp.Or(from.Project, c.in.Name) + "/" + from.Container
@@ -248,7 +257,11 @@ func (t *trespass) copies(path string, c listed, from *schema.CopyFrom) {
 	if !ok {
 		source, ok = t.is[key]
 	}
-	if from.Archive != "" || !ok || from.Server != "" && from.Server != source.Server {
+	if from.Archive != "" {
+		ok = slices.ContainsFunc(t.have.Archives, func(a runtime.Archive) bool { return string(a.ID) == from.Archive && t.archive(a) })
+		source.Server = t.server
+	}
+	if !ok || from.Server != "" && from.Server != source.Server {
 		t.say(c.At("copy_from"), path, "its source is not a container of the realm %s", t.realm)
 	}
 }

@@ -95,6 +95,15 @@ func TestTrespasses(t *testing.T) {
 		"its firewall and health":   {change: []func(map[string]string){edit(two, `server: "lab"`, `server: "lab", health: {port: 80}, firewall: [{direction: "egress", action: "drop"}]`)}},
 		"the project's doc is kept": {change: []func(map[string]string){edit("projects/ab/mix.cue", "mine: {", `mine: {permissions: {inherit: true, default: "deny"}, `)}},
 
+		"its archive":               {change: []func(map[string]string){edit("projects/ab/new.cue", "", `containers: new: {id: "e000000000000000000000a1", realm_ids: ["`+realmA+`"], server: "lab"}`)}},
+		"an archive of its project": {change: []func(map[string]string){add(`containers: new: {id: "e000000000000000000000a2", server: "lab"}`)}},
+		"a copy of its archive":     {change: []func(map[string]string){add(`containers: new: {server: "lab", copy_from: archive: "e000000000000000000000a1"}`)}},
+
+		"another realm's archive in its project": {[]func(map[string]string){add(`containers: new: {id: "e000000000000000000000b1", server: "lab"}`)}, "is that of something else"},
+		"an archive of two realms":               {[]func(map[string]string){add(`containers: new: {id: "e000000000000000000000b2", server: "lab"}`)}, "is that of something else"},
+		"an archive of a shared project":         {[]func(map[string]string){add(`containers: new: {id: "e000000000000000000000b3", server: "lab"}`)}, "is that of something else"},
+		"a copy of another realm's archive":      {[]func(map[string]string){add(`containers: new: {server: "lab", copy_from: archive: "e000000000000000000000b1"}`)}, "its source is not a container of the realm"},
+
 		"swage.cue":               {[]func(map[string]string){edit("swage.cue", "example.com\", s", "example.org\", s")}, "swage.cue: holds nothing of the realm"},
 		"the signers":             {[]func(map[string]string){edit("swage.cue", "", `id: "5a6b7c8d9e0f1a2b3c4d5e6f", domain: "example.com"`)}, "swage.cue: holds nothing"},
 		"a server":                {[]func(map[string]string){edit("servers/lab.cue", "", "maintenance: true")}, "servers/lab.cue: holds nothing"},
@@ -162,7 +171,14 @@ func TestTrespasses(t *testing.T) {
 			}
 			have.Containers = append(have.Containers, runtime.Container{ID: "c00000000000000000000001", Project: "ab", Name: "gone", Realms: []string{realmB}})
 			have.Projects = append(have.Projects, runtime.Project{Name: "old", ID: "f00000000000000000000001"})
-			have.Archives = []runtime.Archive{{ID: "e00000000000000000000001"}}
+			have.Archives = []runtime.Archive{
+				{ID: "e00000000000000000000001", Project: "no"},
+				{ID: "e000000000000000000000a1", Project: "ab", Realms: []string{realmA}},
+				{ID: "e000000000000000000000a2", Project: "a"},
+				{ID: "e000000000000000000000b1", Project: "a", Realms: []string{realmB}},
+				{ID: "e000000000000000000000b2", Project: "ab", Realms: []string{realmA, realmB}},
+				{ID: "e000000000000000000000b3", Project: "ab"},
+			}
 			have.Spares = append(have.Spares, runtime.Spare{ID: "e00000000000000000000002"}, runtime.Spare{})
 			found := Trespasses(realmA, before, after, differing(twoRealms(), files), "lab", have)
 			if c.want == "" && len(found) > 0 || c.want != "" && !strings.Contains(found.Error(), c.want) {

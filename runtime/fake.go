@@ -270,7 +270,7 @@ func (v *fakeView) Observe(ctx context.Context) (Actual, error) {
 				a.Spares = append(a.Spares, s)
 				continue
 			case archived:
-				a.Archives = append(a.Archives, Archive{c.ID, c.Project, c.Name, c.Image, c.Kit, c.Until})
+				a.Archives = append(a.Archives, Archive{c.ID, c.Project, c.Name, c.Image, c.Kit, c.Realms, c.Until})
 				continue
 			}
 			a.Containers = append(a.Containers, c.Container)

@@ -162,6 +162,7 @@ type Archive struct {
 	Name    string
 	Image   string
 	Kit     bool
+	Realms  []string // of the container, sorted
 	// Until is when it may go, to the second; it stays as long as it has
 	// snapshots, too.
 	Until time.Time

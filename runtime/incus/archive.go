@@ -61,7 +61,7 @@ func (r *Runtime) archive(ctx context.Context, at place, c runtime.Container, un
 	for k, v := range map[string]string{
 		keyFleet: string(r.scope.Fleet), keyServer: r.scope.Server, keyRole: roleArchive,
 		keyID: string(c.ID), keyProject: r.projectIn(at.project, c.Project), keyName: c.Name,
-		keyImage: c.Image, keyKit: yes(c.Kit), keyCommit: c.Commit, keyUntil: until.UTC().Format(time.RFC3339),
+		keyImage: c.Image, keyKit: yes(c.Kit), keyCommit: c.Commit, keyRealms: strings.Join(c.Realms, " "), keyUntil: until.UTC().Format(time.RFC3339),
 		"boot.autostart": "false",
 	} {
 		config[k] = v

@@ -16,7 +16,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"swage/runtime"
+	"swage/runtime/runtimetest"
 )
 
 // dying stands between a Runtime and its Incus. It lets a number of requests
@@ -314,7 +317,7 @@ func anArchive(t *testing.T, rt *Runtime) world {
 	reboot(t, rt, c.ID)
 	return world{runtime.DeleteContainer{Target: c, Archives: true, Keep: time.Hour}, func(t *testing.T, rt *Runtime, a runtime.Actual) {
 		only(t, a)
-		if len(a.Archives) != 1 || a.Archives[0] != (runtime.Archive{ID: c.ID, Project: "web", Name: "old", Image: "tiny/1", Kit: true, Until: a.Archives[0].Until}) ||
+		if len(a.Archives) != 1 || !cmp.Equal(a.Archives[0], runtime.Archive{ID: c.ID, Project: "web", Name: "old", Image: "tiny/1", Kit: true, Until: a.Archives[0].Until}, runtimetest.Equal) ||
 			time.Until(a.Archives[0].Until) < 50*time.Minute {
 			t.Errorf("archives %+v", a.Archives)
 		}

@@ -68,7 +68,7 @@ func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
 			a.Spares = append(a.Spares, spare)
 			continue
 		case roleArchive:
-			a.Archives = append(a.Archives, runtime.Archive{ID: h.ID, Project: h.Project, Name: h.Name, Image: h.Image, Kit: h.Kit, Until: until(in)})
+			a.Archives = append(a.Archives, runtime.Archive{ID: h.ID, Project: h.Project, Name: h.Name, Image: h.Image, Kit: h.Kit, Realms: h.Realms, Until: until(in)})
 			kept = append(kept, in)
 			continue
 		}

@@ -362,8 +362,8 @@ func names(list []runtime.Snapshot) (out []string) {
 func (s *suite) wantArchive(c runtime.Container, snapshots ...string) runtime.Actual {
 	s.Helper()
 	a := s.want()
-	want := []runtime.Archive{{ID: c.ID, Project: c.Project, Name: c.Name, Image: c.Image, Kit: c.Kit}}
-	if d := cmp.Diff(want, a.Archives, cmpopts.IgnoreFields(runtime.Archive{}, "Until")); d != "" {
+	want := []runtime.Archive{{ID: c.ID, Project: c.Project, Name: c.Name, Image: c.Image, Kit: c.Kit, Realms: c.Realms}}
+	if d := cmp.Diff(want, a.Archives, Equal, cmpopts.IgnoreFields(runtime.Archive{}, "Until")); d != "" {
 		s.Errorf("archives differ (-want +got):\n%s", d)
 	}
 	if got := names(a.Snapshots[c.ID]); !slices.Equal(got, snapshots) {
@@ -376,6 +376,7 @@ func (s *suite) archive(h Hands) {
 	s.do(runtime.CreateProject{Project: runtime.Project{Name: "web"}})
 	c := s.container("web1", runtime.Running)
 	c.Keys, c.Kit, c.Snapshots = []string{keyA}, true, runtime.Schedule{Cron: "@yearly", Days: 30}
+	c.Realms = []string{"0123456789abcdef01234567"}
 	s.do(runtime.CreateContainer{New: c})
 	before := time.Now()
 	h.Snapshot(s.T, s.scope, c.ID, "one")
