@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"errors"
+	"math"
 	"net"
 	"time"
 
@@ -21,7 +22,37 @@ const (
 	// prove that their address is theirs (RFC 9000, section 8.1.2), so that
 	// nobody is counted out who never sent anything.
 	quicStrangers = 64
+
+	// Each stream of HTTP/3 takes a goroutine and memory from its first byte on,
+	// and one frame opens all streams that may be open. The server has no bound
+	// on how long the head of a request may take, so what binds is how many there
+	// are: maxStreams on each of a client's first connections, then fewer.
+	someStreams  = 32
+	leastStreams = 8 // more than browsers want of a host over HTTP/1.1
+
+	// maxUniStreams are three that HTTP/3 has and some that a client makes up
+	// (RFC 9114, section 6.2).
+	maxUniStreams = 8
 )
+
+// quicConfig gives each connection as many streams as its client may have.
+func (p *Proxy) quicConfig() *quic.Config {
+	config := func(streams int) *quic.Config {
+		return &quic.Config{
+			Allow0RTT:             false,
+			HandshakeIdleTimeout:  readHeaderTimeout,
+			MaxIdleTimeout:        idleTimeout,
+			KeepAlivePeriod:       quicKeepAlive,
+			MaxIncomingStreams:    int64(streams),
+			MaxIncomingUniStreams: maxUniStreams,
+		}
+	}
+	all := config(maxStreams)
+	all.GetConfigForClient = func(info *quic.ClientInfo) (*quic.Config, error) {
+		return config(p.conns.Streams(limit.AddrOf(info.RemoteAddr), maxStreams, someStreams, leastStreams)), nil
+	}
+	return all
+}
 
 // limitQUIC has the connections of a transport counted from their first packet
 // on.
@@ -42,9 +73,28 @@ func (p *Proxy) reserve(ctx context.Context, info *quic.ClientInfo) (context.Con
 var errCrowded = errors.New("too many connections")
 
 // opened says how a connection of QUIC can be closed whose handshake is far
-// enough.
-func opened(conn *quic.Conn) {
-	limit.OfContext(conn.Context()).Opened(func() {
-		_ = conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeExcessiveLoad), "")
+// enough, and has that done once it was idle for long.
+func (p *Proxy) opened(conn *quic.Conn) {
+	counted := limit.OfContext(conn.Context())
+	closed := func(code http3.ErrCode) func() {
+		return func() { _ = conn.CloseWithError(quic.ApplicationErrorCode(code), "") }
+	}
+	counted.Opened(closed(http3.ErrCodeExcessiveLoad))
+	expire(conn.Context(), counted, p.quicIdle, closed(http3.ErrCodeNoError))
+}
+
+// expire closes a connection once it has carried no request for so long. To
+// http3.Server one is not idle while a stream is open, whatever came on it.
+func expire(ctx context.Context, counted *limit.Conn, after time.Duration, closed func()) {
+	var t *time.Timer
+	t = time.AfterFunc(math.MaxInt64, func() {
+		switch idle := counted.IdleFor(time.Now()); {
+		case idle < after:
+			t.Reset(after - max(0, idle))
+		default:
+			closed()
+		}
 	})
+	t.Reset(after)
+	context.AfterFunc(ctx, func() { t.Stop() })
 }

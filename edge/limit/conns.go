@@ -118,6 +118,32 @@ func (c *Conns) Counts() Counts {
 	return out
 }
 
+// Streams is how many streams the next connection of a client may have at the
+// same time, where each takes memory before it carries a request: most for the
+// first Few connections of a client, some up to eight times as many, and least
+// beyond; a network may have four times as many of each. So a client that opens many connections does not multiply their
+// streams, and one that opens few has all that it can use.
+func (c *Conns) Streams(client netip.Addr, most, some, least int) int {
+	p := prefixesOf(client)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	own, near := 0, 0
+	if b := c.clients[p.client]; b != nil {
+		own = b.n
+	}
+	if b := c.networks[p.network]; b != nil {
+		near = b.n / 4
+	}
+	switch n := max(own, near); {
+	case n < c.caps.Few:
+		return most
+	case n < 8*c.caps.Few:
+		return some
+	default:
+		return least
+	}
+}
+
 // warnFor is how long a refusal is worth a warning.
 const warnFor = 5 * time.Minute
 
