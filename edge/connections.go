@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -33,10 +34,18 @@ const (
 	// maxUniStreams are three that HTTP/3 has and some that a client makes up
 	// (RFC 9114, section 6.2).
 	maxUniStreams = 8
+
+	// What a client sends that nobody reads stays in memory, up to these: the
+	// content of requests that wait, parts behind one that is missing, and all on
+	// the streams of QPACK, whose table is not used. Windows grow while what comes
+	// is read; see windows.
+	streamWindow     = 2 * maxHeaderBytes
+	connectionWindow = 3 * maxHeaderBytes
 )
 
 // quicConfig gives each connection as many streams as its client may have.
 func (p *Proxy) quicConfig() *quic.Config {
+	room := &p.windows
 	config := func(streams int) *quic.Config {
 		return &quic.Config{
 			Allow0RTT:             false,
@@ -45,6 +54,10 @@ func (p *Proxy) quicConfig() *quic.Config {
 			KeepAlivePeriod:       quicKeepAlive,
 			MaxIncomingStreams:    int64(streams),
 			MaxIncomingUniStreams: maxUniStreams,
+
+			InitialStreamReceiveWindow:     streamWindow,
+			InitialConnectionReceiveWindow: connectionWindow,
+			AllowConnectionWindowIncrease:  room.grow,
 		}
 	}
 	all := config(maxStreams)
@@ -59,6 +72,22 @@ func (p *Proxy) quicConfig() *quic.Config {
 func (p *Proxy) limitQUIC(t *quic.Transport) {
 	t.VerifySourceAddress = func(net.Addr) bool { return p.conns.Opening() >= quicStrangers }
 	t.ConnContext = p.reserve
+}
+
+// windows is how many bytes connections may still have of windows that have
+// grown, together. One that gets no more goes on with the window that it has.
+type windows struct{ left atomic.Int64 }
+
+// grow is [quic.Config.AllowConnectionWindowIncrease]. Of the connection nothing
+// but its context may be asked for here, which takes no lock.
+func (w *windows) grow(conn *quic.Conn, more uint64) bool {
+	n := int64(more)
+	if w.left.Add(-n) < 0 {
+		w.left.Add(n)
+		return false
+	}
+	context.AfterFunc(conn.Context(), func() { w.left.Add(n) })
+	return true
 }
 
 func (p *Proxy) reserve(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {

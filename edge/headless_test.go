@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
+	"os"
 	"runtime"
 	"testing"
 	"time"
@@ -110,4 +112,69 @@ func TestA1OpenStreamsAreNoRequests(t *testing.T) {
 	if _, err := fmt.Fscan(res.Body, new(string)); err == nil || err.Error() != "EOF" {
 		t.Errorf("the request ends with %v", err)
 	}
+}
+
+// TestA1WhatNobodyReads: of what a client sends over HTTP/3 and nobody reads,
+// little is kept, on the streams of QPACK as well.
+func TestA1WhatNobodyReads(t *testing.T) {
+	s := serve(t, mustCompile(t, at(netip.Addr{}, nil)))
+	conn := s.dialH3(t, "x."+zone).conn
+	sent := 0
+	for _, kind := range []byte{2, 3} { // encoder, decoder
+		stream, err := conn.OpenUniStream()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, 1<<20)
+		b[0] = kind
+		if err := stream.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		n, err := stream.Write(b)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%d bytes are sent, and %v", n, err)
+		}
+		sent += n
+	}
+	if sent > connectionWindow {
+		t.Errorf("%d bytes are taken, want %d at most", sent, connectionWindow)
+	}
+}
+
+// TestA1WindowsGrow: an upload over HTTP/3 has windows that grow, of what all
+// connections share; that comes back at their end. Without any it comes as well.
+func TestA1WindowsGrow(t *testing.T) {
+	app := backend(t, "127.0.1.1", func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		_, _ = fmt.Fprint(w, n, err)
+	})
+	for _, room := range []int64{64 << 20, 0} {
+		s := serve(t, mustCompile(t, at(app.Addr(), nil)))
+		s.windows.left.Store(room)
+		c := s.client(t, "127.0.0.2", 3)
+		const size = 16 << 20
+		res, err := c.Post(origin(app.Port()), "text/plain", io.LimitReader(zeroes{}, size))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if want := fmt.Sprint(size, nil); err != nil || string(body) != want {
+			t.Errorf("with %d bytes of room: %q, %v; want %q", room, body, err, want)
+		}
+		if left := s.windows.left.Load(); room > 0 && left == room {
+			t.Error("no window has grown")
+		}
+		if err := c.Transport.(*http3.Transport).Close(); err != nil {
+			t.Error(err)
+		}
+		until(t, "what the windows had does not come back", func() bool { return s.windows.left.Load() == room })
+	}
+}
+
+type zeroes struct{}
+
+func (zeroes) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }

@@ -103,6 +103,7 @@ type Proxy struct {
 	drain time.Duration
 
 	quicIdle time.Duration // of connections without a request
+	windows  windows
 
 	verifier Verifier
 	guesses  *limit.Guesses
@@ -142,6 +143,7 @@ func NewProxy(o Options) *Proxy {
 	if p.conns == nil {
 		p.conns = limit.NewConns(limit.DefaultCaps(0), p.log)
 	}
+	p.windows.left.Store(p.conns.Memory() / 2)
 	p.load.init(Limits{
 		cmp.Or(o.Limits.ClientRequests, defaultLimits.ClientRequests), cmp.Or(o.Limits.ClientTunnels, defaultLimits.ClientTunnels),
 		cmp.Or(o.Limits.ContainerRequests, defaultLimits.ContainerRequests), cmp.Or(o.Limits.ContainerTunnels, defaultLimits.ContainerTunnels),

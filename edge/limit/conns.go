@@ -63,6 +63,10 @@ func DefaultCaps(memory uint64) Caps {
 	return CapsFor(files.Cur, memory)
 }
 
+// Memory is what connections may take of memory together, in bytes, if [CapsFor]
+// chose the caps.
+func (c *Conns) Memory() int64 { return int64(c.caps.All) * connMemory }
+
 // tellEvery is how often the log hears of connections that were closed or
 // refused.
 const tellEvery = 10 * time.Second
