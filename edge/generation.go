@@ -101,7 +101,7 @@ type door struct {
 }
 
 // lead returns when the listener ends.
-func (d *door) lead(l *quic.EarlyListener) error {
+func (d *door) lead(l *quic.EarlyListener, opened func(*quic.Conn)) error {
 	for {
 		conn, err := l.Accept(context.Background())
 		if err != nil {

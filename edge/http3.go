@@ -35,13 +35,7 @@ func (p *Proxy) ServeQUIC(ctx context.Context, conn net.PacketConn, config *tls.
 	if err != nil {
 		return failed(err)
 	}
-	l, err := transport.ListenEarly(http3.ConfigureTLSConfig(config), &quic.Config{
-		Allow0RTT:            false,
-		HandshakeIdleTimeout: readHeaderTimeout,
-		MaxIdleTimeout:       idleTimeout,
-		KeepAlivePeriod:      quicKeepAlive,
-		MaxIncomingStreams:   maxStreams,
-	})
+	l, err := transport.ListenEarly(http3.ConfigureTLSConfig(config), p.quicConfig())
 	if err != nil {
 		return failed(err)
 	}
@@ -55,7 +49,7 @@ func (p *Proxy) ServeQUIC(ctx context.Context, conn net.PacketConn, config *tls.
 	first, second := p.newGeneration(&serving), p.newGeneration(&serving)
 	door := &door{to: first}
 	ended := make(chan error, 1)
-	go func() { ended <- door.lead(l) }()
+	go func() { ended <- door.lead(l, p.opened) }()
 	select {
 	case err = <-ended:
 		first.leave(0, 0, nil)

@@ -102,6 +102,9 @@ type Proxy struct {
 	git   http.Handler
 	drain time.Duration
 
+	quicIdle time.Duration // of connections without a request
+	windows  windows
+
 	verifier Verifier
 	guesses  *limit.Guesses
 	conns    *limit.Conns
@@ -123,7 +126,7 @@ type Proxy struct {
 // NewProxy returns a Proxy without a table: it answers 503 until the first
 // [Proxy.Swap].
 func NewProxy(o Options) *Proxy {
-	p := &Proxy{log: o.Logger, api: o.API, git: o.Git, drain: drainTimeout, verifier: o.Verifier, guesses: o.Guesses, conns: o.Conns}
+	p := &Proxy{log: o.Logger, api: o.API, git: o.Git, drain: drainTimeout, quicIdle: idleTimeout, verifier: o.Verifier, guesses: o.Guesses, conns: o.Conns}
 	p.pending, p.strict, p.challenge, p.quicSecret = o.Pending, o.Strict, o.Challenge, o.QUICSecret
 	if p.guesses == nil {
 		p.guesses = limit.NewGuesses()
@@ -140,6 +143,7 @@ func NewProxy(o Options) *Proxy {
 	if p.conns == nil {
 		p.conns = limit.NewConns(limit.DefaultCaps(0), p.log)
 	}
+	p.windows.left.Store(p.conns.Memory() / 2)
 	p.load.init(Limits{
 		cmp.Or(o.Limits.ClientRequests, defaultLimits.ClientRequests), cmp.Or(o.Limits.ClientTunnels, defaultLimits.ClientTunnels),
 		cmp.Or(o.Limits.ContainerRequests, defaultLimits.ContainerRequests), cmp.Or(o.Limits.ContainerTunnels, defaultLimits.ContainerTunnels),

@@ -52,6 +52,15 @@ func (e *Conn) Opened(close func()) {
 	}
 }
 
+// IdleFor is how long the connection has carried no request; below 0: it carries
+// one.
+func (e *Conn) IdleFor(now time.Time) time.Duration {
+	if e == nil || e.state.Load() > 0 {
+		return -1
+	}
+	return time.Duration(max(0, now.UnixNano()-e.since.Load()))
+}
+
 // Busy says that the connection carries a request. False: it is being closed for
 // another, and the request must not be served.
 func (e *Conn) Busy() bool {

@@ -63,6 +63,10 @@ func DefaultCaps(memory uint64) Caps {
 	return CapsFor(files.Cur, memory)
 }
 
+// Memory is what connections may take of memory together, in bytes, if [CapsFor]
+// chose the caps.
+func (c *Conns) Memory() int64 { return int64(c.caps.All) * connMemory }
+
 // tellEvery is how often the log hears of connections that were closed or
 // refused.
 const tellEvery = 10 * time.Second
@@ -116,6 +120,32 @@ func (c *Conns) Counts() Counts {
 	out := c.counts
 	out.Open = c.all.n
 	return out
+}
+
+// Streams is how many streams the next connection of a client may have at the
+// same time, where each takes memory before it carries a request: most for the
+// first Few connections of a client, some up to eight times as many, and least
+// beyond; a network may have four times as many of each. So a client that opens many connections does not multiply their
+// streams, and one that opens few has all that it can use.
+func (c *Conns) Streams(client netip.Addr, most, some, least int) int {
+	p := prefixesOf(client)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	own, near := 0, 0
+	if b := c.clients[p.client]; b != nil {
+		own = b.n
+	}
+	if b := c.networks[p.network]; b != nil {
+		near = b.n / 4
+	}
+	switch n := max(own, near); {
+	case n < c.caps.Few:
+		return most
+	case n < 8*c.caps.Few:
+		return some
+	default:
+		return least
+	}
 }
 
 // warnFor is how long a refusal is worth a warning.
