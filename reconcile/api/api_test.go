@@ -12,11 +12,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"swage/edge/limit"
 	"swage/reconcile"
@@ -215,5 +217,43 @@ func TestS5TokensOfTheAPI(t *testing.T) {
 	}
 	if got := ask("192.0.2.2", "reader", status).Code; got != 200 {
 		t.Errorf("another client: %d", got)
+	}
+}
+
+// TestA2TheSocketIsNeverOpen: it has its rights from its first moment on,
+// whatever the mask of this process lets through.
+func TestA2TheSocketIsNeverOpen(t *testing.T) {
+	old := unix.Umask(0)
+	defer unix.Umask(old)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	socket := socketIn(t)
+	var seen atomic.Uint32
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if info, err := os.Stat(socket); err == nil {
+					seen.Or(uint32(info.Mode().Perm()))
+				}
+			}
+		}
+	}()
+	for range 200 {
+		l, err := Listen(socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o600 {
+			t.Fatalf("%v, %v", info.Mode(), err)
+		}
+		l.Close()
+	}
+	close(stop)
+	<-stopped
+	if seen.Load()&^0o600 != 0 {
+		t.Errorf("meanwhile it was open with %o", seen.Load())
 	}
 }
