@@ -99,3 +99,40 @@ func TestA1NothingOfGitIsWaitedFor(t *testing.T) {
 		}
 	}
 }
+
+// TestA2RepositoriesAreClosed: what the agent keeps of a repository is for its
+// owner alone, also where state_dir was there before and is open, and of a
+// version that left it open.
+func TestA2RepositoriesAreClosed(t *testing.T) {
+	state := t.TempDir()
+	if err := os.Chmod(state, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	isClosed := func(dir string) {
+		t.Helper()
+		if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+			t.Errorf("%s: %v, %v", dir, info.Mode(), err)
+		}
+	}
+	fleet, mirror := filepath.Join(state, "fleet.git"), filepath.Join(state, "mirror")
+	for range 2 {
+		if err := Prepare(t.Context(), fleet, "main", "true"); err != nil {
+			t.Fatal(err)
+		}
+		isClosed(fleet)
+		if err := os.Chmod(fleet, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := makeMirror(mirror, "main", "https://example.com/"); err != nil {
+		t.Fatal(err)
+	}
+	isClosed(mirror)
+	if err := os.Chmod(mirror, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewRemote(RemoteOptions{URL: "https://example.com/", Branch: "main", State: state}); err != nil {
+		t.Fatal(err)
+	}
+	isClosed(mirror)
+}
