@@ -135,7 +135,7 @@ type Memory interface {
 // the loop's only clocks.
 const (
 	stepDeadline = 5 * time.Minute
-	seekDeadline = 15 * time.Second // for another server's engine
+	seekDeadline = 15 * time.Second // for another server's engine, and what another's instance holds
 	firstRetry   = time.Second
 	lastRetry    = 2 * time.Minute
 	leaseRetry   = 5 * time.Second // while another holds the lease
@@ -452,13 +452,13 @@ func (a *Agent) terms(ctx context.Context) (Terms, error) {
 		}
 		var found runtime.Container
 		var err error
+		limited, cancel := context.WithTimeout(ctx, seekDeadline)
 		if m.Origin != nil {
-			limited, cancel := context.WithTimeout(ctx, seekDeadline)
 			found, err = a.rt.Seek(limited, *m.Origin)
-			cancel()
 		} else {
-			found, err = a.rt.Inspect(ctx, m.Adopt)
+			found, err = a.rt.Inspect(limited, m.Adopt)
 		}
+		cancel()
 		if m.NotFound = err; err == nil {
 			m.Found = &found
 		}

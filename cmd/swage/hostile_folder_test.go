@@ -78,3 +78,47 @@ func TestS3HostileFolder(t *testing.T) {
 		}
 	}
 }
+
+// TestA3AnothersRepositoryAbove: a repository that somebody else put above the
+// folder is not taken for one's own; that of the folder's owner is, and so is one
+// that is named. A folder's name is no pattern.
+func TestA3AnothersRepositoryAbove(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	const mallory, alice = 65533, 65532
+	top := filepath.Join(t.TempDir(), "[shared]*")
+	below := filepath.Join(top, "mine", "deep")
+	for _, d := range []string{below, filepath.Join(top, "servers")} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range map[string]string{"swage.cue": hostileSwage, "servers/lab.cue": ""} {
+		if err := os.WriteFile(filepath.Join(top, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, row := range []struct {
+		file, folder int // whose they are
+		dir, want    string
+	}{
+		{0, 0, below, "ok: 1 server"},
+		{mallory, 0, below, "belongs to user 65533; to use that repository, name its folder"},
+		{mallory, alice, below, "belongs to user 65533"},
+		{alice, alice, below, "ok: 1 server"},
+		{0, alice, below, "ok: 1 server"},
+		{mallory, 0, top, "ok: 1 server"},
+	} {
+		if err := os.Chown(filepath.Join(top, "swage.cue"), row.file, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(below, row.folder, 0); err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		if run(t.Context(), []string{"validate", row.dir}, &out, &out, openFile); !strings.Contains(out.String(), row.want) {
+			t.Errorf("%+v: %s", row, out.String())
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -47,7 +48,10 @@ most likely a mistake. Exit code 0: it is right; 1: it is not.`,
 // folder opens the fleet repository that a command names, or that the folder is
 // in.
 func folder(args []string) (fs.FS, error) {
-	dir := rootOf(dirOf(args))
+	dir, err := rootOf(dirOf(args))
+	if err != nil {
+		return nil, err
+	}
 	info, err := os.Stat(dir)
 	if err != nil {
 		return nil, err
@@ -61,25 +65,43 @@ func folder(args []string) (fs.FS, error) {
 // rootOf is the folder of the fleet repository that dir is in: the nearest one
 // upward that has a swage.cue, .yaml, .yml or .json, as git finds its own; dir itself
 // where there is none.
-func rootOf(dir string) string {
+//
+// Above dir, somebody else's counts for nothing but an error: anybody may put one
+// into a folder such as /tmp, and a repository says what is done with the rights
+// of the person who begins the command.
+func rootOf(dir string) (string, error) {
 	above, err := filepath.Abs(dir)
 	if err != nil {
-		return dir
+		return dir, nil
 	}
-	for {
-		if found, _ := filepath.Glob(filepath.Join(above, "swage.*")); slices.ContainsFunc(found, isFleetFile) {
-			return above
+	mine := []int{0, os.Geteuid()}
+	if info, err := os.Stat(above); err == nil {
+		mine = append(mine, ownerOf(info))
+	}
+	for begin := above; ; {
+		for _, name := range []string{"swage.cue", "swage.yaml", "swage.yml", "swage.json"} {
+			info, err := os.Lstat(filepath.Join(above, name))
+			switch {
+			case err != nil:
+				continue
+			case above != begin && !slices.Contains(mine, ownerOf(info)):
+				return "", fmt.Errorf("%s belongs to user %d; to use that repository, name its folder", filepath.Join(above, name), ownerOf(info))
+			}
+			return above, nil
 		}
 		next := filepath.Dir(above)
 		if next == above {
-			return dir
+			return dir, nil
 		}
 		above = next
 	}
 }
 
-func isFleetFile(name string) bool {
-	return slices.Contains([]string{"swage.cue", "swage.yaml", "swage.yml", "swage.json"}, filepath.Base(name))
+func ownerOf(info fs.FileInfo) int {
+	if is, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(is.Uid)
+	}
+	return -1
 }
 
 func dirOf(args []string) string {

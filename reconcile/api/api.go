@@ -85,6 +85,11 @@ func (a API) Remote() http.Handler {
 			}
 			ok, wait := a.allowed(r, right)
 			switch {
+			case ok && right == "read": // events have no end of their own
+				ctx, cancel := a.whileHeld(r, right)
+				defer cancel()
+				h(w, r.WithContext(ctx))
+				return
 			case ok:
 				h(w, r)
 				return

@@ -12,11 +12,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"swage/edge/limit"
 	"swage/reconcile"
@@ -215,5 +218,91 @@ func TestS5TokensOfTheAPI(t *testing.T) {
 	}
 	if got := ask("192.0.2.2", "reader", status).Code; got != 200 {
 		t.Errorf("another client: %d", got)
+	}
+}
+
+// TestA2TheSocketIsNeverOpen: it has its rights from its first moment on,
+// whatever the mask of this process lets through.
+func TestA2TheSocketIsNeverOpen(t *testing.T) {
+	old := unix.Umask(0)
+	defer unix.Umask(old)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	socket := socketIn(t)
+	var seen atomic.Uint32
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if info, err := os.Stat(socket); err == nil {
+					seen.Or(uint32(info.Mode().Perm()))
+				}
+			}
+		}
+	}()
+	for range 200 {
+		l, err := Listen(socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o600 {
+			t.Fatalf("%v, %v", info.Mode(), err)
+		}
+		l.Close()
+	}
+	close(stop)
+	<-stopped
+	if seen.Load()&^0o600 != 0 {
+		t.Errorf("meanwhile it was open with %o", seen.Load())
+	}
+}
+
+// TestA4EventsEndWithTheirToken: a stream of events ends soon after its token was
+// taken away, or expired, also while nothing happens; others go on.
+func TestA4EventsEndWithTheirToken(t *testing.T) {
+	var mu sync.Mutex
+	of := func(name string, expires time.Time) Token {
+		return Token{Name: name, SHA256: sha256.Sum256([]byte(name)), Allow: []string{"read"}, Expires: expires}
+	}
+	good := []Token{of("stays", time.Time{}), of("goes", time.Time{}), of("expires", time.Now().Add(500*time.Millisecond))}
+	h := API{
+		Events: func(int) ([]reconcile.Event, <-chan struct{}) { return nil, nil },
+		Tokens: func() []Token { mu.Lock(); defer mu.Unlock(); return good },
+	}.Remote()
+	ended := make(chan string, 3)
+	ctx, cancel := context.WithCancel(t.Context())
+	for _, name := range []string{"stays", "goes", "expires"} {
+		r := httptest.NewRequestWithContext(ctx, "GET", "/api/v1/events", nil)
+		r.Header.Set("Authorization", "Bearer "+name)
+		go func() {
+			h.ServeHTTP(httptest.NewRecorder(), r)
+			ended <- name
+		}()
+	}
+	next := func(wait time.Duration) string {
+		select {
+		case name := <-ended:
+			return name
+		case <-time.After(wait):
+			return ""
+		}
+	}
+	if got := next(10 * time.Second); got != "expires" {
+		t.Errorf("first ended %q", got)
+	}
+	mu.Lock()
+	good = good[:1]
+	mu.Unlock()
+	if got := next(10 * time.Second); got != "goes" {
+		t.Errorf("then ended %q", got)
+	}
+	if got := next(2 * recheck); got != "" {
+		t.Errorf("%q ended, too", got)
+	}
+	cancel()
+	if got := next(10 * time.Second); got != "stays" {
+		t.Errorf("with its client ended %q", got)
 	}
 }

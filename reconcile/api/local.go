@@ -147,7 +147,7 @@ func (a API) events(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	for {
+	for r.Context().Err() == nil {
 		events, more := a.Events(after)
 		for _, e := range events {
 			b, err := json.Marshal(e)

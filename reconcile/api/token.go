@@ -1,11 +1,13 @@
 package api
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -34,6 +36,37 @@ func (a API) allowed(r *http.Request, right string) (ok bool, wait time.Duration
 		return ok || slices.ContainsFunc(rights, func(other string) bool { _, known := a.Holds(token, other); return known })
 	})
 	return ok, wait
+}
+
+// recheck is how often the token of a request that goes on is looked at again.
+const recheck = time.Second
+
+// whileHeld is the context of a request that was allowed: it ends soon after its
+// token was taken away or expired.
+func (a API) whileHeld(r *http.Request, right string) (context.Context, context.CancelFunc) {
+	_, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	ctx, cancel := context.WithCancel(r.Context())
+	var again *time.Timer
+	var mu sync.Mutex
+	look := func() {
+		if _, ok := a.Holds(token, right); !ok {
+			cancel()
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if ctx.Err() == nil {
+			again.Reset(recheck)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	again = time.AfterFunc(recheck, look)
+	return ctx, func() {
+		cancel()
+		mu.Lock()
+		defer mu.Unlock()
+		again.Stop()
+	}
 }
 
 // rights are all that a token may allow.

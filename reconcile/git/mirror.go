@@ -38,6 +38,9 @@ func makeMirror(dir, branch, origin string) (mirror, error) {
 	if err := os.RemoveAll(dir); err != nil {
 		return m, err
 	}
+	if err := closed(dir); err != nil {
+		return m, err
+	}
 	repo, err := gogit.PlainInit(dir, true)
 	if err != nil {
 		return m, fmt.Errorf("make a mirror in %s: %w", dir, err)

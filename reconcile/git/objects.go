@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -102,7 +101,7 @@ const maxAlternates = 16
 
 // readSmall reads a file of git's own that is never long.
 func readSmall(name string) (string, error) {
-	f, err := os.Open(name)
+	f, err := openPlain(name)
 	if err != nil {
 		return "", err
 	}

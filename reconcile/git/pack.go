@@ -40,7 +40,7 @@ const (
 )
 
 func openPack(index string) (*pack, error) {
-	f, err := os.Open(index)
+	f, err := openPlain(index)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func openPack(index string) (*pack, error) {
 		return nil, errBroken
 	}
 	p := &pack{name: index}
-	if p.file, err = os.Open(strings.TrimSuffix(index, ".idx") + ".pack"); err != nil {
+	if p.file, err = openPlain(strings.TrimSuffix(index, ".idx") + ".pack"); err != nil {
 		return nil, err
 	}
 	if p.index, err = unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED); err != nil {
@@ -295,7 +295,7 @@ func (i *inflater) open(r io.Reader) (io.Reader, error) {
 
 // looseHeader reads what an object that is a file of its own says of itself.
 func looseHeader(name string) (found, error) {
-	f, err := os.Open(name)
+	f, err := openPlain(name)
 	if err != nil {
 		return found{}, err
 	}
@@ -338,7 +338,7 @@ func header(z io.Reader) (found, []byte, error) {
 }
 
 func readLoose(was found) ([]byte, error) {
-	f, err := os.Open(was.loose)
+	f, err := openPlain(was.loose)
 	if err != nil {
 		return nil, err
 	}

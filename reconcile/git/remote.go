@@ -92,6 +92,9 @@ func NewRemote(o RemoteOptions) (*Remote, error) {
 	if _, err := os.Stat(r.Path); errors.Is(err, fs.ErrNotExist) {
 		_ = os.Rename(r.Path+".old", r.Path)
 	}
+	if err := os.Chmod(r.Path, 0o700); err != nil && !errors.Is(err, fs.ErrNotExist) { // see closed
+		return nil, err
+	}
 	return r, errors.Join(os.RemoveAll(r.Path+".old"), os.RemoveAll(r.Path+".new"))
 }
 

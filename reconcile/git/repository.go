@@ -21,6 +21,9 @@ const maxPush = 1 << 30
 // Prepare makes the bare repository that pushes go to, unless it is there, and
 // gives it its hooks: command is called with the name of the hook.
 func Prepare(ctx context.Context, dir, branch string, command ...string) error {
+	if err := closed(dir); err != nil {
+		return err
+	}
 	if _, err := gogit.PlainOpen(dir); errors.Is(err, gogit.ErrRepositoryNotExists) {
 		head := plumbing.NewBranchReferenceName(branch)
 		_, err := gogit.PlainInitWithOptions(dir, &gogit.PlainInitOptions{Bare: true, InitOptions: gogit.InitOptions{DefaultBranch: head}})
@@ -65,6 +68,15 @@ func Prepare(ctx context.Context, dir, branch string, command ...string) error {
 		}
 	}
 	return nil
+}
+
+// closed makes sure of a folder that only its owner reads, however open the one
+// above is: repositories hold what people wrote into them plainly.
+func closed(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o700)
 }
 
 // Update is one ref that a push wants to change.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"path/filepath"
 
-	gogit "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
 
 	"swage/reconcile"
@@ -20,8 +19,7 @@ func Revision(dir, revision string) (reconcile.Snapshot, error) {
 	if abs, err = filepath.EvalSymlinks(abs); err != nil {
 		return reconcile.Snapshot{}, err
 	}
-	how := gogit.PlainOpenOptions{DetectDotGit: true, EnableDotGitCommonDir: true}
-	repo, all, err := openWith(abs, 0, &how)
+	repo, all, work, err := openAt(abs, 0, true)
 	if err != nil {
 		return reconcile.Snapshot{}, fmt.Errorf("%s is in no Git repository: %w", dir, err)
 	}
@@ -29,18 +27,7 @@ func Revision(dir, revision string) (reconcile.Snapshot, error) {
 	if err != nil {
 		return reconcile.Snapshot{}, fmt.Errorf("revision %q: %w; in CI, fetch it first", revision, err)
 	}
-	if repo, err = gogit.PlainOpenWithOptions(abs, &how); err != nil {
-		return reconcile.Snapshot{}, err
-	}
-	work, err := repo.Worktree()
-	if err != nil {
-		return reconcile.Snapshot{}, fmt.Errorf("%s has no work tree: %w", dir, err)
-	}
-	root, err := filepath.EvalSymlinks(work.Filesystem.Root())
-	if err != nil {
-		return reconcile.Snapshot{}, err
-	}
-	sub, err := filepath.Rel(root, abs)
+	sub, err := filepath.Rel(work, abs)
 	if err != nil {
 		return reconcile.Snapshot{}, err
 	}

@@ -1,9 +1,12 @@
 package incus
 
 import (
+	"fmt"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lxc/incus/v6/shared/api"
 
@@ -72,5 +75,44 @@ func TestAdoptingLeavesTheInstanceAsItIs(t *testing.T) {
 	_, err = rt.Inspect(t.Context(), "default/no-such-one")
 	if err == nil || !strings.Contains(err.Error(), "there is none of this name") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestA5NoPipeInsideIsWaitedFor: an instance whose root puts a pipe in the place
+// of a file that is read gets an error at once.
+func TestA5NoPipeInsideIsWaitedFor(t *testing.T) {
+	socket(t)
+	scope := runtime.Scope{Fleet: runtime.NewID(), Server: "lab", Bridge: "incusbr0", StoragePool: "default"}
+	scope.Prefix = "a" + string(scope.Fleet[:8]) + "-"
+	rt := opened(t, scope)
+	instance := foreign(t, scope)
+	defer clean(t, rt)
+	c := rt.in(t.Context(), "default")
+	state, _, err := c.GetInstanceState(foreignName(scope))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if state.Pid == 0 {
+		t.Fatal("it does not run")
+	}
+	for _, words := range [][]string{{"mkdir", "-p", "/root/.ssh"}, {"mkfifo", keysFile}} {
+		words[len(words)-1] = fmt.Sprintf("/proc/%d/root%s", state.Pid, words[len(words)-1])
+		inside := append([]string{"--target", fmt.Sprint(state.Pid), "--user", "--setuid", "0", "--setgid", "0"}, words...)
+		if out, err := exec.Command("nsenter", inside...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v: %s", inside, err, out)
+		}
+	}
+	failed := make(chan error, 1)
+	go func() {
+		_, err := rt.Inspect(t.Context(), instance)
+		failed <- err
+	}()
+	select {
+	case err := <-failed:
+		if err == nil || !strings.Contains(err.Error(), "is no regular file") {
+			t.Errorf("error %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it waits for whoever writes to the pipe")
 	}
 }

@@ -3,7 +3,10 @@ package incus
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"strings"
@@ -37,17 +40,34 @@ func (r *Runtime) file(ctx context.Context, method string, at place, path string
 	return resp, nil
 }
 
-// readFile is empty for one that is not there.
+// maxFile bounds what is read of a file of an instance.
+const maxFile = 1 << 20
+
+// readFile is empty for one that is not there. Root of the instance may have put
+// anything in its place: of what is no regular file nothing is asked, since to
+// open a pipe waits for whoever writes to it.
 func (r *Runtime) readFile(ctx context.Context, at place, path string) (string, error) {
-	resp, err := r.file(ctx, http.MethodGet, at, path, nil, "")
-	if notFound(err) {
-		return "", nil
-	}
+	files, err := r.in(ctx, at.project).GetInstanceFileSFTP(at.name)
 	if err != nil {
 		return "", err
 	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	defer files.Close()
+	defer context.AfterFunc(ctx, func() { files.Close() })()
+	info, err := files.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("%s: %w", path, err)
+	case !info.Mode().IsRegular():
+		return "", fmt.Errorf("%s is no regular file in the instance", path)
+	}
+	f, err := files.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", path, errors.Join(err, ctx.Err()))
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxFile))
 	return string(text), err
 }
 
