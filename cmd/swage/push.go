@@ -47,7 +47,7 @@ func (p pushes) judge(ctx context.Context, u api.Push, tell func(string)) error 
 	case update.Deletes():
 		return fmt.Errorf("branch %s is what runs; it cannot be deleted", p.branch)
 	}
-	s, raw, err := p.repo.Incoming(u.Quarantine, u.New)
+	s, raw, err := p.repo.Incoming(u.Quarantine, u.New, u.Others...)
 	if err != nil {
 		return err
 	}

@@ -77,9 +77,13 @@ type Update struct {
 // Deletes reports whether the ref is to go.
 func (u Update) Deletes() bool { return strings.Trim(u.New, "0") == "" }
 
+// OfBranch reports whether the ref is a branch.
+func (u Update) OfBranch() bool { return strings.HasPrefix(u.Ref, "refs/heads/") }
+
 // Incoming is a commit of a push whose objects are still apart, in quarantine
-// (git-receive-pack(1)), as a tree and raw.
-func (l Local) Incoming(quarantine, commit string) (s reconcile.Snapshot, raw []byte, err error) {
+// (git-receive-pack(1)), as a tree and raw. refused are what other refs of the
+// push are to be, which are not taken: the objects of tags among them may come.
+func (l Local) Incoming(quarantine, commit string, refused ...string) (s reconcile.Snapshot, raw []byte, err error) {
 	repo, all, err := l.withQuarantine(quarantine)
 	if err != nil {
 		return s, nil, err
@@ -93,7 +97,7 @@ func (l Local) Incoming(quarantine, commit string) (s reconcile.Snapshot, raw []
 		s, err = Local{Folder: l.Folder}.snapshotOf(all, hash)
 	}
 	if err == nil {
-		err = all.admit(quarantine, hash, tips)
+		err = all.admit(quarantine, hash, tips, refused)
 	}
 	return s, raw, err
 }
