@@ -7,26 +7,24 @@ import (
 	"path/filepath"
 	"strings"
 
-	gogit "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
 )
 
 // branches are the tips that are served.
-func branches(repo *gogit.Repository) ([]plumbing.Hash, error) {
-	refs, err := repo.References()
+func branches(dir string) ([]plumbing.Hash, error) {
+	refs, err := refsIn(dir)
 	if err != nil {
 		return nil, err
 	}
 	var tips []plumbing.Hash
-	err = refs.ForEach(func(r *plumbing.Reference) error {
-		if r.Name().IsBranch() && r.Type() == plumbing.HashReference {
-			tips = append(tips, r.Hash())
+	for name, hash := range refs {
+		if name.IsBranch() {
+			tips = append(tips, hash)
 		}
-		return nil
-	})
-	return tips, err
+	}
+	return tips, nil
 }
 
 // admit refuses a push with objects to which its commit does not lead: nobody
@@ -188,6 +186,11 @@ func (w *walk) see(kind plumbing.ObjectType, h plumbing.Hash) {
 
 func (w *walk) from(commit plumbing.Hash) error {
 	w.see(plumbing.CommitObject, commit)
+	return w.rest()
+}
+
+// rest visits what is still to be visited.
+func (w *walk) rest() error {
 	for len(w.next) > 0 {
 		at := w.next[len(w.next)-1]
 		w.next = w.next[:len(w.next)-1]

@@ -84,11 +84,14 @@ func (u Update) OfBranch() bool { return strings.HasPrefix(u.Ref, "refs/heads/")
 // (git-receive-pack(1)), as a tree and raw. refused are what other refs of the
 // push are to be, which are not taken: the objects of tags among them may come.
 func (l Local) Incoming(quarantine, commit string, refused ...string) (s reconcile.Snapshot, raw []byte, err error) {
-	repo, all, err := l.withQuarantine(quarantine)
+	all, err := l.incoming(quarantine)
 	if err != nil {
 		return s, nil, err
 	}
-	tips, err := branches(repo)
+	if text, err := readSmall(filepath.Join(l.Path, "refs", "heads", filepath.FromSlash(l.Branch))); err == nil && strings.TrimSpace(text) == "" {
+		return s, nil, l.errEmptyBranch()
+	}
+	tips, err := branches(l.Path)
 	if err != nil {
 		return s, nil, err
 	}
@@ -105,26 +108,21 @@ func (l Local) Incoming(quarantine, commit string, refused ...string) (s reconci
 // incoming are the objects of the repository and, unless it is empty, of the
 // quarantine of a push.
 func (l Local) incoming(quarantine string) (*objects, error) {
-	_, all, err := l.withQuarantine(quarantine)
-	return all, err
-}
-
-func (l Local) withQuarantine(quarantine string) (*gogit.Repository, *objects, error) {
-	repo, all, err := open(l.Path, l.Names)
+	_, all, err := open(l.Path, l.Names)
 	if err != nil {
-		return nil, nil, fmt.Errorf("open repository %s: %w", l.Path, err)
+		return nil, fmt.Errorf("open repository %s: %w", l.Path, err)
 	}
 	if quarantine == "" {
-		return repo, all, nil
+		return all, nil
 	}
 	top, err := filepath.EvalSymlinks(l.Path) // git names real paths
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	inside, err := filepath.Rel(filepath.Join(top, "objects"), quarantine)
 	if err != nil || !filepath.IsLocal(inside) || !strings.HasPrefix(inside, "tmp_objdir-") {
-		return nil, nil, fmt.Errorf("%s is no quarantine of %s", quarantine, l.Path)
+		return nil, fmt.Errorf("%s is no quarantine of %s", quarantine, l.Path)
 	}
 	all.dirs = append([]string{quarantine}, all.dirs...)
-	return repo, all, nil
+	return all, nil
 }
