@@ -190,6 +190,16 @@ func (r *remote) await(what string, done func(*reconcile.Report) bool) *reconcil
 	}
 }
 
+// soon waits for a condition.
+func (r *remote) soon(what string, is func() bool) {
+	r.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.Fatalf("%s: it does not come\n%s", what, r.log.String())
+		}
+	}
+}
+
 func (r *remote) applied() {
 	r.Helper()
 	tip := r.sh("git rev-parse HEAD")

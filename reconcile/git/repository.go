@@ -1,9 +1,11 @@
 package git
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,18 +21,61 @@ import (
 const maxPush = 1 << 30
 
 // Prepare makes the bare repository that pushes go to, unless it is there, and
-// gives it its hooks: command is called with the name of the hook.
+// gives it its hooks: command is called with the name of the hook. A push may
+// come meanwhile: each part is in place whole, hooks before anything can be
+// pushed, and what a git at work has in quarantine stays.
 func Prepare(ctx context.Context, dir, branch string, command ...string) error {
-	if _, err := gogit.PlainOpen(dir); errors.Is(err, gogit.ErrRepositoryNotExists) {
-		head := plumbing.NewBranchReferenceName(branch)
-		_, err := gogit.PlainInitWithOptions(dir, &gogit.PlainInitOptions{Bare: true, InitOptions: gogit.InitOptions{DefaultBranch: head}})
-		if err != nil {
+	_, err := gogit.PlainOpen(dir)
+	switch {
+	case errors.Is(err, gogit.ErrRepositoryNotExists):
+		if err := makeRepository(ctx, dir, branch, command); err != nil {
 			return fmt.Errorf("make the repository %s: %w", dir, err)
 		}
-	} else if err != nil {
+		return nil
+	case err != nil:
 		return fmt.Errorf("open the repository %s: %w", dir, err)
 	}
-	sweep(dir, time.Now()) // of an agent that was killed
+	if !running().workIn(dir) {
+		sweep(dir, time.Now()) // of an agent that was killed
+	}
+	if err := writeHooks(dir, command); err != nil {
+		return err
+	}
+	return configure(ctx, dir)
+}
+
+// makeRepository makes one beside its place, and moves it there.
+func makeRepository(ctx context.Context, dir, branch string, command []string) error {
+	making := dir + ".new"
+	if err := errors.Join(os.RemoveAll(making), os.MkdirAll(filepath.Dir(dir), 0o755)); err != nil {
+		return err
+	}
+	head := plumbing.NewBranchReferenceName(branch)
+	if _, err := gogit.PlainInitWithOptions(making, &gogit.PlainInitOptions{Bare: true, InitOptions: gogit.InitOptions{DefaultBranch: head}}); err != nil {
+		return err
+	}
+	if err := writeHooks(making, command); err != nil {
+		return err
+	}
+	if err := configure(ctx, making); err != nil {
+		return err
+	}
+	return os.Rename(making, dir) // an empty folder may be there
+}
+
+// configure writes the settings of the repository, all at once: half of them may
+// hide the branch, or let in what is not checked.
+func configure(ctx context.Context, dir string) error {
+	file := filepath.Join(dir, "config")
+	was, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	making := file + ".swage"
+	if err := os.WriteFile(making, was, 0o644); err != nil {
+		return err
+	}
+	defer os.Remove(making)
 	for _, c := range [][]string{
 		{"receive.procReceiveRefs", "refs/heads"},
 		{"receive.advertisePushOptions", "true"},
@@ -40,21 +85,30 @@ func Prepare(ctx context.Context, dir, branch string, command ...string) error {
 		{"receive.maxInputSize", fmt.Sprint(maxPush)},
 		{"transfer.hideRefs", "refs"}, // but for branches, see below
 	} {
-		if _, err := stock(ctx, dir, nil, append([]string{"config", "--replace-all"}, c...)...); err != nil {
+		if _, err := stock(ctx, dir, nil, append([]string{"config", "--file", making, "--replace-all"}, c...)...); err != nil {
 			return err
 		}
 	}
-	if _, err := stock(ctx, dir, nil, "config", "--add", "transfer.hideRefs", "!refs/heads"); err != nil {
+	if _, err := stock(ctx, dir, nil, "config", "--file", making, "--add", "transfer.hideRefs", "!refs/heads"); err != nil {
 		return err
 	}
-	for i, word := range command {
-		command[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	is, err := os.ReadFile(making)
+	if err != nil || bytes.Equal(was, is) {
+		return err
+	}
+	return os.Rename(making, file)
+}
+
+func writeHooks(dir string, command []string) error {
+	var quoted []string
+	for _, word := range command {
+		quoted = append(quoted, "'"+strings.ReplaceAll(word, "'", `'\''`)+"'")
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "hooks"), 0o755); err != nil {
 		return err
 	}
 	for _, hook := range []string{"pre-receive", "proc-receive"} {
-		script := "#!/bin/sh\n# Written by swage at each start.\nexec " + strings.Join(command, " ") + " " + hook + "\n"
+		script := "#!/bin/sh\n# Written by swage at each start.\nexec " + strings.Join(quoted, " ") + " " + hook + "\n"
 		// Another process may be reading the old one.
 		temporary := filepath.Join(dir, "hooks", "."+hook)
 		if err := os.WriteFile(temporary, []byte(script), 0o755); err != nil {
