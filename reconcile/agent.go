@@ -310,12 +310,12 @@ var ErrNotObserved = errors.New("the agent has not seen yet what runs here")
 // PlanFor is the plan for another repository, on what was observed last. It
 // reads nothing of this machine: see unresolved. Any goroutine may call it.
 func (a *Agent) PlanFor(ctx context.Context, tree fs.FS) (Proposal, error) {
-	return a.PlanAfter(ctx, tree, func(string) ([]Allowance, error) { return nil, nil })
+	return a.PlanAfter(ctx, tree, func(string) ([]Allowance, error) { return nil, nil }, nil)
 }
 
 // PlanAfter is PlanFor a commit: allowances are those of the commits that lead to
-// it from the one applied last.
-func (a *Agent) PlanAfter(ctx context.Context, tree fs.FS, allowances func(applied string) ([]Allowance, error)) (Proposal, error) {
+// it from the one applied last, and judge, if not nil, refuses its fleet.
+func (a *Agent) PlanAfter(ctx context.Context, tree fs.FS, allowances func(applied string) ([]Allowance, error), judge func(*schema.Fleet) error) (Proposal, error) {
 	var out Proposal
 	turn := a.weighing.turn()
 	defer turn.end()
@@ -325,6 +325,11 @@ func (a *Agent) PlanAfter(ctx context.Context, tree fs.FS, allowances func(appli
 	}
 	if _, ok := f.Servers[a.Server]; !ok {
 		return out, a.notServer()
+	}
+	if judge != nil {
+		if err := judge(f); err != nil {
+			return out, err
+		}
 	}
 	f = unresolved(f, a.Fleet(), a.Server)
 	f = revealGroups(f, schema.Keys{}, func(schema.Pos, string, error) {}) // of plain ones the form

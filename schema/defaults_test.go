@@ -25,7 +25,7 @@ project: prespawn: [{count: 1}]
 	if f.MaxDeletes != 5 || f.ArchiveDays != 7 || f.Parallel != 8 || f.Settle != 3*time.Second || f.ReportDrift || f.AutoRollback || f.Programs["terminal"].Instances != 99 {
 		t.Errorf("the fleet: %+v", f)
 	}
-	hidden := cmp.Options{cmpopts.IgnoreUnexported(schema.Container{}, schema.Project{}, schema.Alias{}), cmpopts.IgnoreFields(schema.Container{}, "Programs"), cmpopts.EquateEmpty(), cmpopts.IgnoreTypes(schema.Pos{}), cmpopts.EquateComparable(schema.Secret{})}
+	hidden := cmp.Options{cmpopts.IgnoreUnexported(schema.Container{}, schema.Project{}, schema.Alias{}, schema.Server{}), cmpopts.IgnoreFields(schema.Container{}, "Programs"), cmpopts.EquateEmpty(), cmpopts.IgnoreTypes(schema.Pos{}), cmpopts.EquateComparable(schema.Secret{})}
 	same := func(what string, want, got any) {
 		t.Helper()
 		if d := cmp.Diff(want, got, hidden); d != "" {

@@ -95,6 +95,8 @@ type Server struct {
 	Forge         Forge
 	StatusPage    *Permissions // nil: closed
 	Maintenance   bool
+
+	own spot
 }
 
 // TLS is where certificates come from.

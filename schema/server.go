@@ -26,7 +26,7 @@ func (r *resolver) server(f *Fleet, d *declared[rawServer]) Server {
 		raw.Listen = []string{":443"}
 	}
 	s := Server{
-		Pos: d.label, Listen: raw.Listen, HTTP: raw.HTTP, SSH: raw.SSH,
+		Pos: d.label, own: d.spot, Listen: raw.Listen, HTTP: raw.HTTP, SSH: raw.SSH,
 		Bridge: raw.Network.Bridge, StoragePool: raw.StoragePool,
 		MaxContainers: -1, MaxMemory: size(raw.Limits.Memory),
 		IncusSocket: raw.Incus.Socket, IncusRemote: raw.Incus.Remote, IncusCertificate: raw.Incus.Certificate,

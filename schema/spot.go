@@ -77,6 +77,9 @@ func (p Project) At(names ...string) Pos { return p.own.at(p.Pos, names) }
 // At is where a field of the alias stands, or the alias.
 func (a Alias) At(names ...string) Pos { return a.own.at(a.Pos, names) }
 
+// At is where a field of the server's file stands, or the file.
+func (s Server) At(names ...string) Pos { return s.own.at(s.Pos, names) }
+
 // At is where a field of swage.cue stands, or the file.
 func (f *Fleet) At(names ...string) Pos { return f.own.at(f.own.pos, names) }
 

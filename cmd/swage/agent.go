@@ -125,7 +125,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 			log.Info("step", "step", s.Step, "ms", s.Millis)
 		},
 	}
-	known := tokens{node: node, keys: keys, fleet: agent.Fleet, log: log}
+	known := &tokens{node: node, keys: keys, fleet: agent.Fleet, log: log}
 	checker := verifier{credentials.New(credentials.Options{AllowPrivate: node.AllowPrivateJWKS})}
 	certificates := certs.New(ca, filepath.Join(node.StateDir, "acme"), certificateFolders(node).Read, log)
 	defer certificates.Close()
@@ -151,7 +151,7 @@ func serve(ctx context.Context, node schema.Node, log *slog.Logger, open opener)
 	}
 	var own *git.Server
 	if local, ok := source.(git.Local); ok && node.Source.Push {
-		p := pushes{agent, local, node.Source.Branch, log}
+		p := pushes{agent, local, node.Source.Branch, known, log}
 		answers.CheckPush, answers.FollowPush = p.check, p.follow
 		own = git.NewServer(local.Path, func(token, right string) (git.Visitor, bool) { return visitor(answers.Holds(token, right)) }, log)
 		own.Guesses = guesses

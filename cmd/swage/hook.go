@@ -40,14 +40,60 @@ func preReceive(cmd *cobra.Command, socket api.Socket) error {
 	if err != nil {
 		return err
 	}
-	if len(updates) != 1 {
-		return errors.New("push one branch at a time")
+	u, others, err := oneBranch(updates)
+	if err != nil {
+		return err
 	}
-	u := updates[0]
+	tellOthers(others, teller(cmd))
+	var refused []string
+	for _, o := range others {
+		if !o.Deletes() {
+			refused = append(refused, o.New)
+		}
+	}
 	return socket.CheckPush(cmd.Context(), api.Push{
-		Ref: u.Ref, Old: u.Old, New: u.New, Quarantine: cmp.Or(os.Getenv("GIT_QUARANTINE_PATH"), os.Getenv("GIT_OBJECT_DIRECTORY")),
+		Ref: u.Ref, Old: u.Old, New: u.New, Others: refused, Quarantine: cmp.Or(os.Getenv("GIT_QUARANTINE_PATH"), os.Getenv("GIT_OBJECT_DIRECTORY")),
 		By: os.Getenv(git.EnvVisitor), Realm: os.Getenv(git.EnvRealm),
 	}, teller(cmd))
+}
+
+// oneBranch is the branch of a push and what else it brings: git refuses that by
+// itself, each by its name, since nothing but branches is shown (see
+// git.Prepare). A push without a branch is the first of its updates.
+func oneBranch(updates []git.Update) (branch git.Update, others []git.Update, err error) {
+	n := 0
+	for _, u := range updates {
+		if !u.OfBranch() {
+			others = append(others, u)
+			continue
+		}
+		branch = u
+		n++
+	}
+	switch {
+	case n > 1 || len(updates) == 0:
+		return branch, nil, errors.New("push one branch at a time")
+	case n == 0:
+		return others[0], nil, nil
+	}
+	return branch, others, nil
+}
+
+// mostOthers are named to a pusher; git's own report names all.
+const mostOthers = 5
+
+func tellOthers(others []git.Update, tell func(string)) {
+	for i, u := range others {
+		if i == mostOthers {
+			tell(fmt.Sprintf("swage: and %d more are not taken", len(others)-i))
+			return
+		}
+		name, what := u.Ref, "ref"
+		if tag, ok := strings.CutPrefix(u.Ref, "refs/tags/"); ok {
+			name, what = tag, "tag"
+		}
+		tell(fmt.Sprintf("swage: %s %s is not taken: this remote takes a branch only", what, name))
+	}
 }
 
 // procReceive moves the branch, which is the agent's sign to begin, and shows

@@ -22,6 +22,7 @@ type pushes struct {
 	agent  *reconcile.Agent
 	repo   git.Local
 	branch string
+	tokens *tokens
 	log    *slog.Logger
 }
 
@@ -46,7 +47,7 @@ func (p pushes) judge(ctx context.Context, u api.Push, tell func(string)) error 
 	case update.Deletes():
 		return fmt.Errorf("branch %s is what runs; it cannot be deleted", p.branch)
 	}
-	s, raw, err := p.repo.Incoming(u.Quarantine, u.New)
+	s, raw, err := p.repo.Incoming(u.Quarantine, u.New, u.Others...)
 	if err != nil {
 		return err
 	}
@@ -78,6 +79,15 @@ func (p pushes) judge(ctx context.Context, u api.Push, tell func(string)) error 
 	}
 	proposal, err := p.agent.PlanAfter(ctx, s.Tree, func(applied string) ([]reconcile.Allowance, error) {
 		return p.repo.AllowancesIncoming(ctx, u.Quarantine, applied, u.New)
+	}, func(f *schema.Fleet) error {
+		err := p.tokens.lockout(f, time.Now())
+		if err != nil && u.By == "" { // who is on this machine needs no token
+			if p.tokens.pushable(p.tokens.list(), time.Now()) {
+				tellLines("warning: "+err.Error(), tell)
+			}
+			return nil
+		}
+		return err
 	})
 	if errors.Is(err, reconcile.ErrNotObserved) {
 		tell("the first commit; its plan is made when it is applied")

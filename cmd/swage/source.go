@@ -19,6 +19,21 @@ import (
 // sourceOf is where the node file says that commits come from.
 func sourceOf(ctx context.Context, node schema.Node, keys schema.Keys, log *slog.Logger) (reconcile.Source, error) {
 	s := node.Source
+	if s.Path == "" { // else it is somebody else's
+		last, err := memory(filepath.Join(node.StateDir, "accepted")).Load()
+		if err != nil {
+			return nil, err
+		}
+		for _, dir := range git.Repositories(node.StateDir) {
+			done, err := git.Recover(ctx, dir, s.Branch, last)
+			for _, what := range done {
+				log.Warn("recovered after a crash", "repository", dir, "what", what)
+			}
+			if err != nil { // what uses it says what it lacks
+				log.Error("the repository cannot be recovered", "err", err)
+			}
+		}
+	}
 	if s.Push {
 		self, err := os.Executable()
 		if err != nil {

@@ -15,6 +15,7 @@ type Push struct {
 	Ref        string    `json:"ref"`
 	Old        string    `json:"old"` // commits
 	New        string    `json:"new"`
+	Others     []string  `json:"others,omitempty"`     // what refs are to be that were pushed with it, and are not taken
 	Quarantine string    `json:"quarantine,omitempty"` // folder of objects that are not accepted yet
 	Since      time.Time `json:"since"`                // just before the ref moved
 	By         string    `json:"by,omitempty"`         // token or key; empty: somebody on the node
@@ -37,7 +38,7 @@ func push(do func(context.Context, Push, func(string)) error) http.HandlerFunc {
 			problem(w, http.StatusNotFound, "this agent takes no pushes")
 			return
 		}
-		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&p); err != nil {
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 256<<10)).Decode(&p); err != nil {
 			problem(w, http.StatusBadRequest, err.Error())
 			return
 		}

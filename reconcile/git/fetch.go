@@ -62,11 +62,11 @@ func (l Local) onBranches(ctx context.Context, asked []plumbing.Hash) error {
 	if len(asked) == 0 {
 		return nil
 	}
-	repo, all, err := open(l.Path, l.Names)
+	_, all, err := open(l.Path, l.Names)
 	if err != nil {
 		return err
 	}
-	tips, err := branches(repo)
+	tips, err := branches(l.Path)
 	if err != nil {
 		return err
 	}

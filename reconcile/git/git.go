@@ -15,6 +15,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
+	"github.com/go-git/go-git/v5/storage/filesystem/dotgit"
 
 	"swage/reconcile"
 )
@@ -49,10 +50,18 @@ func (l Local) Latest(ctx context.Context) (reconcile.Snapshot, error) {
 	if errors.Is(err, plumbing.ErrReferenceNotFound) {
 		return reconcile.Snapshot{}, fmt.Errorf("repository %s has no branch %q; push one", l.Path, l.Branch)
 	}
+	if errors.Is(err, dotgit.ErrEmptyRefFile) {
+		return reconcile.Snapshot{}, l.errEmptyBranch()
+	}
 	if err != nil {
 		return reconcile.Snapshot{}, fmt.Errorf("read branch %q of %s: %w", l.Branch, l.Path, err)
 	}
 	return l.snapshotOf(all, ref.Hash())
+}
+
+// errEmptyBranch says the way out of a branch whose file a crash has emptied.
+func (l Local) errEmptyBranch() error {
+	return fmt.Errorf("branch %q of repository %s is an empty file; lead it to a commit again (git --git-dir %s update-ref refs/heads/%s COMMIT), or, if it is the agent's own, restart the agent", l.Branch, l.Path, l.Path, l.Branch)
 }
 
 // At is any commit of the repository.

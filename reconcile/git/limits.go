@@ -202,7 +202,8 @@ func (b *beginning) result() (int64, error) {
 
 // Bounds on what comes before the pack of a push. Its hook takes one update.
 const (
-	mostUpdates = 16
+	mostUpdates = 16   // of branches, and of push options
+	mostTags    = 1000 // and other refs: none is taken, and git push --follow-tags names all of them each time
 	mostLines   = 4096 // of a section; those of a shallow clone name where it ends
 	longestRef  = 255  // bytes
 )
@@ -210,7 +211,7 @@ const (
 // checkPush reads what a client sends to git-receive-pack (gitprotocol-pack(5))
 // to its end, and says why it is refused.
 func checkPush(r io.Reader) error {
-	updates, options := 0, false
+	updates, others, options, atomic := 0, 0, false, false
 	for i := 0; ; i++ {
 		text, err := packet(r)
 		switch {
@@ -226,15 +227,27 @@ func checkPush(r io.Reader) error {
 		}
 		command, capabilities, _ := strings.Cut(strings.TrimSuffix(string(text), "\n"), "\x00")
 		options = options || slices.Contains(strings.Fields(capabilities), "push-options")
+		atomic = atomic || slices.Contains(strings.Fields(capabilities), "atomic")
 		if strings.HasPrefix(command, "shallow ") {
 			continue
 		}
-		if updates++; updates > mostUpdates {
-			return fmt.Errorf("the push changes more than %d refs; push one branch at a time", mostUpdates)
+		u, err := parseUpdate(command)
+		switch {
+		case err == nil && !u.OfBranch():
+			if others++; others > mostTags {
+				return fmt.Errorf("the push names more than %d tags or other refs, and only a branch is taken; push it alone (git push --no-follow-tags)", mostTags)
+			}
+		default:
+			if updates++; updates > mostUpdates {
+				return fmt.Errorf("the push changes more than %d refs; push one branch at a time", mostUpdates)
+			}
 		}
-		if u, err := parseUpdate(command); err == nil && len(u.Ref) > longestRef {
+		if err == nil && len(u.Ref) > longestRef {
 			return fmt.Errorf("the name of a ref has %d bytes; it may have %d", len(u.Ref), longestRef)
 		}
+	}
+	if atomic && updates > 0 && others > 0 {
+		return errors.New("the push is atomic and has tags, of which none is taken; push the branch alone (git push --no-follow-tags)")
 	}
 	for i := 0; options; i++ {
 		text, err := packet(r)

@@ -196,17 +196,16 @@ func follows(repo *gogit.Repository, tip, old plumbing.Hash) bool {
 
 // forget drops the oldest of the tips that were replaced.
 func (m mirror) forget(repo *gogit.Repository) error {
-	refs, err := repo.References()
+	refs, err := refsIn(m.dir)
 	if err != nil {
 		return err
 	}
 	var names []string
-	err = refs.ForEach(func(r *plumbing.Reference) error {
-		if strings.HasPrefix(string(r.Name()), replacedRefs) {
-			names = append(names, string(r.Name()))
+	for name := range refs {
+		if strings.HasPrefix(string(name), replacedRefs) {
+			names = append(names, string(name))
 		}
-		return nil
-	})
+	}
 	slices.Sort(names)
 	for len(names) > mostReplaced && err == nil {
 		err = repo.Storer.RemoveReference(plumbing.ReferenceName(names[0]))

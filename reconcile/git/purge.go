@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -20,20 +19,16 @@ func Purge(ctx context.Context, dir string) (tips []string, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open repository %s: %w", dir, err)
 	}
-	refs, err := repo.References()
+	refs, err := refsIn(dir)
 	if err != nil {
 		return nil, err
 	}
 	var names []plumbing.ReferenceName
-	err = refs.ForEach(func(r *plumbing.Reference) error {
-		if strings.HasPrefix(string(r.Name()), "refs/") && !r.Name().IsBranch() {
-			names = append(names, r.Name())
-			tips = append(tips, r.Hash().String())
+	for name, hash := range refs {
+		if !name.IsBranch() {
+			names = append(names, name)
+			tips = append(tips, hash.String())
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
 	}
 	for _, n := range names {
 		if err := repo.Storer.RemoveReference(n); err != nil {

@@ -1,42 +1,59 @@
 package git
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
 	"strings"
 
-	gogit "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
 )
 
 // branches are the tips that are served.
-func branches(repo *gogit.Repository) ([]plumbing.Hash, error) {
-	refs, err := repo.References()
+func branches(dir string) ([]plumbing.Hash, error) {
+	refs, err := refsIn(dir)
 	if err != nil {
 		return nil, err
 	}
 	var tips []plumbing.Hash
-	err = refs.ForEach(func(r *plumbing.Reference) error {
-		if r.Name().IsBranch() && r.Type() == plumbing.HashReference {
-			tips = append(tips, r.Hash())
+	for name, hash := range refs {
+		if name.IsBranch() {
+			tips = append(tips, hash)
 		}
-		return nil
-	})
-	return tips, err
+	}
+	return tips, nil
 }
 
 // admit refuses a push with objects to which its commit does not lead: nobody
 // would ever see them. And it refuses one whose commit leads to, or whose deltas
 // are made of, objects that the repository has and no branch leads to: that
 // would bring back what was withdrawn, to somebody who knows no more of it than
-// its hash. Git itself asks only whether all is there.
-func (o *objects) admit(quarantine string, tip plumbing.Hash, tips []plumbing.Hash) error {
+// its hash. Git itself asks only whether all is there. The tags among refused
+// come with the push whether they are taken or not; what they lead to does not
+// count.
+func (o *objects) admit(quarantine string, tip plumbing.Hash, tips []plumbing.Hash, refused []string) error {
 	reached, err := o.quarantined(quarantine)
 	if err != nil {
 		return err
+	}
+	for _, text := range refused {
+		for h := plumbing.NewHash(text); ; {
+			if _, here := reached[h]; !here {
+				break
+			}
+			tag, err := object.GetTag(o, h)
+			if errors.Is(err, plumbing.ErrObjectNotFound) { // of another kind
+				break
+			}
+			if err != nil {
+				return fmt.Errorf("read tag %s: %w", h, err)
+			}
+			delete(reached, h)
+			h = tag.Target
+		}
 	}
 	elsewhere := map[plumbing.Hash]bool{} // not in the quarantine
 	w := walk{o, nil, func(h plumbing.Hash) bool {
@@ -69,7 +86,7 @@ func (o *objects) admit(quarantine string, tip plumbing.Hash, tips []plumbing.Ha
 		case !missing:
 			elsewhere[h] = true
 		case !done:
-			return fmt.Errorf("the push brings objects to which its commit does not lead, such as %s; push from a fresh clone", h)
+			return fmt.Errorf("the push brings objects to which its commit does not lead, such as %s; push the branch alone (git push --no-follow-tags), from a fresh clone if that does not help", h)
 		}
 	}
 	seen := map[plumbing.Hash]bool{}
@@ -169,6 +186,11 @@ func (w *walk) see(kind plumbing.ObjectType, h plumbing.Hash) {
 
 func (w *walk) from(commit plumbing.Hash) error {
 	w.see(plumbing.CommitObject, commit)
+	return w.rest()
+}
+
+// rest visits what is still to be visited.
+func (w *walk) rest() error {
 	for len(w.next) > 0 {
 		at := w.next[len(w.next)-1]
 		w.next = w.next[:len(w.next)-1]

@@ -2,6 +2,7 @@ package git
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -111,10 +112,24 @@ func Move(ctx context.Context, u Update) error {
 			return err
 		}
 	}
-	cmd := exec.CommandContext(ctx, "git", "update-ref", u.Ref, u.New, u.Old)
-	cmd.Env = os.Environ()
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("somebody else has pushed meanwhile; fetch, and push again (%s)", note(out))
+	for again := true; ; again = false {
+		cmd := exec.CommandContext(ctx, "git", "update-ref", u.Ref, u.New, u.Old)
+		cmd.Env = os.Environ()
+		out, err := cmd.CombinedOutput()
+		switch {
+		case err == nil:
+			return nil
+		case bytes.Contains(out, []byte("unable to resolve reference")):
+			return fmt.Errorf("the branch of the repository is broken; restart the agent, which leads it back to a commit that can be read, and push again (%s)", note(out))
+		case !bytes.Contains(out, []byte(".lock': File exists")):
+			return fmt.Errorf("somebody else has pushed meanwhile; fetch, and push again (%s)", note(out))
+		}
+		removed, err := unlock(dir, false)
+		if err != nil {
+			return err
+		}
+		if len(removed) == 0 || !again {
+			return fmt.Errorf("the repository is locked, by another push or by one that was killed less than %s ago; push again (%s)", staleAfter, note(out))
+		}
 	}
-	return nil
 }

@@ -1,9 +1,11 @@
 package git
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,21 +21,64 @@ import (
 const maxPush = 1 << 30
 
 // Prepare makes the bare repository that pushes go to, unless it is there, and
-// gives it its hooks: command is called with the name of the hook.
+// gives it its hooks: command is called with the name of the hook. A push may
+// come meanwhile: each part is in place whole, hooks before anything can be
+// pushed, and what a git at work has in quarantine stays.
 func Prepare(ctx context.Context, dir, branch string, command ...string) error {
 	if err := closed(dir); err != nil {
 		return err
 	}
-	if _, err := gogit.PlainOpen(dir); errors.Is(err, gogit.ErrRepositoryNotExists) {
-		head := plumbing.NewBranchReferenceName(branch)
-		_, err := gogit.PlainInitWithOptions(dir, &gogit.PlainInitOptions{Bare: true, InitOptions: gogit.InitOptions{DefaultBranch: head}})
-		if err != nil {
+	_, err := gogit.PlainOpen(dir)
+	switch {
+	case errors.Is(err, gogit.ErrRepositoryNotExists):
+		if err := makeRepository(ctx, dir, branch, command); err != nil {
 			return fmt.Errorf("make the repository %s: %w", dir, err)
 		}
-	} else if err != nil {
+		return nil
+	case err != nil:
 		return fmt.Errorf("open the repository %s: %w", dir, err)
 	}
-	sweep(dir, time.Now()) // of an agent that was killed
+	if !running().workIn(dir) {
+		sweep(dir, time.Now()) // of an agent that was killed
+	}
+	if err := writeHooks(dir, command); err != nil {
+		return err
+	}
+	return configure(ctx, dir)
+}
+
+// makeRepository makes one beside its place, and moves it there.
+func makeRepository(ctx context.Context, dir, branch string, command []string) error {
+	making := dir + ".new"
+	if err := errors.Join(os.RemoveAll(making), closed(making)); err != nil {
+		return err
+	}
+	head := plumbing.NewBranchReferenceName(branch)
+	if _, err := gogit.PlainInitWithOptions(making, &gogit.PlainInitOptions{Bare: true, InitOptions: gogit.InitOptions{DefaultBranch: head}}); err != nil {
+		return err
+	}
+	if err := writeHooks(making, command); err != nil {
+		return err
+	}
+	if err := configure(ctx, making); err != nil {
+		return err
+	}
+	return os.Rename(making, dir) // an empty folder may be there
+}
+
+// configure writes the settings of the repository, all at once: half of them may
+// hide the branch, or let in what is not checked.
+func configure(ctx context.Context, dir string) error {
+	file := filepath.Join(dir, "config")
+	was, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	making := file + ".swage"
+	if err := os.WriteFile(making, was, 0o644); err != nil {
+		return err
+	}
+	defer os.Remove(making)
 	for _, c := range [][]string{
 		{"receive.procReceiveRefs", "refs/heads"},
 		{"receive.advertisePushOptions", "true"},
@@ -43,21 +88,30 @@ func Prepare(ctx context.Context, dir, branch string, command ...string) error {
 		{"receive.maxInputSize", fmt.Sprint(maxPush)},
 		{"transfer.hideRefs", "refs"}, // but for branches, see below
 	} {
-		if _, err := stock(ctx, dir, nil, append([]string{"config", "--replace-all"}, c...)...); err != nil {
+		if _, err := stock(ctx, dir, nil, append([]string{"config", "--file", making, "--replace-all"}, c...)...); err != nil {
 			return err
 		}
 	}
-	if _, err := stock(ctx, dir, nil, "config", "--add", "transfer.hideRefs", "!refs/heads"); err != nil {
+	if _, err := stock(ctx, dir, nil, "config", "--file", making, "--add", "transfer.hideRefs", "!refs/heads"); err != nil {
 		return err
 	}
-	for i, word := range command {
-		command[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	is, err := os.ReadFile(making)
+	if err != nil || bytes.Equal(was, is) {
+		return err
+	}
+	return os.Rename(making, file)
+}
+
+func writeHooks(dir string, command []string) error {
+	var quoted []string
+	for _, word := range command {
+		quoted = append(quoted, "'"+strings.ReplaceAll(word, "'", `'\''`)+"'")
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "hooks"), 0o755); err != nil {
 		return err
 	}
 	for _, hook := range []string{"pre-receive", "proc-receive"} {
-		script := "#!/bin/sh\n# Written by swage at each start.\nexec " + strings.Join(command, " ") + " " + hook + "\n"
+		script := "#!/bin/sh\n# Written by swage at each start.\nexec " + strings.Join(quoted, " ") + " " + hook + "\n"
 		// Another process may be reading the old one.
 		temporary := filepath.Join(dir, "hooks", "."+hook)
 		if err := os.WriteFile(temporary, []byte(script), 0o755); err != nil {
@@ -89,14 +143,21 @@ type Update struct {
 // Deletes reports whether the ref is to go.
 func (u Update) Deletes() bool { return strings.Trim(u.New, "0") == "" }
 
+// OfBranch reports whether the ref is a branch.
+func (u Update) OfBranch() bool { return strings.HasPrefix(u.Ref, "refs/heads/") }
+
 // Incoming is a commit of a push whose objects are still apart, in quarantine
-// (git-receive-pack(1)), as a tree and raw.
-func (l Local) Incoming(quarantine, commit string) (s reconcile.Snapshot, raw []byte, err error) {
-	repo, all, err := l.withQuarantine(quarantine)
+// (git-receive-pack(1)), as a tree and raw. refused are what other refs of the
+// push are to be, which are not taken: the objects of tags among them may come.
+func (l Local) Incoming(quarantine, commit string, refused ...string) (s reconcile.Snapshot, raw []byte, err error) {
+	all, err := l.incoming(quarantine)
 	if err != nil {
 		return s, nil, err
 	}
-	tips, err := branches(repo)
+	if text, err := readSmall(filepath.Join(l.Path, "refs", "heads", filepath.FromSlash(l.Branch))); err == nil && strings.TrimSpace(text) == "" {
+		return s, nil, l.errEmptyBranch()
+	}
+	tips, err := branches(l.Path)
 	if err != nil {
 		return s, nil, err
 	}
@@ -105,7 +166,7 @@ func (l Local) Incoming(quarantine, commit string) (s reconcile.Snapshot, raw []
 		s, err = Local{Folder: l.Folder}.snapshotOf(all, hash)
 	}
 	if err == nil {
-		err = all.admit(quarantine, hash, tips)
+		err = all.admit(quarantine, hash, tips, refused)
 	}
 	return s, raw, err
 }
@@ -113,26 +174,21 @@ func (l Local) Incoming(quarantine, commit string) (s reconcile.Snapshot, raw []
 // incoming are the objects of the repository and, unless it is empty, of the
 // quarantine of a push.
 func (l Local) incoming(quarantine string) (*objects, error) {
-	_, all, err := l.withQuarantine(quarantine)
-	return all, err
-}
-
-func (l Local) withQuarantine(quarantine string) (*gogit.Repository, *objects, error) {
-	repo, all, err := open(l.Path, l.Names)
+	_, all, err := open(l.Path, l.Names)
 	if err != nil {
-		return nil, nil, fmt.Errorf("open repository %s: %w", l.Path, err)
+		return nil, fmt.Errorf("open repository %s: %w", l.Path, err)
 	}
 	if quarantine == "" {
-		return repo, all, nil
+		return all, nil
 	}
 	top, err := filepath.EvalSymlinks(l.Path) // git names real paths
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	inside, err := filepath.Rel(filepath.Join(top, "objects"), quarantine)
 	if err != nil || !filepath.IsLocal(inside) || !strings.HasPrefix(inside, "tmp_objdir-") {
-		return nil, nil, fmt.Errorf("%s is no quarantine of %s", quarantine, l.Path)
+		return nil, fmt.Errorf("%s is no quarantine of %s", quarantine, l.Path)
 	}
 	all.dirs = append([]string{quarantine}, all.dirs...)
-	return repo, all, nil
+	return all, nil
 }

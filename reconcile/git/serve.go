@@ -237,12 +237,25 @@ func start(cmd *exec.Cmd, feed func(io.Writer) error) error {
 	}
 	// Its reader ends with the request or the channel, which is after the
 	// command.
+	fed := make(chan struct{})
 	go func() {
+		defer close(fed)
 		_ = feed(in) // git says what it lacks
 		in.Close()
 	}()
-	return cmd.Wait()
+	err = cmd.Wait()
+	if err != nil {
+		// It may have ended of what is about to be refused in better words.
+		select {
+		case <-fed:
+		case <-time.After(refusedWithin):
+		}
+	}
+	return err
 }
+
+// refusedWithin is how long a git that failed waits for what fed it.
+const refusedWithin = time.Second
 
 const failed = "git failed; the agent's log says why"
 
