@@ -232,7 +232,7 @@ func (a *Agent) Pass(ctx context.Context) (Report, error) {
 	plan, rejected, err := a.plan(ctx, &r)
 	suspended := r.Standing != nil && r.Standing.Mode == ModeSuspended
 	if err == nil {
-		r.Held, r.Drift = plan.Held, plan.Drift
+		r.Held, r.Drift, r.Conflicts = plan.Held, plan.Drift, plan.Conflicts
 	}
 	if err == nil && !suspended {
 		err = a.mark(ctx, plan)

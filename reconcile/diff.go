@@ -28,6 +28,7 @@ func Diff(have, want runtime.State, terms Terms) Plan {
 	d.snapshots()
 	d.deletions()
 	d.spares()
+	d.conflicts()
 	d.plan.After = order(d.plan.Steps)
 	return d.plan
 }
@@ -111,7 +112,7 @@ func (d *differ) refuse() {
 			}
 			continue
 		}
-		if why := d.cannotMake(w); why != "" {
+		if why := cmp.Or(d.mayBeThere(w), d.cannotMake(w)); why != "" {
 			d.refused[i] = held("create container "+w.Ref(), "%s", why)
 			continue
 		}
@@ -148,7 +149,10 @@ func (d *differ) keepDeleted() {
 	var going []runtime.Container
 	for _, h := range d.gone() {
 		server := cmp.Or(d.terms.Elsewhere[string(h.ID)], d.terms.Elsewhere[h.Ref()])
+		why := d.contested(h.ID)
 		switch {
+		case why != "":
+			d.keep(h, "%s", why)
 		case h.Protected:
 			d.keep(h, "it is protected; declare it with protected: false in a commit of its own first")
 		case server != "":
@@ -383,6 +387,9 @@ func (d *differ) deletions() {
 	used := map[string]bool{}
 	for _, w := range d.want.Projects {
 		used[w.Name] = true
+	}
+	for _, c := range d.have.Conflicts { // it stands there, most likely
+		used[c.Project] = true
 	}
 	for _, h := range d.gone() {
 		if why, ok := d.kept[h.ID]; ok {

@@ -149,6 +149,30 @@ func (f *Fake) AddForeign(instance string, c Container) {
 	f.changed()
 }
 
+// Copy is what a person does who copies an instance with all that it carries.
+func (f *Fake) Copy(id ID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := slices.IndexFunc(f.world.Containers, func(c fakeContainer) bool { return c.ID == id })
+	twin := f.world.Containers[i]
+	twin.Status = Stopped
+	f.world.Containers = append(f.world.Containers, twin)
+	f.changed()
+}
+
+// RemoveCopies is what a person does who removes them again.
+func (f *Fake) RemoveCopies(id ID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	first := true
+	f.world.Containers = slices.DeleteFunc(f.world.Containers, func(c fakeContainer) bool {
+		gone := c.ID == id && !first
+		first = first && c.ID != id
+		return gone
+	})
+	f.changed()
+}
+
 func (f *Fake) each(do func(*fakeContainer)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -229,10 +253,16 @@ func (v *fakeView) Observe(ctx context.Context) (Actual, error) {
 				a.Projects = append(a.Projects, p.Project)
 			}
 		}
+		seen := map[ID]fakeContainer{}
 		for _, c := range v.world.Containers {
 			if c.Mark != v.mark {
 				continue
 			}
+			if first, ok := seen[c.ID]; ok {
+				a.Conflicts = append(a.Conflicts, c.copyOf(first))
+				continue
+			}
+			seen[c.ID] = c
 			if len(c.Taken) > 0 {
 				a.Snapshots[c.ID] = slices.Clone(c.Taken)
 			}
@@ -265,6 +295,14 @@ func (v *fakeView) Observe(ctx context.Context) (Actual, error) {
 	}
 	a.Sort()
 	return a, nil
+}
+
+// copyOf is the conflict of a copy that somebody made by hand.
+func (c fakeContainer) copyOf(first fakeContainer) Conflict {
+	return Conflict{
+		ID: c.ID, Project: c.Project, Name: c.Name, Object: "copy of " + first.Ref(),
+		Why: "it is a copy of " + first.Ref() + "; remove its mark, or delete it",
+	}
 }
 
 // turn makes c do something else, as target was asked to.
@@ -602,9 +640,9 @@ func (v *fakeView) restore(c Container) (Done, error) {
 }
 
 func (v *fakeView) remove(id ID, r role) error {
-	v.world.Containers = slices.DeleteFunc(v.world.Containers, func(c fakeContainer) bool {
-		return c.Mark == v.mark && c.ID == id && c.Role == r
-	})
+	if i := v.find(id); i >= 0 && v.world.Containers[i].Role == r {
+		v.world.Containers = slices.Delete(v.world.Containers, i, i+1)
+	}
 	return nil
 }
 
@@ -625,6 +663,7 @@ func (v *fakeView) allocate(id ID) netip.Addr {
 	}
 }
 
+// find is the oldest with the ID: a copy by hand comes behind it.
 func (v *fakeView) find(id ID) int {
 	return slices.IndexFunc(v.world.Containers, func(c fakeContainer) bool {
 		return c.Mark == v.mark && c.ID == id

@@ -229,6 +229,7 @@ type State struct {
 	Archives   []Archive   // sorted by project, name, ID
 	// Snapshots of containers and archives, the oldest first.
 	Snapshots map[ID][]Snapshot
+	Conflicts []Conflict // sorted by object
 }
 
 // Sort puts s into its normal order.
@@ -243,6 +244,7 @@ func (s *State) Sort() {
 	slices.SortFunc(s.Archives, func(a, b Archive) int {
 		return cmp.Or(strings.Compare(a.Project, b.Project), strings.Compare(a.Name, b.Name), strings.Compare(string(a.ID), string(b.ID)))
 	})
+	sortConflicts(s.Conflicts)
 	for _, list := range s.Snapshots {
 		slices.SortStableFunc(list, func(a, b Snapshot) int { return a.Taken.Compare(b.Taken) })
 	}
@@ -273,6 +275,7 @@ func (a Actual) Clone() Actual {
 		State: State{
 			Projects: slices.Clone(a.Projects), Containers: slices.Clone(a.Containers),
 			Spares: slices.Clone(a.Spares), Archives: slices.Clone(a.Archives), Snapshots: maps.Clone(a.Snapshots),
+			Conflicts: slices.Clone(a.Conflicts),
 		},
 		Addr: maps.Clone(a.Addr), Addr6: maps.Clone(a.Addr6), Notes: maps.Clone(a.Notes),
 	}

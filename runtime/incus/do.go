@@ -96,6 +96,9 @@ func (r *Runtime) createProject(ctx context.Context, p runtime.Project) (runtime
 		if !r.marked(have.Config) {
 			return runtime.Done{}, unmarked("project", name)
 		}
+		if have.Config[keyProject] == "" || have.Config[keyID] == "" {
+			return runtime.Done{}, errors.New(lostProject(*have).Why)
+		}
 		p.ID = runtime.ID(have.Config[keyID])
 		return runtime.Done{Project: p}, nil
 	}

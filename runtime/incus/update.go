@@ -26,7 +26,10 @@ func (r *Runtime) update(ctx context.Context, s runtime.UpdateContainer) (runtim
 		}
 	}
 	have, to := container(in), s.To
-	to.ID, to.Project, to.Image, to.Kit = have.ID, have.Project, have.Image, have.Kit
+	to.ID, to.Image, to.Kit = have.ID, have.Image, have.Kit
+	if have.Project != "" { // else the key is lost
+		to.Project = have.Project
+	}
 	keys := unset(config(to), in.Config)
 	keys[rawLXC] = guest(to, in.Config[rawLXC])
 	if s.Restarts() {

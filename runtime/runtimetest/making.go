@@ -25,6 +25,9 @@ type Hands struct {
 	Snapshot func(t *testing.T, s runtime.Scope, id runtime.ID, name string)
 	// Start tells one start of a container from the next.
 	Start func(t *testing.T, s runtime.Scope, id runtime.ID) string
+	// Copy copies an instance with all that it carries, under another name, until
+	// remove is called.
+	Copy func(t *testing.T, s runtime.Scope, id runtime.ID) (remove func())
 	// Daemon is how the engine is reached from other servers.
 	Daemon runtime.Daemon
 }
@@ -39,6 +42,7 @@ func RunMaking(t *testing.T, image string, open func(*testing.T, runtime.Scope) 
 		{"one holds the lease", (*suite).lease},
 		{"of many who want the lease one gets it", (*suite).leaseAtOnce},
 		{"neither notes nor the lease are hinted at", (*suite).watchNotes},
+		{"a copy by hand is a conflict of its container alone", with((*suite).copyByHand)},
 		{"an instance is adopted as it is", with((*suite).adopt)},
 		{"what is marked is not adopted", with((*suite).adoptMarked)},
 		{"a running container is copied", func(s *suite) { s.copy(runtime.Running) }},
