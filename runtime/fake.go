@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -68,6 +69,7 @@ type fakeContainer struct {
 	Role role
 	Container
 	Addr  netip.Addr
+	Used  int64 // of the disk
 	Taken []Snapshot
 	Until time.Time // of an archive
 }
@@ -122,6 +124,15 @@ func (f *Fake) Meddle(id ID, change func(*Container)) {
 	f.each(func(c *fakeContainer) {
 		if c.ID == id {
 			change(&c.Container)
+		}
+	})
+}
+
+// Fill has a container use so much of its disk.
+func (f *Fake) Fill(id ID, used int64) {
+	f.each(func(c *fakeContainer) {
+		if c.ID == id {
+			c.Used = used
 		}
 	})
 }
@@ -388,15 +399,20 @@ func (v *fakeView) apply(s Step) (Done, error) {
 	case AdoptContainer:
 		return v.adopt(s)
 	case UpdateContainer:
-		return v.change(s.From.ID, func(c *fakeContainer) {
+		var small error
+		d, err := v.change(s.From.ID, func(c *fakeContainer) {
 			status := c.Status
 			if s.Restarts() {
 				status = Running
 			}
 			to := s.To
+			if small = CheckDisk(c.Resources.Disk, to.Resources.Disk, c.Used); small != nil {
+				to.Resources.Disk, to.Applied = c.Resources.Disk, ""
+			}
 			to.ID, to.Project, to.Image, to.Kit, to.Status, to.Asleep = c.ID, c.Project, c.Image, c.Kit, status, c.Asleep && status == Stopped
 			c.Container = to
 		})
+		return d, cmp.Or(err, small)
 	case MoveContainer:
 		if v.project(s.To.Project) < 0 {
 			return Done{}, fmt.Errorf("project %s does not exist", s.To.Project)
@@ -550,6 +566,9 @@ func (v *fakeView) copyContainer(s CopyContainer) (Done, error) {
 	}
 	c := s.New
 	c.Image, c.Kit = from.Image, from.Kit
+	if err := CheckDisk(0, c.Resources.Disk, from.Used); err != nil {
+		return Done{}, err
+	}
 	return v.add(c, inUse)
 }
 
@@ -578,6 +597,9 @@ func (v *fakeView) claim(s ClaimContainer) (Done, error) {
 		return Done{}, fmt.Errorf("the spare is gone")
 	}
 	c := s.New
+	if err := CheckDisk(0, c.Resources.Disk, v.world.Containers[i].Used); err != nil {
+		return Done{}, err
+	}
 	if c.ID == "" {
 		c.ID = v.draw(c.Ref())
 	}
@@ -633,6 +655,9 @@ func (v *fakeView) restore(c Container) (Done, error) {
 		return Done{}, fmt.Errorf("there is no archive %s", c.ID)
 	}
 	x := &v.world.Containers[i]
+	if err := CheckDisk(0, c.Resources.Disk, x.Used); err != nil {
+		return Done{}, err
+	}
 	c.Image, c.Kit = x.Image, x.Kit
 	x.Role, x.Container, x.Addr, x.Until = inUse, c, netip.Addr{}, time.Time{}
 	x.Addr = v.allocate(c.ID)

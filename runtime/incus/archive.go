@@ -129,6 +129,9 @@ func (r *Runtime) restore(ctx context.Context, w runtime.Container) (runtime.Don
 	if err != nil {
 		return runtime.Done{}, err
 	}
+	if err := r.checkDisk(ctx, in, w.Resources.Disk); err != nil {
+		return runtime.Done{}, err
+	}
 	w.Image, w.Kit = in.Config[keyImage], in.Config[keyKit] == "true"
 	at := place{
 		project: in.Project, name: in.Name, addr: a.addr, addr6: a.addr6(), mac: a.hwaddr(), fixed: true,

@@ -106,6 +106,7 @@ type place struct {
 	id            runtime.ID
 	ramdisk       bool
 	memory        int64 // what bounds the ramdisk
+	disk          int64 // the limit of the root disk; 0: none
 	comment       string
 }
 

@@ -217,7 +217,7 @@ func located(in *api.Instance) place {
 		project: in.Project, name: in.Name, addr: addr, addr6: addr6(in.Config), mac: hwaddr(in),
 		fixed: fixed, loose: fixed && len(unheld(in.Devices[nic])) > 0,
 		status: in.StatusCode, partial: halfMade(in.Config),
-		id: c.ID, ramdisk: c.Ramdisk, memory: max(0, c.Resources.Memory),
+		id: c.ID, ramdisk: c.Ramdisk, memory: max(0, c.Resources.Memory), disk: c.Resources.Disk,
 		comment: in.Description,
 	}
 }

@@ -28,6 +28,8 @@ type Hands struct {
 	// Copy copies an instance with all that it carries, under another name, until
 	// remove is called.
 	Copy func(t *testing.T, s runtime.Scope, id runtime.ID) (remove func())
+	// NoQuota: the engine holds nobody to the size of a disk.
+	NoQuota bool
 	// Daemon is how the engine is reached from other servers.
 	Daemon runtime.Daemon
 }
@@ -43,6 +45,7 @@ func RunMaking(t *testing.T, image string, open func(*testing.T, runtime.Scope) 
 		{"of many who want the lease one gets it", (*suite).leaseAtOnce},
 		{"neither notes nor the lease are hinted at", (*suite).watchNotes},
 		{"a copy by hand is a conflict of its container alone", with((*suite).copyByHand)},
+		{"a disk that is too small for what is on it is refused", with((*suite).smallDisk)},
 		{"an instance is adopted as it is", with((*suite).adopt)},
 		{"what is marked is not adopted", with((*suite).adoptMarked)},
 		{"a running container is copied", func(s *suite) { s.copy(runtime.Running) }},
