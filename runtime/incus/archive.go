@@ -40,6 +40,9 @@ func (r *Runtime) retire(ctx context.Context, s runtime.DeleteContainer) error {
 	if !archives {
 		return r.delete(ctx, s.Target)
 	}
+	if err := r.lift(ctx, at); err != nil {
+		return err
+	}
 	if err := r.stop(ctx, &at); err != nil && !notFound(err) { // what is kept should be whole
 		return err
 	}
@@ -205,6 +208,9 @@ func (r *Runtime) discard(ctx context.Context, id runtime.ID, role string) error
 		return err
 	}
 	at := located(in)
+	if err := r.lift(ctx, at); err != nil {
+		return err
+	}
 	if err := r.kill(ctx, &at); err != nil && !notFound(err) {
 		return err
 	}

@@ -66,3 +66,17 @@ func (r *Runtime) resize(ctx context.Context, in *api.Instance, size int64) erro
 	}
 	return err
 }
+
+// lift takes the limit of a root disk away, for what is to be stopped and given
+// up. Where that fails, the disk is over a limit that was half set, and Incus
+// may still do the rest.
+func (r *Runtime) lift(ctx context.Context, at place) error {
+	if at.disk == 0 {
+		return nil
+	}
+	in, _, err := r.in(ctx, at.project).GetInstance(at.name)
+	if err == nil {
+		_ = r.patch(ctx, at, map[string]any{"devices": map[string]device{root: sized(in, 0)}})
+	}
+	return ctx.Err()
+}

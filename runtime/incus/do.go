@@ -159,6 +159,9 @@ func (r *Runtime) delete(ctx context.Context, target runtime.Container) error {
 	if err != nil {
 		return err
 	}
+	if err := r.lift(ctx, at); err != nil {
+		return err
+	}
 	if err := r.kill(ctx, &at); err != nil && !notFound(err) {
 		return err
 	}
