@@ -66,8 +66,8 @@ type Agent struct {
 	acting   bool   // a pass, not a plan: it holds the lease
 	leave    func() // ends the watch of rt and gives the lease up
 	renewals sync.WaitGroup
-	taken    atomic.Pointer[runtime.Taken] // who took the lease away
-	edge     error                         // of the last Publish
+	lease    *lease
+	edge     error // of the last Publish
 
 	newest  *schema.Fleet            // accepted
 	fleet   *schema.Fleet            // in force: the newest, unless there is a Standing
@@ -210,10 +210,7 @@ func (a *Agent) hint() {
 
 // close ends what outlives a pass.
 func (a *Agent) close() {
-	if a.leave != nil {
-		a.leave()
-		a.leave = nil
-	}
+	a.letGo()
 	a.rest()
 	a.renewals.Wait()
 }
@@ -561,10 +558,7 @@ func (a *Agent) open(ctx context.Context) error {
 	if a.rt != nil && scope == a.scope && a.lost() == nil {
 		return nil
 	}
-	if a.leave != nil {
-		a.leave()
-		a.leave, a.rt = nil, nil
-	}
+	a.letGo()
 	rt, err := a.Open(scope)
 	if err != nil {
 		return err
@@ -572,9 +566,9 @@ func (a *Agent) open(ctx context.Context) error {
 	a.rt, a.scope = rt, scope
 	holding, leave := context.WithCancel(ctx)
 	if a.acting {
-		if err := a.lease(holding); err != nil {
+		if err := a.hold(holding); err != nil {
 			leave()
-			a.rt = nil
+			a.rt, a.lease = nil, nil
 			return err
 		}
 	}
