@@ -184,6 +184,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		if due := a.snapshotDue(); !due.IsZero() {
 			wait = min(wait, max(time.Until(due), time.Second)) // not at once: it may just have failed
 		}
+		if awaitsPorts(r.Held) {
+			wait = min(wait, portRetry)
+		}
 		timer := time.After(wait)
 		for idle := true; idle; {
 			select {

@@ -18,6 +18,7 @@ func Diff(have, want runtime.State, terms Terms) Plan {
 	d := differ{have: have, want: want, terms: terms}
 	d.pair()
 	d.copies()
+	d.ports()
 	d.refuse()
 	d.keepDeleted()
 	d.keepNames()

@@ -50,6 +50,7 @@ type world struct {
 	Containers []fakeContainer
 	Notes      []fakeNote
 	Foreign    map[string]Container // by "<incus project>/<instance>"
+	Listeners  []Listener           // of the host
 }
 
 type mark struct {
@@ -126,6 +127,13 @@ func (f *Fake) Meddle(id ID, change func(*Container)) {
 			change(&c.Container)
 		}
 	})
+}
+
+// Listen replaces the sockets of the host that await callers.
+func (f *Fake) Listen(all ...Listener) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.world.Listeners = all
 }
 
 // Fill has a container use so much of its disk.
@@ -264,6 +272,7 @@ func (v *fakeView) Observe(ctx context.Context) (Actual, error) {
 				a.Projects = append(a.Projects, p.Project)
 			}
 		}
+		a.Listeners = slices.Clone(v.world.Listeners)
 		seen := map[ID]fakeContainer{}
 		for _, c := range v.world.Containers {
 			if c.Mark != v.mark {

@@ -230,6 +230,9 @@ type State struct {
 	// Snapshots of containers and archives, the oldest first.
 	Snapshots map[ID][]Snapshot
 	Conflicts []Conflict // sorted by object
+	// Listeners are the sockets of the host, where the containers' ports are
+	// published; none where they are not.
+	Listeners []Listener
 }
 
 // Sort puts s into its normal order.
@@ -275,7 +278,7 @@ func (a Actual) Clone() Actual {
 		State: State{
 			Projects: slices.Clone(a.Projects), Containers: slices.Clone(a.Containers),
 			Spares: slices.Clone(a.Spares), Archives: slices.Clone(a.Archives), Snapshots: maps.Clone(a.Snapshots),
-			Conflicts: slices.Clone(a.Conflicts),
+			Conflicts: slices.Clone(a.Conflicts), Listeners: slices.Clone(a.Listeners),
 		},
 		Addr: maps.Clone(a.Addr), Addr6: maps.Clone(a.Addr6), Notes: maps.Clone(a.Notes),
 	}

@@ -84,6 +84,9 @@ func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
 	if err != nil {
 		return a, err
 	}
+	if a.Listeners, err = r.guard.listeners(); err != nil {
+		return a, err
+	}
 	guarded := members(&a, where, more)
 	guardOdd(guarded, odd)
 	if err := r.guard.replace(ctx, guarded); err != nil {
