@@ -36,9 +36,9 @@ type Hands struct {
 
 // RunMaking is the part of the contract about containers that are not made
 // from their image, what is left of them, and what swage remembers.
-func RunMaking(t *testing.T, image string, open func(*testing.T, runtime.Scope) runtime.Runtime, h Hands) {
+func RunMaking(t *testing.T, image string, open func(*testing.T, runtime.Scope) runtime.Runtime, h Hands, without ...string) {
 	with := func(test func(*suite, Hands)) func(*suite) { return func(s *suite) { test(s, h) } }
-	run(t, image, open, []row{
+	run(t, image, open, without, []row{
 		{"notes survive and go", (*suite).remember},
 		{"notes that are written at once are all kept", (*suite).rememberAtOnce},
 		{"one holds the lease", (*suite).lease},
@@ -428,7 +428,7 @@ func (s *suite) archive(h Hands) {
 func (s *suite) restore(h Hands) {
 	s.do(runtime.CreateProject{Project: runtime.Project{Name: "web"}})
 	c := s.container("web1", runtime.Running)
-	c.Keys, c.Kit, c.Ramdisk, c.Protected, c.Firewall = []string{keyA}, true, true, true, []runtime.Rule{{Direction: "egress", Action: "drop"}}
+	c.Keys, c.Kit, c.Ramdisk, c.Protected, c.Firewall = []string{keyA}, true, !slices.Contains(s.without, "Ramdisk"), true, []runtime.Rule{{Direction: "egress", Action: "drop"}}
 	s.do(runtime.CreateContainer{New: c})
 	h.Snapshot(s.T, s.scope, c.ID, "one")
 	const keep = 48 * time.Hour
