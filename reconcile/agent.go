@@ -578,7 +578,7 @@ func (a *Agent) open(ctx context.Context) error {
 	a.leave = leave
 	if a.wake != nil {
 		go rt.Watch(holding, a.wake) // ends with an error only when told to end
-		go rt.Guard(holding, a.Repaired)
+		go rt.Guard(holding, a.guarded)
 	}
 	return nil
 }

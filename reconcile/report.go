@@ -196,6 +196,7 @@ func (a *Agent) tell(r *Report) {
 		out.ClientAddresses = &ClientAddresses{why == "", why}
 	}
 	if a.seen != nil {
+		out.Warnings = append(out.Warnings, a.seen.Faults...)
 		routes := Routes(a.fleet, a.Server, a.view())
 		out.Containers = a.containers(r, routes)
 		out.StaysOpen = staysOpen(a.fleet, a.Server)

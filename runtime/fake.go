@@ -51,6 +51,7 @@ type world struct {
 	Notes      []fakeNote
 	Foreign    map[string]Container // by "<incus project>/<instance>"
 	Listeners  []Listener           // of the host
+	Faults     []string             // of the host
 }
 
 type mark struct {
@@ -134,6 +135,14 @@ func (f *Fake) Listen(all ...Listener) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.world.Listeners = all
+}
+
+// Ail replaces the faults of the host.
+func (f *Fake) Ail(faults ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.world.Faults = faults
+	f.changed()
 }
 
 // Fill has a container use so much of its disk.
@@ -272,6 +281,7 @@ func (v *fakeView) Observe(ctx context.Context) (Actual, error) {
 				a.Projects = append(a.Projects, p.Project)
 			}
 		}
+		a.Faults = slices.Clone(v.world.Faults)
 		a.Listeners = slices.Clone(v.world.Listeners)
 		seen := map[ID]fakeContainer{}
 		for _, c := range v.world.Containers {

@@ -259,6 +259,8 @@ type Actual struct {
 	// Addr and Addr6 hold the addresses of each running container that has
 	// them, paused ones included.
 	Addr, Addr6 map[ID]netip.Addr
+	// Faults of this host keep callers from all containers, for people.
+	Faults []string
 	// Notes are what swage itself remembers on this server; see Runtime.Note.
 	Notes map[string]string
 }
@@ -280,6 +282,6 @@ func (a Actual) Clone() Actual {
 			Spares: slices.Clone(a.Spares), Archives: slices.Clone(a.Archives), Snapshots: maps.Clone(a.Snapshots),
 			Conflicts: slices.Clone(a.Conflicts), Listeners: slices.Clone(a.Listeners),
 		},
-		Addr: maps.Clone(a.Addr), Addr6: maps.Clone(a.Addr6), Notes: maps.Clone(a.Notes),
+		Faults: slices.Clone(a.Faults), Addr: maps.Clone(a.Addr), Addr6: maps.Clone(a.Addr6), Notes: maps.Clone(a.Notes),
 	}
 }

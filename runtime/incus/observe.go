@@ -84,6 +84,9 @@ func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
 	if err != nil {
 		return a, err
 	}
+	if a.Faults, err = r.faults(ctx); err != nil {
+		return a, err
+	}
 	if a.Listeners, err = r.guard.listeners(); err != nil {
 		return a, err
 	}
