@@ -66,8 +66,8 @@ type Agent struct {
 	acting   bool   // a pass, not a plan: it holds the lease
 	leave    func() // ends the watch of rt and gives the lease up
 	renewals sync.WaitGroup
-	taken    atomic.Pointer[runtime.Taken] // who took the lease away
-	edge     error                         // of the last Publish
+	lease    *lease
+	edge     error // of the last Publish
 
 	newest  *schema.Fleet            // accepted
 	fleet   *schema.Fleet            // in force: the newest, unless there is a Standing
@@ -190,6 +190,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		if due := a.snapshotDue(); !due.IsZero() {
 			wait = min(wait, max(time.Until(due), time.Second)) // not at once: it may just have failed
 		}
+		if awaitsPorts(r.Held) {
+			wait = min(wait, portRetry)
+		}
 		timer := time.After(wait)
 		for idle := true; idle; {
 			select {
@@ -216,10 +219,7 @@ func (a *Agent) hint() {
 
 // close ends what outlives a pass.
 func (a *Agent) close() {
-	if a.leave != nil {
-		a.leave()
-		a.leave = nil
-	}
+	a.letGo()
 	a.rest()
 	a.renewals.Wait()
 }
@@ -238,7 +238,7 @@ func (a *Agent) Pass(ctx context.Context) (Report, error) {
 	plan, rejected, err := a.plan(ctx, &r)
 	suspended := r.Standing != nil && r.Standing.Mode == ModeSuspended
 	if err == nil {
-		r.Held, r.Drift = plan.Held, plan.Drift
+		r.Held, r.Drift, r.Conflicts = plan.Held, plan.Drift, plan.Conflicts
 	}
 	if err == nil && !suspended {
 		err = a.mark(ctx, plan)
@@ -583,10 +583,7 @@ func (a *Agent) open(ctx context.Context) error {
 	if a.rt != nil && scope == a.scope && a.lost() == nil {
 		return nil
 	}
-	if a.leave != nil {
-		a.leave()
-		a.leave, a.rt = nil, nil
-	}
+	a.letGo()
 	rt, err := a.Open(scope)
 	if err != nil {
 		return err
@@ -594,16 +591,16 @@ func (a *Agent) open(ctx context.Context) error {
 	a.rt, a.scope = rt, scope
 	holding, leave := context.WithCancel(ctx)
 	if a.acting {
-		if err := a.lease(holding); err != nil {
+		if err := a.hold(holding); err != nil {
 			leave()
-			a.rt = nil
+			a.rt, a.lease = nil, nil
 			return err
 		}
 	}
 	a.leave = leave
 	if a.wake != nil {
 		go rt.Watch(holding, a.wake) // ends with an error only when told to end
-		go rt.Guard(holding, a.Repaired)
+		go rt.Guard(holding, a.guarded)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -18,6 +19,7 @@ func Diff(have, want runtime.State, terms Terms) Plan {
 	d.pair()
 	d.stayHere()
 	d.copies()
+	d.ports()
 	d.refuse()
 	d.keepDeleted()
 	d.keepNames()
@@ -28,6 +30,7 @@ func Diff(have, want runtime.State, terms Terms) Plan {
 	d.snapshots()
 	d.deletions()
 	d.spares()
+	d.conflicts()
 	d.plan.After = order(d.plan.Steps)
 	return d.plan
 }
@@ -145,7 +148,7 @@ func (d *differ) refuse() {
 			d.refused[i] = held("create container "+w.Ref(), "%s", unready)
 			continue
 		}
-		if why := d.cannotMake(w); why != "" {
+		if why := cmp.Or(d.mayBeThere(w), d.cannotMake(w)); why != "" {
 			d.refused[i] = held("create container "+w.Ref(), "%s", why)
 			continue
 		}
@@ -182,7 +185,10 @@ func (d *differ) keepDeleted() {
 	var going []runtime.Container
 	for _, h := range d.gone() {
 		server := d.terms.elsewhere(h)
+		why := d.contested(h.ID)
 		switch {
+		case why != "":
+			d.keep(h, "%s", why)
 		case h.Protected:
 			d.keep(h, "it is protected; declare it with protected: false in a commit of its own first")
 		case server != "":
@@ -427,6 +433,9 @@ func (d *differ) deletions() {
 	used := map[string]bool{}
 	for _, w := range d.want.Projects {
 		used[w.Name] = true
+	}
+	for _, c := range d.have.Conflicts { // it stands there, most likely
+		used[c.Project] = true
 	}
 	for _, h := range d.gone() {
 		if why, ok := d.kept[h.ID]; ok {

@@ -176,6 +176,10 @@ func (x *execution) run(ctx context.Context) {
 				continue
 			}
 			x.report.State = Superseded
+		case <-x.agent.leaseEnds():
+			if x.agent.lost() == nil { // it was renewed
+				continue
+			}
 		case <-ctx.Done():
 		}
 		break

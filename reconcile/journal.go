@@ -28,6 +28,9 @@ const (
 	StepFailed   = "step.failed"
 	DriftSeen    = "drift"
 	DeletionHeld = "held"
+	// ConflictSeen is an object of the engine with the mark of this server that is
+	// left as it is: Error says which and what to do.
+	ConflictSeen = "conflict"
 	// HostRepaired is something of the host that somebody took away: Text says
 	// what, Error why it could not be put back. The same is told at most once a
 	// minute.

@@ -237,7 +237,7 @@ func (d *differ) make(w runtime.Container) {
 	// A spare has a ramdisk, and runs.
 	if !m.Fresh && !m.NoClaim && w.Ramdisk && w.Status == runtime.Running {
 		for _, s := range d.have.Spares {
-			if s.Project == w.Project && s.Image == w.Image && s.Kit == w.Kit && !d.claimed[s.ID] {
+			if s.Project == w.Project && s.Image == w.Image && s.Kit == w.Kit && !d.claimed[s.ID] && d.contested(s.ID) == "" {
 				d.claim(s)
 				d.do(runtime.ClaimContainer{New: w, Spare: s})
 				return
@@ -268,7 +268,7 @@ func (d *differ) spares() {
 	}
 	for _, h := range d.have.Spares {
 		switch {
-		case d.claimed[h.ID] || going[h.Project]:
+		case d.claimed[h.ID] || going[h.Project] || d.contested(h.ID) != "":
 		case missing[h.Kind()] > 0:
 			missing[h.Kind()]--
 		default:

@@ -13,6 +13,17 @@ type Plan struct {
 	// Drift is what was changed behind swage's back: put back by Steps, or left
 	// alone if the fleet says so.
 	Drift []Drift
+	// Conflicts are objects of the engine with the mark of this server that are
+	// left as they are, and some that are not made or deleted for their sake are
+	// Held.
+	Conflicts []Conflict
+}
+
+// Conflict is an object of the engine that carries the mark of this server and is
+// not taken for one of its own.
+type Conflict struct {
+	Ref string `json:"container,omitempty"` // project/container that it carries; either may be empty
+	Why string `json:"why"`                 // with what to do
 }
 
 // Held is a change that swage does not make by itself.

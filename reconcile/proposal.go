@@ -41,6 +41,9 @@ type ServerProposal struct {
 	// Drift is what was changed behind swage's back. Steps put it back, unless
 	// the fleet says drift: "report".
 	Drift []Drift `json:"drift,omitempty"`
+	// Conflicts are objects of the engine that are left as they are; they are no
+	// change.
+	Conflicts []Conflict `json:"conflicts,omitempty"`
 }
 
 // ProposedStep is one step.
@@ -62,6 +65,7 @@ func (p *Proposal) Add(server string, plan Plan, access []edge.AccessChange, fle
 	s := ServerProposal{
 		Server: server, Steps: []ProposedStep{}, Held: append([]Held{}, plan.Held...),
 		Access: append([]edge.AccessChange{}, access...), Rights: []RightChange{}, Opens: openings(access), StaysOpen: staysOpen(fleet, server), Drift: plan.Drift,
+		Conflicts: plan.Conflicts,
 	}
 	var declared declarations
 	if fleet != nil {
@@ -172,6 +176,9 @@ func (p Proposal) Text(colour bool) string {
 		for _, o := range s.StaysOpen {
 			line("!", fmt.Sprintf("! %s stays open, although its project has enable_proxy: false %s", o.Field, o.At))
 		}
+		for _, c := range s.Conflicts {
+			line("!", "! conflict: "+c.Why)
+		}
 		if s.AccessUnknown != "" {
 			line("!", "! access is not compared: "+s.AccessUnknown)
 		}
@@ -215,6 +222,9 @@ func (p Proposal) Markdown() string {
 	for _, s := range p.Servers {
 		for _, o := range s.StaysOpen {
 			fmt.Fprintf(&b, "**%s** stays open, although its project has `enable_proxy: false` (%s)\n\n", o.Field, code(o.At))
+		}
+		for _, c := range s.Conflicts {
+			fmt.Fprintf(&b, "**conflict**: %s\n\n", escape(c.Why))
 		}
 		if s.AccessUnknown != "" {
 			fmt.Fprintf(&b, "**access is not compared**: %s\n\n", escape(s.AccessUnknown))

@@ -48,6 +48,14 @@ func (r *repairs) due(text string, now time.Time) (unsaid int, due bool) {
 	return unsaid, true
 }
 
+// guarded is Repaired, with a new look at what is left: status tells it.
+func (a *Agent) guarded(r runtime.Repair) {
+	a.Repaired(r)
+	if r.Err != nil || r.Faulted {
+		a.hint()
+	}
+}
+
 // Repaired notes in the journal and the log that something of the host was put
 // back, or could not be. Any goroutine may call it.
 func (a *Agent) Repaired(r runtime.Repair) {

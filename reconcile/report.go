@@ -39,6 +39,7 @@ type Report struct {
 	Steps      []StepReport      `json:"steps"`
 	Held       []Held            `json:"held"`
 	Drift      []Drift           `json:"drift,omitempty"`
+	Conflicts  []Conflict        `json:"conflicts,omitempty"`
 	Containers []ContainerReport `json:"containers"`
 	Projects   []ProjectReport   `json:"projects"`
 	Aliases    []AliasReport     `json:"aliases"`
@@ -204,6 +205,7 @@ func (a *Agent) tell(r *Report) {
 		out.ClientAddresses = &ClientAddresses{why == "", why}
 	}
 	if a.seen != nil {
+		out.Warnings = append(out.Warnings, a.seen.Faults...)
 		routes := Routes(a.fleet, a.Server, a.view())
 		out.Containers = a.containers(r, routes)
 		out.StaysOpen = staysOpen(a.fleet, a.Server)
@@ -315,7 +317,7 @@ func (a *Agent) containers(r *Report, routes edge.Config) []ContainerReport {
 		}
 		line := ContainerReport{Project: w.Project, Name: w.Name, ID: w.ID, Image: w.Image, Color: w.Color, State: StateWaiting}
 		if s, ok := states[w.Ref()]; ok {
-			line.State, line.Reason = s.state, s.reason
+			line.State, line.Reason = cmp.Or(s.state, line.State), s.reason
 		}
 		out = append(out, line)
 	}
@@ -338,6 +340,9 @@ func (a *Agent) states(r *Report) map[string]stateReason {
 		if a.fleet.ReportDrift {
 			out[d.Ref] = stateReason{StateDrifted, strings.Join(d.Changed, ", ")}
 		}
+	}
+	for _, c := range r.Conflicts {
+		out[c.Ref] = stateReason{reason: c.Why}
 	}
 	for ref, v := range a.vitals {
 		select {
@@ -433,6 +438,11 @@ func (a *Agent) ended(r *Report) {
 	for _, h := range r.Held {
 		if !slices.Contains(old.Held, h) {
 			a.journal.add(Event{Type: DeletionHeld, Commit: r.Commit, Container: h.Ref, Text: h.What, Error: h.Why})
+		}
+	}
+	for _, c := range r.Conflicts {
+		if !slices.Contains(old.Conflicts, c) {
+			a.journal.add(Event{Type: ConflictSeen, Container: c.Ref, Text: "left as it is", Error: c.Why})
 		}
 	}
 	for _, d := range r.Drift {

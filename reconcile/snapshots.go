@@ -90,7 +90,7 @@ func (d *differ) snapshots() {
 		}
 	}
 	for _, a := range d.have.Archives {
-		if len(d.have.Snapshots[a.ID]) == 0 && a.Until.Before(now) && !d.restored[a.ID] {
+		if len(d.have.Snapshots[a.ID]) == 0 && a.Until.Before(now) && !d.restored[a.ID] && d.contested(a.ID) == "" {
 			d.do(runtime.DeleteArchive{Archive: a})
 		}
 	}

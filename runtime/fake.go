@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -50,6 +51,8 @@ type world struct {
 	Containers []fakeContainer
 	Notes      []fakeNote
 	Foreign    map[string]Container // by "<incus project>/<instance>"
+	Listeners  []Listener           // of the host
+	Faults     []string             // of the host
 }
 
 type mark struct {
@@ -69,6 +72,7 @@ type fakeContainer struct {
 	Role role
 	Container
 	Addr  netip.Addr
+	Used  int64 // of the disk
 	Taken []Snapshot
 	Until time.Time // of an archive
 	// Started is when its init was started last, which is under way while Up.
@@ -130,6 +134,30 @@ func (f *Fake) Meddle(id ID, change func(*Container)) {
 	})
 }
 
+// Listen replaces the sockets of the host that await callers.
+func (f *Fake) Listen(all ...Listener) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.world.Listeners = all
+}
+
+// Ail replaces the faults of the host.
+func (f *Fake) Ail(faults ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.world.Faults = faults
+	f.changed()
+}
+
+// Fill has a container use so much of its disk.
+func (f *Fake) Fill(id ID, used int64) {
+	f.each(func(c *fakeContainer) {
+		if c.ID == id {
+			c.Used = used
+		}
+	})
+}
+
 // TakeSnapshot is what a person does.
 func (f *Fake) TakeSnapshot(id ID, name string) {
 	f.each(func(c *fakeContainer) {
@@ -150,6 +178,30 @@ func (f *Fake) AddForeign(instance string, c Container) {
 		c.Resources.Processes = NoLimit
 	}
 	f.world.Foreign[instance] = c
+	f.changed()
+}
+
+// Copy is what a person does who copies an instance with all that it carries.
+func (f *Fake) Copy(id ID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := slices.IndexFunc(f.world.Containers, func(c fakeContainer) bool { return c.ID == id })
+	twin := f.world.Containers[i]
+	twin.Status = Stopped
+	f.world.Containers = append(f.world.Containers, twin)
+	f.changed()
+}
+
+// RemoveCopies is what a person does who removes them again.
+func (f *Fake) RemoveCopies(id ID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	first := true
+	f.world.Containers = slices.DeleteFunc(f.world.Containers, func(c fakeContainer) bool {
+		gone := c.ID == id && !first
+		first = first && c.ID != id
+		return gone
+	})
 	f.changed()
 }
 
@@ -254,10 +306,18 @@ func (v *fakeView) Observe(ctx context.Context) (Actual, error) {
 				a.Projects = append(a.Projects, p.Project)
 			}
 		}
+		a.Faults = slices.Clone(v.world.Faults)
+		a.Listeners = slices.Clone(v.world.Listeners)
+		seen := map[ID]fakeContainer{}
 		for _, c := range v.world.Containers {
 			if c.Mark != v.mark {
 				continue
 			}
+			if first, ok := seen[c.ID]; ok {
+				a.Conflicts = append(a.Conflicts, c.copyOf(first))
+				continue
+			}
+			seen[c.ID] = c
 			if len(c.Taken) > 0 {
 				a.Snapshots[c.ID] = slices.Clone(c.Taken)
 			}
@@ -293,6 +353,14 @@ func (v *fakeView) Observe(ctx context.Context) (Actual, error) {
 	}
 	a.Sort()
 	return a, nil
+}
+
+// copyOf is the conflict of a copy that somebody made by hand.
+func (c fakeContainer) copyOf(first fakeContainer) Conflict {
+	return Conflict{
+		ID: c.ID, Project: c.Project, Name: c.Name, Object: "copy of " + first.Ref(),
+		Why: "it is a copy of " + first.Ref() + "; remove its mark, or delete it",
+	}
 }
 
 // turn makes c do something else, as target was asked to.
@@ -378,15 +446,20 @@ func (v *fakeView) apply(s Step) (Done, error) {
 	case AdoptContainer:
 		return v.adopt(s)
 	case UpdateContainer:
-		return v.change(s.From.ID, func(c *fakeContainer) {
+		var small error
+		d, err := v.change(s.From.ID, func(c *fakeContainer) {
 			status := c.Status
 			if s.Restarts() {
 				status, c.Up = Running, false
 			}
 			to := s.To
+			if small = CheckDisk(c.Resources.Disk, to.Resources.Disk, c.Used); small != nil {
+				to.Resources.Disk, to.Applied = c.Resources.Disk, ""
+			}
 			to.ID, to.Project, to.Image, to.Kit, to.Status, to.Asleep = c.ID, c.Project, c.Image, c.Kit, status, c.Asleep && status == Stopped
 			c.Container = to
 		})
+		return d, cmp.Or(err, small)
 	case MoveContainer:
 		if v.project(s.To.Project) < 0 {
 			return Done{}, fmt.Errorf("project %s does not exist", s.To.Project)
@@ -540,6 +613,9 @@ func (v *fakeView) copyContainer(s CopyContainer) (Done, error) {
 	}
 	c := s.New
 	c.Image, c.Kit = from.Image, from.Kit
+	if err := CheckDisk(0, c.Resources.Disk, from.Used); err != nil {
+		return Done{}, err
+	}
 	return v.add(c, inUse)
 }
 
@@ -568,6 +644,9 @@ func (v *fakeView) claim(s ClaimContainer) (Done, error) {
 		return Done{}, fmt.Errorf("the spare is gone")
 	}
 	c := s.New
+	if err := CheckDisk(0, c.Resources.Disk, v.world.Containers[i].Used); err != nil {
+		return Done{}, err
+	}
 	if c.ID == "" {
 		c.ID = v.draw(c.Ref())
 	}
@@ -623,6 +702,9 @@ func (v *fakeView) restore(c Container) (Done, error) {
 		return Done{}, fmt.Errorf("there is no archive %s", c.ID)
 	}
 	x := &v.world.Containers[i]
+	if err := CheckDisk(0, c.Resources.Disk, x.Used); err != nil {
+		return Done{}, err
+	}
 	c.Image, c.Kit = x.Image, x.Kit
 	x.Role, x.Container, x.Addr, x.Until = inUse, c, netip.Addr{}, time.Time{}
 	x.Addr = v.allocate(c.ID)
@@ -630,9 +712,9 @@ func (v *fakeView) restore(c Container) (Done, error) {
 }
 
 func (v *fakeView) remove(id ID, r role) error {
-	v.world.Containers = slices.DeleteFunc(v.world.Containers, func(c fakeContainer) bool {
-		return c.Mark == v.mark && c.ID == id && c.Role == r
-	})
+	if i := v.find(id); i >= 0 && v.world.Containers[i].Role == r {
+		v.world.Containers = slices.Delete(v.world.Containers, i, i+1)
+	}
 	return nil
 }
 
@@ -653,6 +735,7 @@ func (v *fakeView) allocate(id ID) netip.Addr {
 	}
 }
 
+// find is the oldest with the ID: a copy by hand comes behind it.
 func (v *fakeView) find(id ID) int {
 	return slices.IndexFunc(v.world.Containers, func(c fakeContainer) bool {
 		return c.Mark == v.mark && c.ID == id

@@ -25,6 +25,10 @@ func TestFakeKeepsTheContractOfMaking(t *testing.T) {
 			engine.AddForeign(name, runtime.Container{Status: runtime.Running, Asked: runtime.Running, Env: map[string]string{"FOREIGN": "yes"}})
 			return name
 		},
+		Copy: func(_ *testing.T, _ runtime.Scope, id runtime.ID) func() {
+			engine.Copy(id)
+			return func() { engine.RemoveCopies(id) }
+		},
 		Snapshot: func(_ *testing.T, _ runtime.Scope, id runtime.ID, name string) { engine.TakeSnapshot(id, name) },
 		Start:    func(*testing.T, runtime.Scope, runtime.ID) string { return "" },
 	})

@@ -86,6 +86,8 @@ type Runtime interface {
 type Repair struct {
 	What string // for people: "the nftables table inet swage-…"
 	Err  error  // why it could not be; nil: it is as it was
+	// Faulted: Observe may have told it among the Faults.
+	Faulted bool
 }
 
 // LeaseTime is how long a lease lasts that is not renewed.

@@ -230,6 +230,10 @@ type State struct {
 	Archives   []Archive   // sorted by project, name, ID
 	// Snapshots of containers and archives, the oldest first.
 	Snapshots map[ID][]Snapshot
+	Conflicts []Conflict // sorted by object
+	// Listeners are the sockets of the host, where the containers' ports are
+	// published; none where they are not.
+	Listeners []Listener
 }
 
 // Sort puts s into its normal order.
@@ -244,6 +248,7 @@ func (s *State) Sort() {
 	slices.SortFunc(s.Archives, func(a, b Archive) int {
 		return cmp.Or(strings.Compare(a.Project, b.Project), strings.Compare(a.Name, b.Name), strings.Compare(string(a.ID), string(b.ID)))
 	})
+	sortConflicts(s.Conflicts)
 	for _, list := range s.Snapshots {
 		slices.SortStableFunc(list, func(a, b Snapshot) int { return a.Taken.Compare(b.Taken) })
 	}
@@ -259,6 +264,8 @@ type Actual struct {
 	// asked: another value means another init. A container that was never
 	// started has none. It is told by Observe alone, by the engine's clock.
 	Started map[ID]time.Time
+	// Faults of this host keep callers from all containers, for people.
+	Faults []string
 	// Notes are what swage itself remembers on this server; see Runtime.Note.
 	Notes map[string]string
 }
@@ -278,7 +285,8 @@ func (a Actual) Clone() Actual {
 		State: State{
 			Projects: slices.Clone(a.Projects), Containers: slices.Clone(a.Containers),
 			Spares: slices.Clone(a.Spares), Archives: slices.Clone(a.Archives), Snapshots: maps.Clone(a.Snapshots),
+			Conflicts: slices.Clone(a.Conflicts), Listeners: slices.Clone(a.Listeners),
 		},
-		Addr: maps.Clone(a.Addr), Addr6: maps.Clone(a.Addr6), Started: maps.Clone(a.Started), Notes: maps.Clone(a.Notes),
+		Faults: slices.Clone(a.Faults), Addr: maps.Clone(a.Addr), Addr6: maps.Clone(a.Addr6), Started: maps.Clone(a.Started), Notes: maps.Clone(a.Notes),
 	}
 }

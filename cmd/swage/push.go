@@ -252,15 +252,18 @@ const mostURLs = 20
 // tellURLs shows what is live, to one who is held to a realm that realm's: a
 // host name may be all that guards what it leads to.
 func (p pushes) tellURLs(r *reconcile.Report, realm string, tell func(string)) {
-	n, fleet := 0, p.agent.Fleet()
+	fleet := p.agent.Fleet()
+	var list []reconcile.ContainerReport
 	for _, c := range r.Containers {
-		if c.Status != runtime.Running || len(c.URLs) == 0 || realm != "" && !reconcile.InRealm(fleet, realm, c.Project, c.Name) {
-			continue
+		if c.Status == runtime.Running && len(c.URLs) > 0 && (realm == "" || reconcile.InRealm(fleet, realm, c.Project, c.Name)) {
+			list = append(list, c)
 		}
-		if n++; n > mostURLs {
-			tell("live: and more; swage get containers lists all")
-			return
-		}
-		tell(fmt.Sprintf("live: %s %s", c.URLs[0], c.Project+"/"+c.Name))
+	}
+	more := len(list) > mostURLs
+	for _, line := range live(context.Background(), r, list[:min(len(list), mostURLs)]) {
+		tell(line)
+	}
+	if more {
+		tell("live: and more; swage get containers lists all")
 	}
 }

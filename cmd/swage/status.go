@@ -111,6 +111,9 @@ func printStatus(cmd *cobra.Command, r *reconcile.Report) {
 	for _, h := range r.Held {
 		fmt.Fprintf(out, "  held: %s: %s\n", h.What, h.Why)
 	}
+	for _, c := range r.Conflicts {
+		fmt.Fprintf(out, "  conflict: %s\n", c.Why)
+	}
 	for _, w := range r.Warnings {
 		fmt.Fprintf(out, "  warning: %s\n", w)
 	}

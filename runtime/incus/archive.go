@@ -40,6 +40,9 @@ func (r *Runtime) retire(ctx context.Context, s runtime.DeleteContainer) error {
 	if !archives {
 		return r.delete(ctx, s.Target)
 	}
+	if err := r.lift(ctx, at); err != nil {
+		return err
+	}
 	if err := r.stop(ctx, &at); err != nil && !notFound(err) { // what is kept should be whole
 		return err
 	}
@@ -129,6 +132,9 @@ func (r *Runtime) restore(ctx context.Context, w runtime.Container) (runtime.Don
 	if err != nil {
 		return runtime.Done{}, err
 	}
+	if err := r.checkDisk(ctx, in, w.Resources.Disk); err != nil {
+		return runtime.Done{}, err
+	}
 	w.Image, w.Kit = in.Config[keyImage], in.Config[keyKit] == "true"
 	at := place{
 		project: in.Project, name: in.Name, addr: a.addr, addr6: a.addr6(), mac: a.hwaddr(), fixed: true,
@@ -202,6 +208,9 @@ func (r *Runtime) discard(ctx context.Context, id runtime.ID, role string) error
 		return err
 	}
 	at := located(in)
+	if err := r.lift(ctx, at); err != nil {
+		return err
+	}
 	if err := r.kill(ctx, &at); err != nil && !notFound(err) {
 		return err
 	}

@@ -58,6 +58,12 @@ func (r *Runtime) origin(ctx context.Context, making string, w *runtime.Containe
 	case halfMade(in.Config):
 		return api.InstanceSource{}, fmt.Errorf("copy from %s: it is not yet made to its end", from)
 	}
+	// Of a snapshot nothing tells how much it holds; Incus refuses what is too much.
+	if snapshot == "" {
+		if err := r.checkDisk(ctx, in, w.Resources.Disk); err != nil {
+			return api.InstanceSource{}, err
+		}
+	}
 	name := in.Name
 	if snapshot != "" {
 		if _, _, err := r.in(ctx, in.Project).GetInstanceSnapshot(in.Name, snapshot); notFound(err) {

@@ -96,6 +96,9 @@ func (r *Runtime) createProject(ctx context.Context, p runtime.Project) (runtime
 		if !r.marked(have.Config) {
 			return runtime.Done{}, unmarked("project", name)
 		}
+		if have.Config[keyProject] == "" || have.Config[keyID] == "" {
+			return runtime.Done{}, errors.New(lostProject(*have).Why)
+		}
 		p.ID = runtime.ID(have.Config[keyID])
 		return runtime.Done{Project: p}, nil
 	}
@@ -154,6 +157,9 @@ func (r *Runtime) delete(ctx context.Context, target runtime.Container) error {
 		return nil
 	}
 	if err != nil {
+		return err
+	}
+	if err := r.lift(ctx, at); err != nil {
 		return err
 	}
 	if err := r.kill(ctx, &at); err != nil && !notFound(err) {

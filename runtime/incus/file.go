@@ -14,10 +14,18 @@ import (
 	"github.com/lxc/incus/v6/shared/api"
 )
 
-// file is a request for a file of an instance. The client's own calls cannot
-// be cancelled.
+// file is a request for a file of an instance, to whatever daemon the scope
+// names. The client's own calls cannot be cancelled.
 func (r *Runtime) file(ctx context.Context, method string, at place, path string, content io.Reader, mode string) (*http.Response, error) {
-	u := url.URL{Scheme: "http", Host: "unix.socket", Path: "/1.0/instances/" + at.name + "/files"}
+	info, err := r.client.GetConnectionInfo()
+	if err != nil {
+		return nil, err
+	}
+	u, err := url.Parse(info.URL)
+	if err != nil {
+		return nil, fmt.Errorf("address of the daemon: %w", err)
+	}
+	u = u.JoinPath("1.0", "instances", at.name, "files")
 	u.RawQuery = url.Values{"project": {at.project}, "path": {path}}.Encode()
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), content)
 	if err != nil {

@@ -74,6 +74,14 @@ func isBridge(name string) error {
 	return err
 }
 
+// listeners are the sockets of this host, if the bridge is here.
+func (g *guard) listeners() ([]runtime.Listener, error) {
+	if g.away || isBridge(g.firewall.Bridge) != nil {
+		return nil, nil
+	}
+	return g.firewall.Listeners()
+}
+
 // stop leaves what is in force as it is.
 func (g *guard) stop() {
 	g.mu.Lock()

@@ -86,6 +86,9 @@ type Runtime struct {
 	// taken addresses of the bridge; nil until it is next asked for them.
 	taken  map[netip.Addr]bool
 	bridge bridge // as it was asked then
+	// gateway are the addresses that the bridge of this host should have; none
+	// where it is elsewhere.
+	gateway []netip.Prefix
 	// seen snapshots, by "project/instance" in Incus; see snapshots.
 	seen map[string]seenSnapshots
 	// plain images, by fingerprint: those without templates.
@@ -106,6 +109,7 @@ type place struct {
 	id            runtime.ID
 	ramdisk       bool
 	memory        int64 // what bounds the ramdisk
+	disk          int64 // the limit of the root disk; 0: none
 	comment       string
 }
 

@@ -125,5 +125,5 @@ func TestIncusKeepsTheContractOfMaking(t *testing.T) {
 		s.Ramdisks, s.Identity = ramdisks(), identity
 		return opened(t, s)
 	},
-		runtimetest.Hands{Foreign: foreign, Snapshot: snapshot, Start: start, Daemon: daemon})
+		runtimetest.Hands{Foreign: foreign, Snapshot: snapshot, Copy: copyByHand, NoQuota: poolDriver(t) == "dir", Start: start, Daemon: daemon})
 }

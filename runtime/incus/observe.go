@@ -24,11 +24,11 @@ const settleTime = 30 * time.Second
 // one project is empty, not an error, when that project does not exist.
 func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
 	a := runtime.Actual{Addr: map[runtime.ID]netip.Addr{}, Addr6: map[runtime.ID]netip.Addr{}, Started: map[runtime.ID]time.Time{}}
-	projects, notes, err := r.ownProjects(ctx)
+	projects, conflicts, notes, err := r.ownProjects(ctx)
 	if err != nil {
 		return a, err
 	}
-	a.Notes = notes
+	a.Notes, a.Conflicts = notes, conflicts
 	for _, p := range projects {
 		a.Projects = append(a.Projects, runtime.Project{Name: p.Config[keyProject], ID: runtime.ID(p.Config[keyID])})
 	}
@@ -44,19 +44,11 @@ func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
 	}
 	where := map[runtime.ID]place{}
 	var kept, unknown []*api.Instance // with snapshots maybe; with an address that Incus was not told
-	for i := range instances {
-		in := &instances[i]
-		if !r.marked(in.Config) {
-			continue
-		}
+	own, odd, conflicts := r.sortOut(instances)
+	a.Conflicts = append(a.Conflicts, conflicts...)
+	for _, in := range own {
 		h := container(in)
 		h.Asleep = r.asleep(in, h)
-		if h.ID == "" || h.Project == "" || h.Name == "" {
-			return a, fmt.Errorf("the Incus instance %q in project %q has lost %s, %s or %s; put it back, or remove %s to give the instance up", in.Name, in.Project, keyID, keyProject, keyName, keyFleet)
-		}
-		if other, ok := where[h.ID]; ok {
-			return a, fmt.Errorf("the Incus instances %q in project %q and %q in project %q carry the same %s; remove %s from the copy", other.name, other.project, in.Name, in.Project, keyID, keyFleet)
-		}
 		at := located(in)
 		where[h.ID] = at
 		switch in.Config[keyRole] {
@@ -95,7 +87,15 @@ func (r *Runtime) Observe(ctx context.Context) (runtime.Actual, error) {
 	if err != nil {
 		return a, err
 	}
-	if err := r.guard.replace(ctx, members(&a, where, more)); err != nil {
+	if a.Faults, err = r.faults(ctx); err != nil {
+		return a, err
+	}
+	if a.Listeners, err = r.guard.listeners(); err != nil {
+		return a, err
+	}
+	guarded := members(&a, where, more)
+	guardOdd(guarded, odd)
+	if err := r.guard.replace(ctx, guarded); err != nil {
 		return a, err
 	}
 	a.Sort()
@@ -132,12 +132,12 @@ func members(a *runtime.Actual, all map[runtime.ID]place, more map[runtime.ID][]
 
 // ownProjects lists the Incus projects with the mark. They are known by it:
 // their names are those of the day they were made. The notes come with them.
-func (r *Runtime) ownProjects(ctx context.Context) ([]api.Project, map[string]string, error) {
+func (r *Runtime) ownProjects(ctx context.Context) (own []api.Project, conflicts []runtime.Conflict, notes map[string]string, err error) {
 	all, err := r.in(ctx, "").GetProjects()
 	if err != nil {
-		return nil, nil, fmt.Errorf("list projects: %w", err)
+		return nil, nil, nil, fmt.Errorf("list projects: %w", err)
 	}
-	var own []api.Project
+	r.newestNameFirst(all)
 	names := map[string]string{}
 	for _, p := range all {
 		if !r.marked(p.Config) || p.Config[keyRole] != "" {
@@ -145,10 +145,12 @@ func (r *Runtime) ownProjects(ctx context.Context) ([]api.Project, map[string]st
 		}
 		name := p.Config[keyProject]
 		if name == "" || p.Config[keyID] == "" {
-			return nil, nil, fmt.Errorf("the Incus project %q has lost %s or %s; put it back, or remove %s to give the project up", p.Name, keyProject, keyID, keyFleet)
+			conflicts = append(conflicts, lostProject(p))
+			continue
 		}
 		if other, ok := names[name]; ok {
-			return nil, nil, fmt.Errorf("the Incus projects %q and %q carry the same %s; remove %s from one", other, p.Name, keyProject, keyFleet)
+			conflicts = append(conflicts, secondProject(p, other))
+			continue
 		}
 		names[name] = p.Name
 		own = append(own, p)
@@ -156,7 +158,7 @@ func (r *Runtime) ownProjects(ctx context.Context) ([]api.Project, map[string]st
 	r.mu.Lock()
 	r.projects = names
 	r.mu.Unlock()
-	return own, r.noted(all), nil
+	return own, conflicts, r.noted(all), nil
 }
 
 // project is the name in Incus of a project of the fleet: that of the one
@@ -165,7 +167,7 @@ func (r *Runtime) project(ctx context.Context, name string) (string, error) {
 	if known, ok := r.knownProject(name); ok {
 		return known, nil
 	}
-	if _, _, err := r.ownProjects(ctx); err != nil {
+	if _, _, _, err := r.ownProjects(ctx); err != nil {
 		return "", err
 	}
 	if known, ok := r.knownProject(name); ok {
@@ -224,7 +226,7 @@ func located(in *api.Instance) place {
 		project: in.Project, name: in.Name, addr: addr, addr6: addr6(in.Config), mac: hwaddr(in),
 		fixed: fixed, loose: fixed && len(unheld(in.Devices[nic])) > 0,
 		status: in.StatusCode, partial: halfMade(in.Config),
-		id: c.ID, ramdisk: c.Ramdisk, memory: max(0, c.Resources.Memory),
+		id: c.ID, ramdisk: c.Ramdisk, memory: max(0, c.Resources.Memory), disk: c.Resources.Disk,
 		comment: in.Description,
 	}
 }

@@ -127,9 +127,10 @@ func (r *Runtime) original(c *incus.ProtocolIncus, o runtime.Origin) (*api.Insta
 		return nil, "", fmt.Errorf("find %s: %w", o.Name(), err)
 	}
 	found = slices.DeleteFunc(found, func(in api.Instance) bool { return in.Config[keyRole] != role || halfMade(in.Config) })
-	if len(found) != 1 {
+	if len(found) == 0 {
 		return nil, "", fmt.Errorf("there is no %s", o.Name())
 	}
+	slices.SortFunc(found, byAge) // behind the first are copies by hand
 	in := &found[0]
 	if o.Snapshot == "" {
 		return in, "", nil

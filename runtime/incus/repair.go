@@ -128,6 +128,7 @@ func (w *repairer) repair(ctx context.Context, tables bool, tell func(runtime.Re
 		tell(runtime.Repair{What: "the firewall", Err: err})
 	}
 	worked := len(restored) > 0 || err != nil
+	worked = w.addresses(ctx, tell) || worked
 	if tables {
 		worked = w.filters(ctx, tell) || worked
 	}

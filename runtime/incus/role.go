@@ -3,6 +3,7 @@ package incus
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/lxc/incus/v6/shared/api"
 
@@ -38,6 +39,7 @@ func (r *Runtime) seek(ctx context.Context, id runtime.ID) (*api.Instance, strin
 	if err != nil {
 		return nil, "", fmt.Errorf("find %s: %w", id, err)
 	}
+	slices.SortFunc(instances, byAge) // a copy by hand carries the id, too
 	for i := range instances {
 		if !r.marked(instances[i].Config) {
 			continue

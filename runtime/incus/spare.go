@@ -57,6 +57,9 @@ func (r *Runtime) claim(ctx context.Context, s runtime.ClaimContainer) (runtime.
 	if in.Config[keyRole] != roleSpare || in.StatusCode != api.Running || halfMade(in.Config) {
 		return runtime.Done{}, errClaimed
 	}
+	if err := r.checkDisk(ctx, in, w.Resources.Disk); err != nil {
+		return runtime.Done{}, err
+	}
 	at := located(in)
 	at.id, at.ramdisk, at.memory, at.comment = w.ID, w.Ramdisk, w.Resources.Memory, w.Comment
 	if err := r.mount(at); err != nil {

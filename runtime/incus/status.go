@@ -139,7 +139,11 @@ func (r *Runtime) kill(ctx context.Context, at *place) error {
 	c := r.in(ctx, at.project)
 	op, err := c.UpdateInstanceState(at.name, api.InstanceStatePut{Action: "stop", Timeout: stopSeconds, Force: true}, "")
 	if err = finish(c, op, err); err != nil && !strings.Contains(err.Error(), "already stopped") {
-		return err
+		// On a disk over its limit Incus stops it and fails in what comes after.
+		in, _, e := r.in(ctx, at.project).GetInstance(at.name)
+		if e != nil || in.StatusCode != api.Stopped {
+			return err
+		}
 	}
 	at.status = api.Stopped
 	return nil

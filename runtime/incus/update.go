@@ -20,13 +20,27 @@ func (r *Runtime) update(ctx context.Context, s runtime.UpdateContainer) (runtim
 	if err := r.remake(ctx, &at); err != nil {
 		return runtime.Done{}, err
 	}
+	have, to := container(in), s.To
+	// The rest is done all the same: it may close what is open.
+	small := r.checkDisk(ctx, in, to.Resources.Disk)
+	if small != nil {
+		to.Resources.Disk, to.Applied = have.Resources.Disk, ""
+	}
+	if grows(have.Resources.Disk, to.Resources.Disk) { // before what a full disk has no room for
+		if err := r.resize(ctx, in, to.Resources.Disk); err != nil {
+			return runtime.Done{}, err
+		}
+		have.Resources.Disk = to.Resources.Disk
+	}
 	if s.Restarts() {
 		if err := r.interrupt(ctx, &at); err != nil {
 			return runtime.Done{}, err
 		}
 	}
-	have, to := container(in), s.To
-	to.ID, to.Project, to.Image, to.Kit = have.ID, have.Project, have.Image, have.Kit
+	to.ID, to.Image, to.Kit = have.ID, have.Image, have.Kit
+	if have.Project != "" { // else the key is lost
+		to.Project = have.Project
+	}
 	keys := unset(config(to), in.Config)
 	keys[rawLXC] = guest(to, in.Config[rawLXC])
 	if s.Restarts() {
@@ -46,10 +60,12 @@ func (r *Runtime) update(ctx context.Context, s runtime.UpdateContainer) (runtim
 			return runtime.Done{}, err
 		}
 	}
-	changed := map[string]device{}
 	if to.Resources.Disk != have.Resources.Disk {
-		changed[root] = sized(in, to.Resources.Disk)
+		if err := r.resize(ctx, in, to.Resources.Disk); err != nil {
+			small, to.Resources.Disk, to.Applied, keys[keyApplied] = err, have.Resources.Disk, "", ""
+		}
 	}
+	changed := map[string]device{}
 	if to.Ramdisk && !have.Ramdisk {
 		changed[ramdisk] = ramdiskDevice(r.scope, to.ID)
 	}
@@ -72,7 +88,7 @@ func (r *Runtime) update(ctx context.Context, s runtime.UpdateContainer) (runtim
 		}
 	}
 	to.Status = status(at.status, false)
-	return done(to, at), nil
+	return done(to, at), small
 }
 
 // interrupt stops a container that is to run again. On a full pool it would

@@ -1,6 +1,7 @@
 package runtimetest
 
 import (
+	"slices"
 	"time"
 
 	"swage/runtime"
@@ -8,7 +9,7 @@ import (
 
 func (s *suite) createFull(status runtime.Status) {
 	s.do(runtime.CreateProject{Project: runtime.Project{Name: "web"}})
-	c := Full(s.image, status)
+	c := s.full(status)
 	d := s.do(runtime.CreateContainer{New: c})
 	if a := s.want(c); a.Addr[c.ID] != d.Addr || a.Addr6[c.ID] != d.Addr6 {
 		s.Errorf("addresses observed %v and %v, done %v and %v", a.Addr[c.ID], a.Addr6[c.ID], d.Addr, d.Addr6)
@@ -24,6 +25,9 @@ func (s *suite) changeAll(status runtime.Status) {
 	c := Plain(s.image, status)
 	addr := s.do(runtime.CreateContainer{New: c}).Addr
 	for _, f := range Fields {
+		if slices.Contains(s.without, f.Name) {
+			continue
+		}
 		first := f.Values[0]
 		if f.Name == "Asked" {
 			first = func(to *runtime.Container) { to.Asked = status }
@@ -146,7 +150,7 @@ func (s *suite) move() { s.moveAs(runtime.Running) }
 func (s *suite) moveAs(status runtime.Status) {
 	s.do(runtime.CreateProject{Project: runtime.Project{Name: "web"}})
 	s.do(runtime.CreateProject{Project: runtime.Project{Name: "shop"}})
-	c := Full(s.image, status)
+	c := s.full(status)
 	addr := s.do(runtime.CreateContainer{New: c}).Addr
 	to := c
 	to.Project, to.Name, to.Commit = "shop", "web2", "c3"

@@ -25,20 +25,27 @@ type Hands struct {
 	Snapshot func(t *testing.T, s runtime.Scope, id runtime.ID, name string)
 	// Start tells one start of a container from the next.
 	Start func(t *testing.T, s runtime.Scope, id runtime.ID) string
+	// Copy copies an instance with all that it carries, under another name, until
+	// remove is called.
+	Copy func(t *testing.T, s runtime.Scope, id runtime.ID) (remove func())
+	// NoQuota: the engine holds nobody to the size of a disk.
+	NoQuota bool
 	// Daemon is how the engine is reached from other servers.
 	Daemon runtime.Daemon
 }
 
 // RunMaking is the part of the contract about containers that are not made
 // from their image, what is left of them, and what swage remembers.
-func RunMaking(t *testing.T, image string, open func(*testing.T, runtime.Scope) runtime.Runtime, h Hands) {
+func RunMaking(t *testing.T, image string, open func(*testing.T, runtime.Scope) runtime.Runtime, h Hands, without ...string) {
 	with := func(test func(*suite, Hands)) func(*suite) { return func(s *suite) { test(s, h) } }
-	run(t, image, open, []row{
+	run(t, image, open, without, []row{
 		{"notes survive and go", (*suite).remember},
 		{"notes that are written at once are all kept", (*suite).rememberAtOnce},
 		{"one holds the lease", (*suite).lease},
 		{"of many who want the lease one gets it", (*suite).leaseAtOnce},
 		{"neither notes nor the lease are hinted at", (*suite).watchNotes},
+		{"a copy by hand is a conflict of its container alone", with((*suite).copyByHand)},
+		{"a disk that is too small for what is on it is refused", with((*suite).smallDisk)},
 		{"an instance is adopted as it is", with((*suite).adopt)},
 		{"what is marked is not adopted", with((*suite).adoptMarked)},
 		{"a running container is copied", func(s *suite) { s.copy(runtime.Running) }},
@@ -422,7 +429,7 @@ func (s *suite) archive(h Hands) {
 func (s *suite) restore(h Hands) {
 	s.do(runtime.CreateProject{Project: runtime.Project{Name: "web"}})
 	c := s.container("web1", runtime.Running)
-	c.Keys, c.Kit, c.Ramdisk, c.Protected, c.Firewall = []string{keyA}, true, true, true, []runtime.Rule{{Direction: "egress", Action: "drop"}}
+	c.Keys, c.Kit, c.Ramdisk, c.Protected, c.Firewall = []string{keyA}, true, !slices.Contains(s.without, "Ramdisk"), true, []runtime.Rule{{Direction: "egress", Action: "drop"}}
 	s.do(runtime.CreateContainer{New: c})
 	h.Snapshot(s.T, s.scope, c.ID, "one")
 	const keep = 48 * time.Hour

@@ -18,8 +18,10 @@ import (
 
 // Run runs the suite. open gives a Runtime for a scope of an engine that all
 // calls share; the scope's fleet is new for every test. image can be started.
-func Run(t *testing.T, image string, open func(*testing.T, runtime.Scope) runtime.Runtime) {
-	run(t, image, open, []row{
+// Of the fields named by without, which this engine does not know, all stay as a
+// plain container has them.
+func Run(t *testing.T, image string, open func(*testing.T, runtime.Scope) runtime.Runtime, without ...string) {
+	run(t, image, open, without, []row{
 		{"nothing is owned at first", (*suite).nothing},
 		{"a project is made once and keeps its id", (*suite).project},
 		{"a project that is not empty stays", (*suite).projectInUse},
@@ -65,7 +67,7 @@ type row struct {
 	test func(*suite)
 }
 
-func run(t *testing.T, image string, open func(*testing.T, runtime.Scope) runtime.Runtime, rows []row) {
+func run(t *testing.T, image string, open func(*testing.T, runtime.Scope) runtime.Runtime, without []string, rows []row) {
 	for _, c := range rows {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -74,7 +76,7 @@ func run(t *testing.T, image string, open func(*testing.T, runtime.Scope) runtim
 				ImageServer: "https://images.invalid",
 			}
 			scope.Prefix = "t" + string(scope.Fleet[:8]) + "-"
-			s := &suite{T: t, image: image, scope: scope, open: open, rt: open(t, scope)}
+			s := &suite{T: t, image: image, scope: scope, open: open, rt: open(t, scope), without: without}
 			t.Cleanup(s.clean)
 			c.test(s)
 		})
@@ -87,6 +89,19 @@ type suite struct {
 	scope runtime.Scope
 	open  func(*testing.T, runtime.Scope) runtime.Runtime
 	rt    runtime.Runtime
+
+	without []string // names of Fields
+}
+
+// full is Full but for the fields that the engine does not know.
+func (s *suite) full(status runtime.Status) runtime.Container {
+	c := Full(s.image, status)
+	for _, f := range Fields {
+		if slices.Contains(s.without, f.Name) {
+			f.Values[0](&c)
+		}
+	}
+	return c
 }
 
 // Equal compares states as swage does: nil and empty are equal.
