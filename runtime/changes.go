@@ -27,6 +27,7 @@ func Changes(from, to Container) []string {
 		say(!has, "environment_vars.%s removed", k)
 		say(had && has && old != now, "environment_vars.%s changed", k)
 	}
+	say(from.Unwritten && !to.Unwritten && maps.Equal(from.Env, to.Env), "environment_vars written for services and logins")
 	say(!slices.Equal(from.Keys, to.Keys), "ssh_authorized_keys %s", counted(from.Keys, to.Keys))
 	say(from.Ramdisk != to.Ramdisk, "ramdisk %t → %t", from.Ramdisk, to.Ramdisk)
 	say(from.Autostart != to.Autostart, "autostart %t → %t", from.Autostart, to.Autostart)
@@ -103,7 +104,8 @@ func differ(a, b Container) bool {
 		a.Ramdisk != b.Ramdisk || a.Autostart != b.Autostart || a.Resources != b.Resources ||
 		!equal(a.Firewall, b.Firewall) || !equal(a.Publish, b.Publish) || a.Snapshots != b.Snapshots ||
 		!slices.Equal(a.DependsOn, b.DependsOn) || a.Color != b.Color || a.Comment != b.Comment ||
-		!slices.Equal(a.Realms, b.Realms) || a.Protected != b.Protected || a.Asked != b.Asked
+		!slices.Equal(a.Realms, b.Realms) || a.Protected != b.Protected || a.Asked != b.Asked ||
+		a.Unwritten != b.Unwritten
 }
 
 // interrupts reports whether a change of fields needs a restart.

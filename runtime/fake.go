@@ -456,6 +456,7 @@ func (v *fakeView) apply(s Step) (Done, error) {
 			if small = CheckDisk(c.Resources.Disk, to.Resources.Disk, c.Used); small != nil {
 				to.Resources.Disk, to.Applied = c.Resources.Disk, ""
 			}
+			to.Unwritten = false
 			to.ID, to.Project, to.Image, to.Kit, to.Status, to.Asleep = c.ID, c.Project, c.Image, c.Kit, status, c.Asleep && status == Stopped
 			c.Container = to
 		})

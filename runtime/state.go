@@ -87,6 +87,9 @@ type Container struct {
 	Applied string
 	// Asleep: stopped since the host's last start. Observed, never asked for.
 	Asleep bool
+	// Unwritten: the files inside, from which services and logins have the
+	// environment, do not hold Env. Observed, never asked for.
+	Unwritten bool
 }
 
 // DefaultProcesses is how many a container may have of whom nothing else is said.

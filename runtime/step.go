@@ -48,7 +48,8 @@ type (
 		Origin   *Origin // on another server, in the place of From and Snapshot
 	}
 	// ClaimContainer makes a spare into the container without a restart:
-	// init sees its environment after the next one. Image and Kit are those of
+	// services and sessions that begin from then on see its environment, init
+	// after the next restart. Image and Kit are those of
 	// the spare.
 	ClaimContainer struct {
 		New   Container
@@ -193,6 +194,9 @@ func (s CopyContainer) String() string {
 }
 
 func (s ClaimContainer) String() string {
+	if len(s.New.Env) > 0 {
+		return fmt.Sprintf("create container %s (%s, from the warm pool; its first program sees environment_vars after a restart)", s.New.Ref(), s.New.Image)
+	}
 	return fmt.Sprintf("create container %s (%s, from the warm pool)", s.New.Ref(), s.New.Image)
 }
 
@@ -262,7 +266,7 @@ func (s DeleteSpare) String() string {
 // swage keeps of a container is written, the instance itself stays as it is.
 func (s AdoptContainer) Adopted(found Container) Container {
 	c := s.New
-	c.Status, c.Asleep = found.Status, false
+	c.Status, c.Asleep, c.Unwritten = found.Status, false, false
 	c.Env, c.Keys, c.Ramdisk = found.Env, found.Keys, found.Ramdisk
 	c.Resources, c.Comment = found.Resources, found.Comment
 	c.Snapshots.Cron, c.Snapshots.Days = found.Snapshots.Cron, found.Snapshots.Days

@@ -19,7 +19,9 @@ var suites = map[string]string{"debian/12": "bookworm", "debian/13": "trixie"}
 // the cached file's name. The script runs with the new root as its folder.
 var recipe = struct{ include, script, templates string }{
 	// networkd waits for udev; hostnamed and logind are reached through dbus.
-	include: "systemd-sysv,udev,dbus,iproute2,ca-certificates,systemd-resolved,libnss-resolve",
+	// cron, and the manager of a user that PAM starts, take their environment
+	// from elsewhere than services do.
+	include: "systemd-sysv,udev,dbus,iproute2,ca-certificates,systemd-resolved,libnss-resolve,libpam-systemd,cron",
 	script: `set -eu
 # What must differ between containers is made at their first start.
 : > etc/machine-id

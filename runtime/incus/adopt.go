@@ -120,6 +120,9 @@ func (r *Runtime) adopt(ctx context.Context, s runtime.AdoptContainer) (runtime.
 		}
 	}
 	maps.Copy(keys, r.mark())
+	if len(found.Env) > 0 {
+		keys[keyEnvironment] = asFound
+	}
 	for _, key := range []string{incusSchedule, incusExpiry, incusPattern} { // from here on it is swage's
 		if in.Config[key] != "" {
 			keys[key] = ""

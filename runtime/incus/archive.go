@@ -49,6 +49,9 @@ func (r *Runtime) retire(ctx context.Context, s runtime.DeleteContainer) error {
 	if err := r.removeFile(ctx, at, keysFile); err != nil {
 		return err
 	}
+	if err := r.writeEnvironment(ctx, at, nil); err != nil { // its values may be secrets
+		return err
+	}
 	return r.archive(ctx, at, s.Target, time.Now().Add(s.Keep))
 }
 
@@ -114,8 +117,8 @@ func until(in *api.Instance) time.Time {
 }
 
 // restore makes an archive a container again by one change of the whole
-// instance. Keys come after it, into what is surely ours; until they are recorded
-// the container has none in the eyes of Observe.
+// instance. Keys and environment come after it, into what is surely ours; until
+// they are recorded the container lacks them in the eyes of Observe.
 func (r *Runtime) restore(ctx context.Context, w runtime.Container) (runtime.Done, error) {
 	in, etag, err := r.seek(ctx, w.ID)
 	switch {
@@ -163,11 +166,21 @@ func (r *Runtime) restore(ctx context.Context, w runtime.Container) (runtime.Don
 		return runtime.Done{}, fmt.Errorf("restore it from its archive: %w", err)
 	}
 	r.remember(w.ID, at)
+	last := map[string]string{}
 	if len(w.Keys) > 0 {
 		if err := r.writeKeys(ctx, at, w.Keys); err != nil {
 			return runtime.Done{}, err
 		}
-		if err := r.patch(ctx, at, map[string]any{"config": map[string]string{keyKeys: config(w)[keyKeys]}}); err != nil {
+		last[keyKeys] = config(w)[keyKeys]
+	}
+	if len(w.Env) > 0 {
+		if err := r.writeEnvironment(ctx, at, w.Env); err != nil {
+			return runtime.Done{}, err
+		}
+		last[keyEnvironment] = environmentNote(w.Env)
+	}
+	if len(last) > 0 {
+		if err := r.patch(ctx, at, map[string]any{"config": last}); err != nil {
 			return runtime.Done{}, err
 		}
 	}

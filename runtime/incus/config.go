@@ -148,6 +148,8 @@ func container(in *api.Instance) runtime.Container {
 			c.Env = with(c.Env, name, "")
 		}
 	}
+	// A systemd that is frozen would read nothing.
+	c.Unwritten = c.Status != runtime.Paused && unwritten(in.Config[keyEnvironment], c.Env)
 	return c
 }
 

@@ -17,7 +17,7 @@ import (
 // kept is what Incus has after it was given all of a container.
 func kept(c runtime.Container, s runtime.Scope) *api.Instance {
 	keys := config(c)
-	keys[rawLXC] = guest(c, "")
+	keys[rawLXC], keys[keyEnvironment] = guest(c, ""), environmentNote(c.Env)
 	maps.DeleteFunc(keys, func(_, v string) bool { return v == "" })
 	in := &api.Instance{StatusCode: api.Stopped}
 	in.Config, in.Devices, in.Description = keys, devices(c, s, device{}), c.Comment

@@ -138,7 +138,14 @@ func (r *Runtime) build(ctx context.Context, w runtime.Container, how recipe) (p
 			return place{}, err
 		}
 	}
-	if err := r.patch(ctx, at, map[string]any{"config": map[string]string{keyMaking: ""}}); err != nil {
+	// The first program has it from its first start. A copy has that of its source.
+	if len(w.Env) > 0 || how.copy() {
+		if err := r.writeEnvironment(ctx, at, w.Env); err != nil {
+			return place{}, err
+		}
+	}
+	whole := map[string]string{keyMaking: "", keyEnvironment: environmentNote(w.Env)}
+	if err := r.patch(ctx, at, map[string]any{"config": whole}); err != nil {
 		return place{}, err
 	}
 	r.remember(w.ID, at)

@@ -162,18 +162,23 @@ func (r *Runtime) in(ctx context.Context, project string) *incus.ProtocolIncus {
 // wait asks for the end of an operation. The client's own way writes to the
 // transport that all calls share.
 func wait(c *incus.ProtocolIncus, id string) error {
+	_, err := waited(c, id)
+	return err
+}
+
+func waited(c *incus.ProtocolIncus, id string) (*api.Operation, error) {
 	resp, _, err := c.RawQuery(http.MethodGet, "/1.0/operations/"+id+"/wait?timeout=-1", nil, "")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	op, err := resp.MetadataAsOperation()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if op.Err != "" {
-		return errors.New(op.Err)
+		return nil, errors.New(op.Err)
 	}
-	return nil
+	return op, nil
 }
 
 // finish waits for an operation that a call has begun.

@@ -222,7 +222,7 @@ func TestAStepSaysWhatItWaitsFor(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got, want := strings.Join(said, ", "), "unpacking the image, writing keys, starting, stopping"; got != want {
+	if got, want := strings.Join(said, ", "), "unpacking the image, writing keys, writing the environment, starting, stopping"; got != want {
 		t.Errorf("said %s, want %s", got, want)
 	}
 	said = nil

@@ -9,6 +9,8 @@ import (
 	"path"
 	"strings"
 
+	"github.com/pkg/sftp"
+
 	"swage/runtime"
 )
 
@@ -40,16 +42,20 @@ func (r *Runtime) replaceFile(ctx context.Context, at place, name, text string) 
 	}
 	defer files.Close()
 	defer context.AfterFunc(ctx, func() { files.Close() })()
-	dir, half := path.Dir(name), name+".swage"
+	dir := path.Dir(name)
 	if err := files.MkdirAll(dir); err != nil {
 		return err
 	}
-	own := func(name string, mode os.FileMode) error {
-		return errors.Join(files.Chown(name, 0, 0), files.Chmod(name, mode))
-	}
-	if err := own(dir, 0o700); err != nil {
+	if err := errors.Join(files.Chown(dir, 0, 0), files.Chmod(dir, 0o700)); err != nil {
 		return err
 	}
+	return swapFile(files, name, text, 0o600, 0, 0)
+}
+
+// swapFile makes or replaces a file inside a container. It is there as a whole or
+// as it was, and whatever stood in its place is not written through.
+func swapFile(files *sftp.Client, name, text string, mode os.FileMode, uid, gid int) error {
+	half := name + ".swage"
 	if err := files.Remove(half); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -61,7 +67,7 @@ func (r *Runtime) replaceFile(ctx context.Context, at place, name, text string) 
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err := own(half, 0o600); err != nil {
+	if err := errors.Join(files.Chown(half, uid, gid), files.Chmod(half, mode)); err != nil {
 		return err
 	}
 	return files.PosixRename(half, name)

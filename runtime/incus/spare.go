@@ -38,8 +38,8 @@ var errClaimed = errors.New("the spare is gone; the next plan finds another or m
 
 // claim makes a spare into a container while it runs. One change of the
 // instance does it, so that it is always the one or the other, and of two who
-// claim it one is refused. Keys come after it, into what is surely ours; until
-// they are recorded the container has none in the eyes of Observe.
+// claim it one is refused. Keys and environment come after it, into what is surely
+// ours; until they are recorded the container lacks them in the eyes of Observe.
 func (r *Runtime) claim(ctx context.Context, s runtime.ClaimContainer) (runtime.Done, error) {
 	w := s.New
 	if at, ok, err := r.made(ctx, &w.ID); err != nil {
@@ -67,9 +67,9 @@ func (r *Runtime) claim(ctx context.Context, s runtime.ClaimContainer) (runtime.
 	}
 	w.Image, w.Kit = in.Config[keyImage], in.Config[keyKit] == "true"
 	keys := config(w)
-	// See complete. Without keys to write, the one change does all but the host
+	// See complete. Without files to write, the one change does all but the host
 	// name, which follows at the next start at the latest.
-	once := w.Status == runtime.Running && len(w.Keys) == 0
+	once := w.Status == runtime.Running && len(w.Keys) == 0 && len(w.Env) == 0
 	if !once {
 		keys[keyApplied] = ""
 	}
@@ -103,13 +103,17 @@ func (r *Runtime) claim(ctx context.Context, s runtime.ClaimContainer) (runtime.
 		last[keyKeys] = config(w)[keyKeys]
 		rest.Go(func() error { return r.writeKeys(inner, at, w.Keys) })
 	}
+	if len(w.Env) > 0 {
+		last[keyEnvironment] = environmentNote(w.Env)
+		rest.Go(func() error { return r.giveEnvironment(inner, at, w.Env) })
+	}
 	if err := rest.Wait(); err != nil {
 		return runtime.Done{}, err
 	}
 	if once {
 		return done(w, at), nil
 	}
-	if len(w.Keys) > 0 {
+	if len(last) > 0 {
 		if err := r.patch(ctx, at, map[string]any{"config": last}); err != nil {
 			return runtime.Done{}, err
 		}

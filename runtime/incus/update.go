@@ -51,6 +51,13 @@ func (r *Runtime) update(ctx context.Context, s runtime.UpdateContainer) (runtim
 			return runtime.Done{}, err
 		}
 	}
+	to.Unwritten = false
+	if have.Unwritten || !maps.Equal(have.Env, to.Env) {
+		if err := r.giveEnvironment(ctx, at, to.Env); err != nil {
+			return runtime.Done{}, err
+		}
+		keys[keyEnvironment] = environmentNote(to.Env)
+	}
 	at.ramdisk, at.memory, at.comment = to.Ramdisk, to.Resources.Memory, to.Comment
 	if err := r.mount(at); err != nil {
 		return runtime.Done{}, err

@@ -88,8 +88,9 @@ var Fields = []Field{
 // it.
 var fixed = map[string]func(*suite){
 	"ID": (*suite).drawID, "Project": (*suite).move, "Image": (*suite).create, "Kit": (*suite).kit,
-	"Status": (*suite).stopStart,
-	"Asleep": (*suite).nothing, // needs another start of the host: each engine has its own test
+	"Status":    (*suite).stopStart,
+	"Unwritten": (*suite).environmentWritten,
+	"Asleep":    (*suite).nothing, // needs another start of the host: each engine has its own test
 }
 
 // CheckFields fails when a field of a container is in no test.

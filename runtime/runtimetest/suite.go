@@ -34,6 +34,7 @@ func Run(t *testing.T, image string, open func(*testing.T, runtime.Scope) runtim
 		{"stop and start, each twice", (*suite).stopStart},
 		{"the environment changes while running", (*suite).environment},
 		{"the environment changes while stopped", (*suite).environmentStopped},
+		{"the environment is written for services and logins without a restart", (*suite).environmentWritten},
 		{"every field is given at creation, running", func(s *suite) { s.createFull(runtime.Running) }},
 		{"every field is given at creation, paused", func(s *suite) { s.createFull(runtime.Paused) }},
 		{"every field is given at creation, stopped", func(s *suite) { s.createFull(runtime.Stopped) }},
@@ -362,6 +363,28 @@ func (s *suite) changeEnvironment(status runtime.Status) {
 
 func (s *suite) environment()        { s.changeEnvironment(runtime.Running) }
 func (s *suite) environmentStopped() { s.changeEnvironment(runtime.Stopped) }
+
+// environmentWritten: every step that gives a container an environment writes its
+// files, and an update that finds them unwritten does no more than that.
+func (s *suite) environmentWritten() {
+	c := s.made("web1", runtime.Running)
+	if len(c.Env) == 0 {
+		s.Fatal("the container has no environment")
+	}
+	addr := s.want(c).Addr[c.ID]
+	from := c
+	from.Unwritten = true
+	step := runtime.UpdateContainer{From: from, To: c}
+	if step.Restarts() || step.Effect() != runtime.Live || len(step.Changes()) != 1 {
+		s.Errorf("%s is %s", step, step.Effect())
+	}
+	for range 2 {
+		if d := s.do(step); d.Container.Unwritten || d.Addr != addr {
+			s.Errorf("the step left %+v", d)
+		}
+	}
+	s.want(c)
+}
 
 func (s *suite) rename() {
 	c := s.made("web1", runtime.Running)
