@@ -222,7 +222,7 @@ func (r *Runtime) run(ctx context.Context, at place, command ...string) (int, er
 	}
 	code, ok := op.Metadata["return"].(float64)
 	if !ok {
-		return 0, errors.New("Incus tells no exit status")
+		return 0, errors.New("no exit status from Incus")
 	}
 	return int(code), nil
 }
