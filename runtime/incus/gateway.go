@@ -83,5 +83,5 @@ func (r *Runtime) giveBack(ctx context.Context, p netip.Prefix) error {
 	r.mu.Lock()
 	r.gateway = b.own()
 	r.mu.Unlock()
-	return errors.New("Incus gives the bridge another one now; containers keep their addresses until they are made anew")
+	return errors.New("the bridge has another one from Incus now; containers keep their addresses until they are made anew")
 }
