@@ -212,6 +212,11 @@ var hostile = []struct {
 		const n = 200 << 20
 		return p.object(plumbing.CommitObject, int64(len(head))+n, io.MultiReader(strings.NewReader(head), io.LimitReader(as{}, n))), 0
 	}},
+	{"a commit that names its parent 20,000 times", "more than 100 parents", true, func(p *hostilePack, parent plumbing.Hash) (plumbing.Hash, uint32) {
+		head := commitOf(p.small(plumbing.TreeObject, ""), parent, "")
+		line := fmt.Sprintf("parent %s\n", parent)
+		return p.small(plumbing.CommitObject, strings.Replace(head, line, strings.Repeat(line, 20_000), 1)), 0
+	}},
 	{"a file of 150 MB", "a blob may have", false, func(p *hostilePack, parent plumbing.Hash) (plumbing.Hash, uint32) {
 		var all []treeEntry
 		for i := range 1 {

@@ -127,9 +127,13 @@ func (l packLimits) check(r io.Reader) error {
 		if inflated += h.Length; inflated > l.inflated {
 			return fmt.Errorf("the pack has more than %d MiB when it is inflated", l.inflated>>20)
 		}
-		n, _, err := s.NextObject(head)
+		text := &commitHead{}
+		n, _, err := s.NextObject(io.MultiWriter(head, text))
 		if err != nil || n != h.Length {
 			return brokenOr(err)
+		}
+		if kind == plumbing.CommitObject && !h.Type.IsDelta() && manyParents(text.b) { // of a delta once it is applied
+			return fmt.Errorf("a commit %s has more than %d parents", where(h), maxParents)
 		}
 		if h.Type.IsDelta() {
 			if size, err = head.result(); err != nil {
@@ -190,6 +194,20 @@ type beginning struct {
 func (b *beginning) Write(p []byte) (int, error) {
 	b.n += copy(b.b[b.n:], p)
 	return len(p), nil
+}
+
+// commitHead keeps as much of a commit as tells whether it has too many parents.
+type commitHead struct{ b []byte }
+
+func (c *commitHead) Write(p []byte) (int, error) {
+	c.b = append(c.b, p[:min(len(p), maxParents*64-len(c.b))]...)
+	return len(p), nil
+}
+
+// manyParents reports whether a commit has more parents than one may have.
+func manyParents(commit []byte) bool {
+	head, _, _ := bytes.Cut(commit, []byte("\n\n"))
+	return bytes.Count(head, []byte("\nparent ")) > maxParents
 }
 
 func (b *beginning) result() (int64, error) {

@@ -19,9 +19,12 @@ import (
 // compared before anything of the object is inflated.
 const (
 	maxCommit = 1 << 20 // a tag, too
-	maxTree   = 6 << 20 // 20,000 names of 255 bytes
-	maxBlob   = 64 << 20
-	maxNames  = 20000 // files, and folders, of a snapshot: see Local.Names
+	// maxParents of one commit: a chain of commits that each name the one before
+	// thousands of times is small in a pack, and long to walk.
+	maxParents = 100
+	maxTree    = 6 << 20 // 20,000 names of 255 bytes
+	maxBlob    = 64 << 20
+	maxNames   = 20000 // files, and folders, of a snapshot: see Local.Names
 )
 
 // Bounds on what a delta leads to. A small object may be a delta of a large
@@ -131,6 +134,9 @@ func (o *objects) EncodedObject(t plumbing.ObjectType, h plumbing.Hash) (plumbin
 		if n := countNames(text, o.names); n > o.names {
 			return nil, fmt.Errorf("tree %s has more than %d names in one folder", h, o.names)
 		}
+	}
+	if f.kind == plumbing.CommitObject && manyParents(text) {
+		return nil, fmt.Errorf("commit %s has more than %d parents", h, maxParents)
 	}
 	out := &plumbing.MemoryObject{}
 	out.SetType(f.kind)
