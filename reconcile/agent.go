@@ -503,6 +503,9 @@ func (a *Agent) accept(ctx context.Context, r *Report) (rejected, err error) {
 		fleet, err = a.load(ctx, &a.Loader, newest)
 	}
 	if err == nil {
+		err = a.sameFleet(ctx, fleet)
+	}
+	if err == nil {
 		err = a.trust(fleet)
 	}
 	if err == nil {
@@ -524,6 +527,24 @@ func (a *Agent) accept(ctx context.Context, r *Report) (rejected, err error) {
 		return nil, rejected
 	}
 	return rejected, nil
+}
+
+// sameFleet refuses a commit of another fleet than the one accepted last, also
+// by an earlier process. Where that cannot be read, nothing tells.
+func (a *Agent) sameFleet(ctx context.Context, f *schema.Fleet) error {
+	was := a.newest
+	if was == nil && a.Accepted != nil {
+		if commit, err := a.Accepted.Load(); err == nil && commit != "" && commit != f.Commit {
+			was = a.at(ctx, commit)
+		}
+	}
+	if was == nil {
+		return nil
+	}
+	if found := schema.OtherFleet(was, f); len(found) > 0 {
+		return found
+	}
+	return nil
 }
 
 // reject tells of a commit that is not applied, once.

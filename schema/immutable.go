@@ -68,8 +68,15 @@ func Immutable(before, after *Fleet) Problems {
 			}
 		}
 	}
-	if before.ID != after.ID {
-		add(after.own.in("id"), "cannot change from %s to %s: it marks all that the fleet owns; put it back", before.ID, after.ID)
+	return append(out, OtherFleet(before, after)...).sorted()
+}
+
+// OtherFleet is the problem of a repository that was one fleet and is another
+// now [F3].
+func OtherFleet(before, after *Fleet) Problems {
+	if before.ID == after.ID {
+		return nil
 	}
-	return out.sorted()
+	at := after.own.in("id")
+	return Problems{{at.pos, at.path, fmt.Sprintf("cannot change from %s to %s: it marks all that the fleet owns; put it back, or see \"Another fleet\" in docs/guide.md", before.ID, after.ID)}}
 }
