@@ -20,7 +20,7 @@ import (
 // number in LISTEN_FDS, the process meant in LISTEN_PID.
 const (
 	firstFD   = 3
-	maxListen = 16
+	maxListen = 16 // each with a socket for datagrams beside it
 )
 
 // reserveListenFDs puts placeholders where the listeners will be, so that the
@@ -33,7 +33,7 @@ func reserveListenFDs(args []string) {
 	if err != nil {
 		return
 	}
-	for fd := firstFD; fd < firstFD+maxListen; fd++ {
+	for fd := firstFD; fd < firstFD+2*maxListen; fd++ {
 		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
 			_ = unix.Dup3(null, fd, unix.O_CLOEXEC)
 		}
@@ -58,7 +58,8 @@ func (ls *listeners) add(optional bool) func(string) error {
 	}
 }
 
-// open listens in the network of the caller. The files are duplicates; the
+// open listens in the network of the caller: on each address for streams, and
+// where it can for datagrams, which HTTP/3 needs. The files are duplicates; the
 // listeners they came from may be forgotten.
 func (ls listeners) open(stderr io.Writer) ([]*os.File, error) {
 	var files []*os.File
@@ -73,6 +74,15 @@ func (ls listeners) open(stderr io.Writer) ([]*os.File, error) {
 		file, err := opened.(*net.TCPListener).File()
 		if err != nil {
 			return nil, fmt.Errorf("hand over the listener %s: %w", l.addr, err)
+		}
+		files = append(files, file)
+		packets, err := net.ListenPacket("udp", opened.Addr().String()) // the port may have been drawn
+		if err != nil {
+			fmt.Fprintf(stderr, "lab: no HTTP/3 on %s: %v\n", opened.Addr(), err)
+			continue
+		}
+		if file, err = packets.(*net.UDPConn).File(); err != nil {
+			return nil, fmt.Errorf("hand over the datagrams of %s: %w", l.addr, err)
 		}
 		files = append(files, file)
 	}

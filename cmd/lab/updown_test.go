@@ -105,8 +105,8 @@ func TestUpDown(t *testing.T) {
 			t.Errorf("working directory %q", got)
 		}
 		got := lab("exec", "--dir", dir, "--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--",
-			"sh", "-c", `echo $LISTEN_FDS $((LISTEN_PID - $$)) $LISTEN_FDNAMES; readlink /proc/$$/fd/3 /proc/$$/fd/4 | cut -d: -f1; [ -e /proc/$$/fd/5 ] || echo end`)
-		if want := "2 0 https:https\nsocket\nsocket\nend\n"; got != want {
+			"sh", "-c", `echo $LISTEN_FDS $((LISTEN_PID - $$)) $LISTEN_FDNAMES; readlink /proc/$$/fd/3 /proc/$$/fd/4 /proc/$$/fd/5 /proc/$$/fd/6 | cut -d: -f1; [ -e /proc/$$/fd/7 ] || echo end`)
+		if want := "4 0 https:https:https:https\nsocket\nsocket\nsocket\nsocket\nend\n"; got != want { // for streams and datagrams in turn
 			t.Errorf("listeners: got %q, want %q", got, want)
 		}
 	})
