@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	gogit "github.com/go-git/go-git/v5"
@@ -63,7 +64,8 @@ func makeRepository(ctx context.Context, dir, branch string, command []string) e
 	if err := configure(ctx, making); err != nil {
 		return err
 	}
-	return os.Rename(making, dir) // an empty folder may be there
+	// os.Rename does not take the place of a folder, even an empty one.
+	return syscall.Rename(making, dir)
 }
 
 // configure writes the settings of the repository, all at once: half of them may
