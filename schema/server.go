@@ -71,7 +71,7 @@ func (r *resolver) server(f *Fleet, d *declared[rawServer]) Server {
 	for i, subnet := range raw.Network.Subnets {
 		s.Subnets = append(s.Subnets, r.prefix(d.in("network", "subnets", i), subnet))
 	}
-	r.dnsProgram(d)
+	r.dns(d)
 	if raw.TLS.Type == "files" && len(raw.TLS.Certificates) == 0 {
 		r.add(d.in("tls", "certificates"), "is empty; want one certificate at least")
 	}
@@ -92,9 +92,6 @@ func (r *resolver) server(f *Fleet, d *declared[rawServer]) Server {
 // repository's to say.
 func (r *resolver) dnsProgram(d *declared[rawServer]) {
 	dns := d.raw.TLS.DNS
-	if dns.Provider != "exec" {
-		return
-	}
 	at := d.in("tls", "dns", "options")
 	const form = `programs: "dns-hook": {command: ["/usr/local/bin/dns-hook"], environment: {…}}`
 	if dns.Options["program"].IsZero() {
