@@ -56,7 +56,7 @@ func (r *Runtime) inspect(ctx context.Context, instance string) (in *api.Instanc
 	}
 	c = container(in)
 	c.ID, c.Project, c.Name, c.Kit = "", "", "", false
-	c.Image, c.Asked = imageOf(in), c.Status
+	c.Image, c.Asked, c.Unwritten = imageOf(in), c.Status, false // its files stay as they are
 	c.Snapshots = runtime.Schedule{Cron: in.ExpandedConfig[incusSchedule], Days: days(in.ExpandedConfig[incusExpiry])}
 	if in.ExpandedConfig[incusSchedule] != in.Config[incusSchedule] { // it could not be taken over
 		c.Snapshots.Cron = "by a profile of Incus"
