@@ -589,7 +589,7 @@ func TestAdopted(t *testing.T) {
 		r := s.status()
 		return r.Commit == commit && r.State == reconcile.Incomplete
 	})
-	if c := s.container("app"); c.State != reconcile.StateFailed || !strings.Contains(c.Reason, "it would change the instance: environment_vars.A changed, ramdisk false → true") {
+	if c := s.container("app"); c.State != reconcile.StateHeld || !strings.Contains(c.Reason, "it would change the instance: environment_vars.A changed, ramdisk false → true") {
 		t.Errorf("app is %s: %s", c.State, c.Reason)
 	}
 	s.write("projects/web/app.cue", fmt.Sprintf("containers: app: {adopt: \"default/%s\", environment_vars: A: \"1\", ramdisk: false}\naliases: app: container: \"app\"\n", name))
