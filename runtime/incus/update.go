@@ -58,6 +58,12 @@ func (r *Runtime) update(ctx context.Context, s runtime.UpdateContainer) (runtim
 		}
 		keys[keyEnvironment] = environmentNote(to.Env)
 	}
+	if to.Resources.Disk != have.Resources.Disk {
+		if err := r.resize(ctx, in, to.Resources.Disk); err != nil {
+			small, to.Resources.Disk, to.Applied, keys[keyApplied] = err, have.Resources.Disk, "", ""
+		}
+	}
+	// From here on nothing mounts a ramdisk that is not asked for any more.
 	at.ramdisk, at.memory, at.comment = to.Ramdisk, to.Resources.Memory, to.Comment
 	if err := r.mount(at); err != nil {
 		return runtime.Done{}, err
@@ -65,11 +71,6 @@ func (r *Runtime) update(ctx context.Context, s runtime.UpdateContainer) (runtim
 	if !to.Ramdisk { // before the device: once that is gone nobody remembers it
 		if err := r.unmountRamdisk(to.ID); err != nil {
 			return runtime.Done{}, err
-		}
-	}
-	if to.Resources.Disk != have.Resources.Disk {
-		if err := r.resize(ctx, in, to.Resources.Disk); err != nil {
-			small, to.Resources.Disk, to.Applied, keys[keyApplied] = err, have.Resources.Disk, "", ""
 		}
 	}
 	changed := map[string]device{}
