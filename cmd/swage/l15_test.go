@@ -23,6 +23,7 @@ func TestL15Restart(t *testing.T) {
 		r.stop()
 		r.sh(c.left)
 		r.start()
+		r.applied() // it listens then
 		r.commit("next")
 		r.says(c.left, r.sh("git push "+r.url("node")+" main"), "applied after")
 		r.applied()
