@@ -83,8 +83,8 @@ type Agent struct {
 
 	schedules map[runtime.ID]schedule // of snapshots
 
-	vitals map[string]*vital // by ref
-	starts map[runtime.ID]*start
+	vitals map[string]*vital       // by ref
+	starts map[runtime.ID]*startup // of containers that have not lasted yet
 	// failing is the commit that has failed and is tried again.
 	failing failing
 	probes  sync.WaitGroup
@@ -402,7 +402,7 @@ func (a *Agent) plan(ctx context.Context, r *Report) (plan Plan, rejected, err e
 	if err := a.settle(ctx, r); err != nil {
 		return Plan{}, rejected, err
 	}
-	a.stopped()
+	a.endStopping()
 	a.judgeStarts(a.seen)
 	if a.acting && a.standing() == nil && a.newest.Commit != Folder { // a rollback that is over
 		if err := a.stand(ctx, nil); err != nil {
@@ -640,9 +640,10 @@ func (a *Agent) blind(err error) error {
 	return errors.Join(err, published)
 }
 
-// view is what is known now.
-func (a *Agent) view() View {
-	return View{Actual: *a.seen, Kept: a.kept, Stay: a.stay(), Token: a.Token}
+// view is what is known now, and where each alias leads in a table of it.
+func (a *Agent) view() (View, map[string]lead) {
+	stay, leads := a.followAliases()
+	return View{Actual: *a.seen, Kept: a.kept, Stay: stay, Token: a.Token}, leads
 }
 
 // publish makes the table follow what is known now.
@@ -650,13 +651,13 @@ func (a *Agent) publish() error {
 	if a.Publish == nil {
 		return nil
 	}
-	view := a.view()
+	view, leads := a.view()
 	table, err := edge.Compile(Routes(a.fleet, a.Server, view))
 	if err != nil {
 		return fmt.Errorf("routes: %w", err)
 	}
 	a.published.Store(&told{a.fleet, table, view.Kept, view.Stay})
-	a.followLeads(view.Stay)
+	a.leads = leads
 	server := a.fleet.Servers[a.Server]
 	a.edge = a.Publish(Edge{
 		Zone: a.fleet.Zone(a.Server), Listen: server.Listen, HTTP: server.HTTP, TLS: server.TLS,

@@ -7,7 +7,7 @@ import (
 )
 
 // conflicts reports what of the engine carries the mark and is left as it is.
-// What is not done for its sake is held; see inTheWay and refuse.
+// What is not done for its sake is held; see mayBeThere and contested.
 func (d *differ) conflicts() {
 	for _, c := range d.have.Conflicts {
 		d.plan.Conflicts = append(d.plan.Conflicts, Conflict{strings.Trim(c.Ref(), "/"), c.Why})

@@ -15,7 +15,8 @@ import (
 // projects, containers, snapshots, deletions of containers, deletions of
 // projects, the warm pool.
 func Diff(have, want runtime.State, terms Terms) Plan {
-	d := differ{have: have, want: want, terms: terms}
+	d := differ{have: have, want: want, terms: terms, parts: map[int][]Held{}}
+	d.want.Containers = slices.Clone(want.Containers) // what is held is written into them
 	d.pair()
 	d.stayHere()
 	d.copies()
@@ -92,8 +93,6 @@ func (d *differ) gone() []runtime.Container {
 // stayHere finds containers whose server was changed. They stay here, as they
 // are declared there: only the change of the server is held.
 func (d *differ) stayHere() {
-	d.parts = map[int][]Held{}
-	d.want.Containers = slices.Clone(d.want.Containers) // holdPart changes them
 	for _, h := range d.gone() {
 		w, ok := d.terms.declaredElsewhere(h)
 		if !ok {

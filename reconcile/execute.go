@@ -229,7 +229,7 @@ func (x *execution) start(ctx context.Context) {
 		if n.step < 0 {
 			wait := x.check
 			if n.lasts {
-				wait = x.settle
+				wait = x.waitUntilSettled
 			}
 			if wait(ctx, i); n.state != running {
 				x.start(ctx) // what waited for it may begin, or has ended, too
@@ -348,7 +348,7 @@ func (x *execution) handle(ctx context.Context, e event) {
 		line.State, line.Error = Broken, withoutStep(step, e.err)
 	} else {
 		line.State = Done
-		if starts(step) && e.done.Container.Status == runtime.Running {
+		if startsInit(step) && e.done.Container.Status == runtime.Running {
 			times := 0
 			if n.try != nil {
 				times = n.try.times

@@ -8,8 +8,8 @@ type failing struct {
 	rollsBack bool   // see Report.RollsBack
 }
 
-// inForce names what a report is about: putting a commit back is not that commit.
-func inForce(commit string, s *Standing) string {
+// subject names what a report is about: putting a commit back is not that commit.
+func subject(commit string, s *Standing) string {
 	if s == nil {
 		return commit
 	}
@@ -21,7 +21,7 @@ func (f *failing) follow(r *Report) {
 	switch r.State {
 	case Interrupted, Superseded: // it says nothing of the commit
 	case Failed:
-		*f = failing{inForce(r.Commit, r.Standing), r.Error, r.RollsBack}
+		*f = failing{subject(r.Commit, r.Standing), r.Error, r.RollsBack}
 	default:
 		*f = failing{}
 	}
@@ -29,7 +29,7 @@ func (f *failing) follow(r *Report) {
 
 // showIn changes the report of a pass that goes on.
 func (f failing) showIn(r *Report) {
-	if f.err != "" && f.of == inForce(r.Commit, r.Standing) && (r.State == Applying || r.State == Interrupted) {
+	if f.err != "" && f.of == subject(r.Commit, r.Standing) && (r.State == Applying || r.State == Interrupted) {
 		r.State, r.Error, r.RollsBack = Failed, f.err, f.rollsBack
 	}
 }

@@ -35,7 +35,8 @@ const (
 	// what, Error why it could not be put back. The same is told at most once a
 	// minute.
 	HostRepaired = "host.repaired"
-	// StandingChanged has the new mode in Text: pinned, suspended, resumed.
+	// StandingChanged is what a person told the agent: Text is pinned, suspended,
+	// resumed or retried.
 	StandingChanged = "standing"
 )
 

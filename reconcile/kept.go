@@ -134,7 +134,8 @@ func (a *Agent) mark(ctx context.Context, plan Plan) error {
 		return nil
 	}
 	stays := map[string]bool{} // by ref
-	for _, x := range a.stay() {
+	stay, _ := a.followAliases()
+	for _, x := range stay {
 		stays[x.Container] = true
 	}
 	for i, c := range a.seen.Containers {

@@ -29,26 +29,32 @@ type leadNote struct {
 	Commit    string     `json:"commit"`
 }
 
-// stay finds the aliases that do not follow yet: what they are to lead to is not
-// healthy, and what they led to last still runs.
-func (a *Agent) stay() map[string]edge.Alias {
-	out := map[string]edge.Alias{}
-	if len(a.leads) == 0 {
-		return out
-	}
+// followAliases finds the aliases that do not follow yet: what they are to lead to
+// is not healthy, and what they led to last still runs. next is where each alias
+// leads once a table is made of that.
+func (a *Agent) followAliases() (stay map[string]edge.Alias, next map[string]lead) {
+	stay, next = map[string]edge.Alias{}, map[string]lead{}
 	for _, p := range a.fleet.Projects {
 		for _, x := range p.Aliases {
-			was, ok := a.leads[x.Name]
 			target, c := a.targetHere(p, x)
-			if !ok || c == nil || a.healthy(target, *c) {
+			if c == nil { // another server's
 				continue
 			}
+			if a.healthy(target, *c) {
+				next[x.Name] = lead{a.idOf(target), x, a.fleet.Commit}
+				continue
+			}
+			was, known := a.leads[x.Name]
+			if !known {
+				continue
+			}
+			next[x.Name] = was
 			if ref := a.reachedRef(was.of); ref != "" && ref != target {
-				out[x.Name] = alias(was.alias, ref)
+				stay[x.Name] = alias(was.alias, ref)
 			}
 		}
 	}
-	return out
+	return stay, next
 }
 
 // targetHere is the container of this server that an alias of a project asks
@@ -77,29 +83,6 @@ func (a *Agent) reachedRef(id runtime.ID) string {
 		}
 	}
 	return ""
-}
-
-// followLeads takes up where the aliases of a table lead that was published: an
-// alias that stays has its lead already.
-func (a *Agent) followLeads(stays map[string]edge.Alias) {
-	next := map[string]lead{}
-	for _, p := range a.fleet.Projects {
-		for _, x := range p.Aliases {
-			was, known := a.leads[x.Name]
-			target, c := a.targetHere(p, x)
-			_, stay := stays[x.Name]
-			switch {
-			case c == nil: // another server's
-			case stay, !a.healthy(target, *c):
-				if known {
-					next[x.Name] = was
-				}
-			default:
-				next[x.Name] = lead{a.idOf(target), x, a.fleet.Commit}
-			}
-		}
-	}
-	a.leads = next
 }
 
 // idOf is the id of a container that is there under a name of the fleet; empty:

@@ -17,7 +17,6 @@ const portRetry = 10 * time.Second
 // host listen on: they would lose their callers. What is published already stays,
 // and is told likewise. All else of the container is done.
 func (d *differ) ports() {
-	d.want.Containers = slices.Clone(d.want.Containers)
 	for i := range d.want.Containers {
 		w := &d.want.Containers[i]
 		var have []runtime.Publish

@@ -206,7 +206,8 @@ func (a *Agent) tell(r *Report) {
 	}
 	if a.seen != nil {
 		out.Warnings = append(out.Warnings, a.seen.Faults...)
-		routes := Routes(a.fleet, a.Server, a.view())
+		view, _ := a.view()
+		routes := Routes(a.fleet, a.Server, view)
 		out.Containers = a.containers(r, routes)
 		out.StaysOpen = staysOpen(a.fleet, a.Server)
 		out.Projects, out.Aliases, out.Snapshots = a.projects(), a.aliases(routes), a.snapshots()

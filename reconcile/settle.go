@@ -15,8 +15,8 @@ import (
 // ends before that, or whose init restarts, has failed. It stays failed until a
 // later start has lasted, whatever is retried meanwhile.
 
-// start is one start of a container that has not lasted yet.
-type start struct {
+// startup is one start of a container that has not lasted yet.
+type startup struct {
 	up       bool          // false: it ended, and no other start is known
 	stopping bool          // a step of this pass asks it to end
 	began    time.Time     // by the clock of this node
@@ -26,7 +26,7 @@ type start struct {
 	err      error         // why the last of them did not
 }
 
-func (s *start) due() time.Time { return s.began.Add(s.need) }
+func (s *startup) due() time.Time { return s.began.Add(s.need) }
 
 // mostNeed bounds how long a container must stay up after starts that did not
 // last. Each of them doubles it, so that one that ends every few seconds is not
@@ -48,16 +48,16 @@ func (a *Agent) started(id runtime.ID, times int) {
 	}
 	s := a.starts[id]
 	if s == nil {
-		s = &start{}
+		s = &startup{}
 		if a.starts == nil {
-			a.starts = map[runtime.ID]*start{}
+			a.starts = map[runtime.ID]*startup{}
 		}
 		a.starts[id] = s
 	}
 	s.begin(time.Now(), time.Time{}, a.need(max(times-1, s.failures)))
 }
 
-func (s *start) begin(now, init time.Time, need time.Duration) {
+func (s *startup) begin(now, init time.Time, need time.Duration) {
 	s.up, s.stopping, s.began, s.init, s.need = true, false, now, init, need
 }
 
@@ -68,8 +68,8 @@ func (a *Agent) stopping(id runtime.ID) {
 	}
 }
 
-// stopped says that no step is under way any more.
-func (a *Agent) stopped() {
+// endStopping says that no step is under way any more.
+func (a *Agent) endStopping() {
 	for _, s := range a.starts {
 		s.up, s.stopping = s.up && !s.stopping, false
 	}
@@ -134,7 +134,7 @@ func upTo(d time.Duration) time.Duration {
 }
 
 // lasted reports whether a container that is up counts as deployed.
-func (a *Agent) lasted(ref string, c schema.Container, s *start, now time.Time) bool {
+func (a *Agent) lasted(ref string, c schema.Container, s *startup, now time.Time) bool {
 	if c.Health != nil {
 		v := a.vitals[ref]
 		return v != nil && v.ok() && v.of == a.target(ref, c)
@@ -142,10 +142,10 @@ func (a *Agent) lasted(ref string, c schema.Container, s *start, now time.Time) 
 	return !now.Before(s.due())
 }
 
-func (a *Agent) didNotLast(h runtime.Container, s *start, why error) {
+func (a *Agent) didNotLast(h runtime.Container, s *startup, why error) {
 	s.failures++
 	s.err = fmt.Errorf("container %s did not stay up: %w", h.Ref(), why)
-	a.failing = failing{inForce(a.fleet.Commit, a.standing()), s.err.Error(), a.attempts != nil && a.canRollBack()}
+	a.failing = failing{subject(a.fleet.Commit, a.standing()), s.err.Error(), a.attempts != nil && a.canRollBack()}
 	a.Log.Error("a container did not stay up", "container", h.Ref(), "commit", a.fleet.Commit, "starts", s.failures, "err", why)
 	a.journal.add(Event{Type: StepFailed, Commit: a.fleet.Commit, Container: h.Ref(), Text: "container " + h.Ref() + " did not stay up", Error: why.Error()})
 }
@@ -175,7 +175,7 @@ func (a *Agent) wantedRunning() map[string]*schema.Container {
 func (a *Agent) unsettled(plan Plan) []string {
 	starting := map[string]bool{}
 	for _, s := range plan.Steps {
-		if starts(s) {
+		if startsInit(s) {
 			starting[s.Container().Ref()] = true
 		}
 	}
@@ -195,9 +195,9 @@ func (a *Agent) unsettled(plan Plan) []string {
 	return out
 }
 
-// starts reports whether a container has another init after a step. One that is
+// startsInit reports whether a container has another init after a step. One that is
 // claimed or adopted keeps its own.
-func starts(s runtime.Step) bool {
+func startsInit(s runtime.Step) bool {
 	switch s := s.(type) {
 	case runtime.CreateContainer, runtime.CopyContainer, runtime.RestoreContainer, runtime.StartContainer, runtime.MoveContainer:
 		return runs(s)
@@ -208,7 +208,7 @@ func starts(s runtime.Step) bool {
 }
 
 // startOf is the start that is followed of a container; nil: none is.
-func (a *Agent) startOf(ref string) *start {
+func (a *Agent) startOf(ref string) *startup {
 	for _, h := range a.seen.Containers {
 		if h.Ref() == ref {
 			return a.starts[h.ID]
@@ -220,9 +220,9 @@ func (a *Agent) startOf(ref string) *start {
 // settleTick bounds how often a deploy looks whether containers are still up.
 const settleTick = 500 * time.Millisecond
 
-// settle waits until a container has been up for as long as it must: once it
+// waitUntilSettled waits until a container has been up for as long as it must: once it
 // could be looked at, and at the end.
-func (x *execution) settle(ctx context.Context, i int) {
+func (x *execution) waitUntilSettled(ctx context.Context, i int) {
 	s := x.agent.startOf(x.nodes[i].ref)
 	switch {
 	case s == nil: // it has lasted, or does not run, which is another's failure
@@ -236,16 +236,16 @@ func (x *execution) settle(ctx context.Context, i int) {
 	x.checks++
 	due, unseen := s.due(), s.init.IsZero()
 	go func() {
-		if unseen && x.rest(ctx, time.Now()) == nil {
+		if unseen && x.waitForTick(ctx, time.Now()) == nil {
 			x.send(event{node: i, phase: "look"})
 		}
-		x.send(event{node: i, err: x.rest(ctx, due)})
+		x.send(event{node: i, err: x.waitForTick(ctx, due)})
 	}()
 }
 
-// rest waits for the first tick after a time, so that many containers are
+// waitForTick waits for the first tick after a time, so that many containers are
 // looked at together.
-func (x *execution) rest(ctx context.Context, until time.Time) error {
+func (x *execution) waitForTick(ctx context.Context, until time.Time) error {
 	ticks := until.Sub(x.began)/settleTick + 1
 	timer := time.NewTimer(time.Until(x.began.Add(ticks * settleTick)))
 	defer timer.Stop()
