@@ -32,32 +32,33 @@ func (r *Runtime) update(ctx context.Context, s runtime.UpdateContainer) (runtim
 		}
 		have.Resources.Disk = to.Resources.Disk
 	}
-	if s.Restarts() {
-		if err := r.interrupt(ctx, &at); err != nil {
-			return runtime.Done{}, err
-		}
-	}
 	to.ID, to.Image, to.Kit = have.ID, have.Image, have.Kit
 	if have.Project != "" { // else the key is lost
 		to.Project = have.Project
 	}
 	keys := unset(config(to), in.Config)
 	keys[rawLXC] = guest(to, in.Config[rawLXC])
+	// What is written inside comes before a stop: where there is no room for it,
+	// the container goes on. A frozen one is stopped first: its init cannot be
+	// told of what is new.
+	frozen := at.status == api.Frozen
+	if !frozen {
+		if err := r.writeInside(ctx, in, at, have, to, keys); err != nil {
+			return runtime.Done{}, err
+		}
+	}
 	if s.Restarts() {
+		if err := r.interrupt(ctx, &at); err != nil {
+			return runtime.Done{}, err
+		}
 		keys[keyBoot], keys[keyApplied] = r.boot, ""
 	}
-	if keys[keyKeys] != in.Config[keyKeys] {
-		if err := r.writeKeys(ctx, at, to.Keys); err != nil {
+	if frozen {
+		if err := r.writeInside(ctx, in, at, have, to, keys); err != nil {
 			return runtime.Done{}, err
 		}
 	}
 	to.Unwritten = false
-	if have.Unwritten || !maps.Equal(have.Env, to.Env) {
-		if err := r.giveEnvironment(ctx, at, to.Env); err != nil {
-			return runtime.Done{}, err
-		}
-		keys[keyEnvironment] = environmentNote(to.Env)
-	}
 	if to.Resources.Disk != have.Resources.Disk {
 		if err := r.resize(ctx, in, to.Resources.Disk); err != nil {
 			small, to.Resources.Disk, to.Applied, keys[keyApplied] = err, have.Resources.Disk, "", ""
@@ -97,6 +98,24 @@ func (r *Runtime) update(ctx context.Context, s runtime.UpdateContainer) (runtim
 	}
 	to.Status = status(at.status, false)
 	return done(to, at), small
+}
+
+// writeInside writes the files of the container that change, and notes in keys what
+// they hold.
+func (r *Runtime) writeInside(ctx context.Context, in *api.Instance, at place, have, to runtime.Container, keys map[string]string) error {
+	if keys[keyKeys] != in.Config[keyKeys] {
+		if err := r.writeKeys(ctx, at, to.Keys); err != nil {
+			return err
+		}
+	}
+	if !have.Unwritten && maps.Equal(have.Env, to.Env) {
+		return nil
+	}
+	if err := r.giveEnvironment(ctx, at, to.Env); err != nil {
+		return err
+	}
+	keys[keyEnvironment] = environmentNote(to.Env)
+	return nil
 }
 
 // interrupt stops a container that is to run again. On a full pool it would
