@@ -246,6 +246,36 @@ func TestAnAddressIsWithdrawnBeforeItStopsAnswering(t *testing.T) {
 	pass(`containers: job: {}`, "table", "table", "table", "delete", "table")
 }
 
+// A container that runs on although the step failed that was to restart it is
+// reached at once, not when the step is tried again.
+func TestAFailedStepLeavesItsContainerReachable(t *testing.T) {
+	n := newNode()
+	var table *edge.Table
+	n.Agent.Publish = func(e reconcile.Edge) error { table = e.Table; return nil }
+	n.source.push(`containers: app: {}, aliases: site: {container: "app", program: "http", port: 18080}`)
+	if _, err := n.Pass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n.engine.Fault = func(call runtime.Call) error {
+		if _, ok := call.Step.(runtime.UpdateContainer); ok && !call.After {
+			return errors.New("no room")
+		}
+		return nil
+	}
+	n.source.push(`containers: app: environment_vars: A: "1", aliases: site: {container: "app", program: "http", port: 18080}`)
+	r, err := n.Pass(t.Context())
+	if err == nil || r.State != reconcile.Failed {
+		t.Fatalf("%s, %v", r.State, err)
+	}
+	d := table.Decide(edge.Request{Client: netip.MustParseAddr("203.0.113.9"), Host: "site.lab.example.com", Path: "/", Time: time.Now()})
+	if !d.Route.Addr.IsValid() {
+		t.Errorf("it cannot be reached: %+v", d)
+	}
+	if line := n.Report().Containers[0]; line.Address == "" || line.State != reconcile.StateFailed {
+		t.Errorf("listed as %+v", line)
+	}
+}
+
 func TestDeletionsWaitUntilAllElseIsWell(t *testing.T) {
 	n := newNode()
 	n.source.push(`containers: {one1: {}, two2: {}}`)

@@ -33,6 +33,9 @@ func (a *Agent) execute(ctx context.Context, plan Plan, r *Report) error {
 	x.build()
 	a.tell(r)
 	x.run(ctx)
+	if x.withdrew && ctx.Err() == nil && a.lost() == nil {
+		x.readmit(ctx)
+	}
 	return errors.Join(x.failed...)
 }
 
@@ -66,8 +69,9 @@ type execution struct {
 	quit   chan struct{} // closed when nobody reads events any more
 	failed []error
 
-	began  time.Time
-	looked time.Time // see look
+	began    time.Time
+	looked   time.Time // see look
+	withdrew bool      // a step failed that its container's address was withdrawn for
 
 	// tries are the attempts at objects that were begun; nil ones outside Run.
 	tries map[string]*attempt
@@ -346,6 +350,7 @@ func (x *execution) handle(ctx context.Context, e event) {
 	line.Phase, line.Millis = "", e.took.Milliseconds()
 	if e.err != nil {
 		line.State, line.Error = Broken, withoutStep(step, e.err)
+		x.withdrew = x.withdrew || step.Effect() != runtime.Live
 	} else {
 		line.State = Done
 		if startsInit(step) && e.done.Container.Status == runtime.Running {
@@ -448,6 +453,19 @@ func (x *execution) withdraw(id runtime.ID) {
 	x.agent.unwell(id)
 	x.agent.stopping(id)
 	x.publish()
+}
+
+// readmit gives the addresses back of containers that run although a step on them
+// failed: they are not cut off until the step is tried again.
+func (x *execution) readmit(ctx context.Context) {
+	seen, err := x.agent.rt.Observe(ctx)
+	if err != nil {
+		x.failed = append(x.failed, fmt.Errorf("observe: %w", err))
+		return
+	}
+	x.agent.seen = &seen
+	x.publish()
+	x.agent.tell(x.report)
 }
 
 // learn adds what a step left behind to what is known.
